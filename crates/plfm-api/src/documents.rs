@@ -1,0 +1,156 @@
+//! The two documents in which server and node meet: the plan (what should be here) and the report (what is here).
+//!
+//! A plan starts with a full snapshot; upserts and drops follow on the same stream. A report is always whole. Both may come late,
+//! twice or not at all, so both carry where they stand.
+
+use std::collections::BTreeMap;
+use std::net::Ipv6Addr;
+
+use plfm_core::digest::Digest;
+use plfm_core::event::{Capacity, InstanceStatus, Resources};
+use plfm_core::ids::*;
+use plfm_core::manifest::{Health, Restart};
+use plfm_core::phase::Desired;
+use plfm_core::state::{Position, State};
+use serde::{Deserialize, Serialize};
+
+/// Version of [`Workload`]; a node fails what it does not know with `spec_unsupported`.
+pub const WORKLOAD_VERSION: u32 = 1;
+/// From "no new connections" to SIGKILL (P-SCH-34).
+pub const DRAIN_GRACE_SECONDS: u32 = 10;
+
+/// One line of the plan stream.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlanMessage {
+    pub position: Position,
+    #[serde(flatten)]
+    pub change: PlanChange,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "type")]
+pub enum PlanChange {
+    /// Everything that should be on the node.
+    Full { assignments: Vec<Assignment> },
+    /// What changed since the last message of this stream.
+    Delta { upserts: Vec<Assignment>, drops: Vec<InstanceId> },
+}
+
+/// An instance as its node should have it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Assignment {
+    pub instance: InstanceId,
+    pub desired: Desired,
+    pub drain_grace_seconds: u32,
+    pub workload: Workload,
+}
+
+/// What runs in an instance; it never changes for one instance id.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Workload {
+    pub version: u32,
+    pub org: OrgId,
+    pub app: String,
+    pub env: String,
+    pub process: String,
+    pub release: ReleaseId,
+    pub image: ImageSource,
+    /// The image's own entrypoint and command where none is given.
+    pub command: Option<Vec<String>>,
+    pub prestart: Vec<Prestart>,
+    pub workdir: Option<String>,
+    pub user: Option<String>,
+    pub vars: BTreeMap<String, String>,
+    pub resources: Resources,
+    pub address: Ipv6Addr,
+    pub ports: Vec<u16>,
+    pub health: Option<Health>,
+    pub restart: Restart,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageSource {
+    /// Where to get it from; never what to run.
+    pub reference: String,
+    /// The manifest for the node's architecture: the only one that is pulled.
+    pub digest: Digest,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prestart {
+    pub argv: Vec<String>,
+    pub timeout_seconds: u32,
+}
+
+/// What is on a node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// Orders the reports of one node: a later start of the node, then a later report.
+    pub number: ReportNumber,
+    /// The newest plan that was applied.
+    pub applied: Option<Position>,
+    pub capacity: Capacity,
+    pub instances: Vec<InstanceReport>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ReportNumber {
+    pub incarnation: u64,
+    pub number: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct InstanceReport {
+    pub instance: InstanceId,
+    #[serde(flatten)]
+    pub status: InstanceStatus,
+}
+
+/// What should be on a node, without the values of variables: those are not in the state.
+pub fn assignments(state: &State, node: NodeId) -> BTreeMap<InstanceId, Assignment> {
+    let here = state.instances.iter().filter(|(_, it)| it.node == node && it.status.phase != GONE);
+    here.filter_map(|(id, _)| Some((*id, assignment(state, *id)?))).collect()
+}
+
+const GONE: plfm_core::phase::InstancePhase = plfm_core::phase::InstancePhase::Gone;
+
+fn assignment(state: &State, id: InstanceId) -> Option<Assignment> {
+    let instance = state.instances.get(&id)?;
+    Some(Assignment {
+        instance: id,
+        desired: instance.desired,
+        drain_grace_seconds: DRAIN_GRACE_SECONDS,
+        workload: workload(state, id)?,
+    })
+}
+
+fn workload(state: &State, id: InstanceId) -> Option<Workload> {
+    let instance = state.instances.get(&id)?;
+    let release = state.releases.get(&instance.release)?;
+    let process = release.manifest.processes.get(&instance.process)?;
+    let effective = release.manifest.merged(&instance.process)?;
+    let arch = &state.nodes.get(&instance.node)?.capacity.arch;
+    let (app, env) = (state.apps.get(&instance.app)?, state.envs.get(&instance.env)?);
+    Some(Workload {
+        version: WORKLOAD_VERSION,
+        org: instance.org,
+        app: app.name.clone(),
+        env: env.name.clone(),
+        process: instance.process.clone(),
+        release: instance.release,
+        image: ImageSource {
+            reference: release.image.reference.clone(),
+            digest: *release.image.platforms.get(arch)?,
+        },
+        command: effective.command,
+        prestart: effective.prestart.into_iter().map(Prestart::from).collect(),
+        workdir: effective.workdir,
+        user: effective.user,
+        vars: BTreeMap::new(),
+        resources: instance.resources,
+        address: instance.address,
+        ports: process.ports.iter().map(|port| port.internal).collect(),
+        health: process.health.clone(),
+        restart: process.restart.clone(),
+    })
+}

@@ -1,0 +1,335 @@
+//! What the HTTP API takes and answers. Converted from the core in one direction, in one place.
+
+use std::net::Ipv6Addr;
+
+use plfm_core::event::{Capacity, Entry, Envelope};
+use plfm_core::ids::*;
+use plfm_core::phase::{DeployStatus, Desired, InstancePhase, NodePhase};
+use plfm_core::reason::Failure;
+use plfm_core::state::{Instance, State};
+use plfm_core::units::{Mebibytes, Seq, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// `POST /v1/orgs/{org}/apps/{app}/envs/{env}/deploys`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeployRequest {
+    /// The text of `plfm.toml`, unchanged.
+    pub manifest: String,
+    /// Instead of the manifest's image.
+    #[serde(default)]
+    pub image: Option<String>,
+    #[serde(default)]
+    pub expose: Vec<ExposeRequest>,
+}
+
+/// A port of the edge, and where it leads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExposeRequest {
+    pub listen: u16,
+    pub process: String,
+    pub port: u16,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DeployReceipt {
+    pub deploy: DeployId,
+    pub release: ReleaseId,
+    pub image: plfm_core::digest::Digest,
+    pub seq: Seq,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EnvView {
+    pub app: String,
+    pub env: String,
+    pub urls: Vec<String>,
+    pub deploy: Option<DeployView>,
+    pub processes: Vec<ProcessView>,
+    pub instances: Vec<InstanceView>,
+    pub seq: Seq,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DeployView {
+    pub id: DeployId,
+    pub release: ReleaseId,
+    pub image: String,
+    pub digest: plfm_core::digest::Digest,
+    pub status: DeployStatus,
+    pub failure: Option<Failure>,
+    pub created_at: Timestamp,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ProcessView {
+    pub name: String,
+    pub wanted: u32,
+    pub ready: u32,
+    /// Why one more is not placed.
+    pub waiting: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct InstanceView {
+    pub id: InstanceId,
+    pub app: String,
+    pub env: String,
+    pub process: String,
+    pub node: String,
+    pub release: ReleaseId,
+    pub deploy: DeployId,
+    pub desired: Desired,
+    pub phase: InstancePhase,
+    pub failure: Option<Failure>,
+    pub hint: Option<String>,
+    pub exit_code: Option<i32>,
+    pub restarts: u32,
+    pub boot: Option<BootId>,
+    pub hello_ms: Option<u64>,
+    pub address: Ipv6Addr,
+    pub memory: Mebibytes,
+    pub created_at: Timestamp,
+    pub changed_at: Timestamp,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct NodeView {
+    pub id: NodeId,
+    pub name: String,
+    pub phase: NodePhase,
+    pub capacity: Capacity,
+    pub instances: u32,
+    pub committed: Mebibytes,
+}
+
+/// A page or the whole of a list.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Items<T> {
+    pub items: Vec<T>,
+}
+
+/// One line of the event stream.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct EventLine {
+    pub kind: String,
+    #[serde(flatten)]
+    pub envelope: serde_json::Value,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct JoinTokenView {
+    /// Shown once; the log keeps its hash.
+    pub token: String,
+    pub expires_at: Timestamp,
+    /// The SHA-256 of the cluster's CA certificate, for a node that has never met it.
+    pub ca_fingerprint: plfm_core::digest::Digest,
+}
+
+/// `POST /v1/nodes/join`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JoinRequest {
+    pub token: String,
+    pub name: String,
+    /// The node keeps its key; the server signs what is asked for here.
+    pub public_key_pem: String,
+    pub capacity: Capacity,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct JoinReply {
+    pub node: NodeId,
+    pub certificate_pem: String,
+    pub ca_pem: String,
+}
+
+/// One line of the route stream to an edge: always the whole table.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct RouteTable {
+    pub seq: Seq,
+    pub routes: Vec<EdgeRoute>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EdgeRoute {
+    pub entry: Entry,
+    pub app: String,
+    pub backends: Vec<Backend>,
+}
+
+/// A ready instance, and both ways to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Backend {
+    pub instance: InstanceId,
+    pub node: NodeId,
+    /// The node's tunnel, `host:port`.
+    pub tunnel: String,
+    pub address: Ipv6Addr,
+    pub port: u16,
+}
+
+/// One line of a log stream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLine {
+    pub instance: InstanceId,
+    pub at: Timestamp,
+    pub stream: LogStream,
+    /// Without its line end; what was not UTF-8 is replaced.
+    pub text: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogStream {
+    Stdout,
+    Stderr,
+    /// What the kernel and the guest daemon said.
+    Console,
+    /// What the node did.
+    Node,
+}
+
+/// RFC 9457, with the fields of P-API-10.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Problem {
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub title: String,
+    pub status: u16,
+    pub detail: String,
+    pub code: String,
+    pub request_id: RequestId,
+    pub retryable: bool,
+    /// What to type next.
+    #[serde(default)]
+    pub hint: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub details: Vec<ProblemDetail>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ProblemDetail {
+    pub field: String,
+    pub message: String,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Capabilities {
+    pub version: String,
+    pub api: String,
+    pub domain: String,
+}
+
+pub fn instance(state: &State, id: InstanceId, instance: &Instance) -> InstanceView {
+    let name = |found: Option<&String>| found.cloned().unwrap_or_default();
+    let failure = instance.status.failure.clone();
+    InstanceView {
+        id,
+        app: name(state.apps.get(&instance.app).map(|app| &app.name)),
+        env: name(state.envs.get(&instance.env).map(|env| &env.name)),
+        process: instance.process.clone(),
+        node: name(state.nodes.get(&instance.node).map(|node| &node.name)),
+        release: instance.release,
+        deploy: instance.deploy,
+        desired: instance.desired,
+        phase: instance.status.phase,
+        hint: failure.as_ref().map(|failure| failure.reason.hint().to_owned()),
+        failure,
+        exit_code: instance.status.exit_code,
+        restarts: instance.status.restarts,
+        boot: instance.status.boot,
+        hello_ms: instance.status.hello_ms,
+        address: instance.address,
+        memory: instance.resources.memory,
+        created_at: instance.created_at,
+        changed_at: instance.changed_at,
+    }
+}
+
+pub fn env(state: &State, id: EnvId) -> Option<EnvView> {
+    let env = state.envs.get(&id)?;
+    let of_env = |it: &Instance| it.env == id && it.status.phase != InstancePhase::Gone;
+    let instances = state.instances.iter().filter(|(_, it)| of_env(it)).map(|(id, it)| instance(state, *id, it));
+    Some(EnvView {
+        app: state.apps.get(&env.app)?.name.clone(),
+        env: env.name.clone(),
+        urls: urls(state, id),
+        deploy: env.groups.values().next().and_then(|group| deploy(state, group.deploy)),
+        processes: env.groups.keys().filter_map(|name| process(state, id, name)).collect(),
+        instances: instances.collect(),
+        seq: state.seq,
+    })
+}
+
+fn urls(state: &State, env: EnvId) -> Vec<String> {
+    let entries = state.routes.values().filter(|route| route.env == env).map(|route| &route.entry);
+    let url = |entry: &Entry| match entry {
+        Entry::Hostname(name) => format!("https://{name}"),
+        Entry::TcpPort(port) => format!("tcp://:{port}"),
+    };
+    entries.map(url).collect()
+}
+
+pub fn deploy(state: &State, id: DeployId) -> Option<DeployView> {
+    let deploy = state.deploys.get(&id)?;
+    let release = state.releases.get(&deploy.release)?;
+    Some(DeployView {
+        id,
+        release: deploy.release,
+        image: release.image.reference.clone(),
+        digest: release.image.digest,
+        status: deploy.status,
+        failure: deploy.failure.clone(),
+        created_at: deploy.created_at,
+    })
+}
+
+fn process(state: &State, env: EnvId, name: &str) -> Option<ProcessView> {
+    let group = state.envs.get(&env)?.groups.get(name)?;
+    let wanted = state.process(group.release, name)?.scaling.min;
+    let of_group = |it: &&Instance| it.env == env && it.process == name && it.is_ready();
+    let ready = state.instances.values().filter(of_group).count();
+    Some(ProcessView {
+        name: name.to_owned(),
+        wanted,
+        ready: u32::try_from(ready).unwrap_or(u32::MAX),
+        waiting: group.waiting.as_ref().map(ToString::to_string),
+    })
+}
+
+pub fn nodes(state: &State) -> Vec<NodeView> {
+    let committed = state.committed();
+    let view = |(id, node): (&NodeId, &plfm_core::state::Node)| {
+        let held = committed.get(id).copied().unwrap_or_default();
+        let (name, phase, capacity) = (node.name.clone(), node.phase, node.capacity.clone());
+        NodeView { id: *id, name, phase, capacity, instances: held.instances, committed: held.memory }
+    };
+    state.nodes.iter().map(view).collect()
+}
+
+/// What an edge needs: every route with its ready instances.
+pub fn route_table(state: &State) -> RouteTable {
+    let routes = state.routes.values().filter_map(|route| {
+        let app = state.apps.get(&route.app)?.name.clone();
+        let serving = |it: &Instance| it.env == route.env && it.process == route.process && it.is_ready();
+        let ready = state.instances.iter().filter(|(_, it)| serving(it));
+        let backend = |(id, it): (&InstanceId, &Instance)| {
+            let tunnel = state.nodes.get(&it.node)?.capacity.tunnel.clone();
+            Some(Backend { instance: *id, node: it.node, tunnel, address: it.address, port: route.port })
+        };
+        Some(EdgeRoute { entry: route.entry.clone(), app, backends: ready.filter_map(backend).collect() })
+    });
+    RouteTable { seq: state.seq, routes: routes.collect() }
+}
+
+impl From<&Envelope> for EventLine {
+    fn from(envelope: &Envelope) -> Self {
+        let mut value = serde_json::to_value(envelope).unwrap_or_default();
+        if let Some(object) = value.as_object_mut() {
+            object.remove("kind");
+        }
+        Self { kind: envelope.event.kind().to_owned(), envelope: value }
+    }
+}

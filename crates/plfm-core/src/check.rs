@@ -1,0 +1,138 @@
+//! The second reader: what must never be, whatever was decided. Written apart from `decide`; empty means sound.
+
+use std::collections::BTreeMap;
+use std::net::Ipv6Addr;
+
+use crate::event::Entry;
+use crate::ids::*;
+use crate::phase::InstancePhase;
+use crate::state::{Instance, State};
+use crate::units::Mebibytes;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Violation {
+    AddressUsedTwice { address: Ipv6Addr, by: [InstanceId; 2] },
+    EntryUsedTwice { entry: Entry, by: [RouteId; 2] },
+    NodeNumberUsedTwice { number: u16, by: [NodeId; 2] },
+    JoinTokenUsedTwice { node: NodeId, by: [JoinTokenId; 2] },
+    MemoryOvercommitted { node: NodeId, held: Mebibytes, capacity: Mebibytes },
+    DiskOvercommitted { node: NodeId, held: Mebibytes, capacity: Mebibytes },
+    Dangling { from: String, to: String },
+    ForeignOrg { what: String },
+    TwoDeploysUnfinished { env: EnvId },
+    PhaseWithoutCause { instance: InstanceId, phase: InstancePhase },
+}
+
+pub fn check(state: &State) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    addresses(state, &mut violations);
+    routes(state, &mut violations);
+    nodes(state, &mut violations);
+    memory(state, &mut violations);
+    ownership(state, &mut violations);
+    instances(state, &mut violations);
+    deploys(state, &mut violations);
+    violations
+}
+
+/// Reports each key that a second owner has.
+fn unique<K: Ord + Clone, I: Copy>(owners: impl Iterator<Item = (K, I)>, mut twice: impl FnMut(K, [I; 2])) {
+    let mut seen = BTreeMap::new();
+    for (key, owner) in owners {
+        if let Some(first) = seen.insert(key.clone(), owner) {
+            twice(key, [first, owner]);
+        }
+    }
+}
+
+fn addresses(state: &State, violations: &mut Vec<Violation>) {
+    let owners = state.instances.iter().map(|(id, instance)| (instance.address, *id));
+    unique(owners, |address, by| violations.push(Violation::AddressUsedTwice { address, by }));
+}
+
+fn routes(state: &State, violations: &mut Vec<Violation>) {
+    let owners = state.routes.iter().map(|(id, route)| (route.entry.clone(), *id));
+    unique(owners, |entry, by| violations.push(Violation::EntryUsedTwice { entry, by }));
+}
+
+fn nodes(state: &State, violations: &mut Vec<Violation>) {
+    let numbers = state.nodes.iter().map(|(id, node)| (node.number, *id));
+    unique(numbers, |number, by| violations.push(Violation::NodeNumberUsedTwice { number, by }));
+    let users = state.join_tokens.iter().filter_map(|(id, token)| Some((token.used_by?, *id)));
+    unique(users, |node, by| violations.push(Violation::JoinTokenUsedTwice { node, by }));
+}
+
+fn memory(state: &State, violations: &mut Vec<Violation>) {
+    for (id, node) in &state.nodes {
+        let here = || state.instances.values().filter(|it| it.node == *id && !has_ended(it));
+        let held = here().map(|it| it.resources.memory + it.resources.overhead).sum::<Mebibytes>();
+        if held > node.capacity.memory {
+            violations.push(Violation::MemoryOvercommitted { node: *id, held, capacity: node.capacity.memory });
+        }
+        let held = here().map(|it| it.resources.disk).sum::<Mebibytes>();
+        if held > node.capacity.disk {
+            violations.push(Violation::DiskOvercommitted { node: *id, held, capacity: node.capacity.disk });
+        }
+    }
+}
+
+fn has_ended(instance: &Instance) -> bool {
+    matches!(instance.status.phase, InstancePhase::Stopped | InstancePhase::Gone)
+}
+
+/// Everything belongs to something that exists, of the same org.
+fn ownership(state: &State, violations: &mut Vec<Violation>) {
+    let mut owned = |from: String, org: OrgId, to: String, owner: Option<OrgId>| match owner {
+        None => violations.push(Violation::Dangling { from, to }),
+        Some(owner) if owner != org => violations.push(Violation::ForeignOrg { what: from }),
+        Some(_) => {}
+    };
+    for (id, app) in &state.apps {
+        let project = state.projects.get(&app.project).map(|project| project.org);
+        owned(id.to_string(), app.org, app.project.to_string(), project);
+    }
+    for (id, env) in &state.envs {
+        owned(id.to_string(), env.org, env.app.to_string(), state.apps.get(&env.app).map(|app| app.org));
+        for group in env.groups.values() {
+            let release = state.releases.get(&group.release).filter(|release| release.app == env.app);
+            owned(id.to_string(), env.org, group.release.to_string(), release.map(|release| release.org));
+            let deploy = state.deploys.get(&group.deploy).map(|deploy| deploy.org);
+            owned(id.to_string(), env.org, group.deploy.to_string(), deploy);
+        }
+    }
+    for (id, route) in &state.routes {
+        owned(id.to_string(), route.org, route.env.to_string(), state.envs.get(&route.env).map(|env| env.org));
+    }
+    for (id, instance) in &state.instances {
+        let env = state.envs.get(&instance.env).map(|env| env.org);
+        owned(id.to_string(), instance.org, instance.env.to_string(), env);
+        let release = state.releases.get(&instance.release).map(|release| release.org);
+        owned(id.to_string(), instance.org, instance.release.to_string(), release);
+        let node = state.nodes.get(&instance.node).map(|_| instance.org);
+        owned(id.to_string(), instance.org, instance.node.to_string(), node);
+    }
+}
+
+/// A machine that ran has a boot, one that failed has a reason.
+fn instances(state: &State, violations: &mut Vec<Violation>) {
+    for (id, instance) in &state.instances {
+        let status = &instance.status;
+        let unexplained = match status.phase {
+            InstancePhase::Failed | InstancePhase::Unready => status.failure.is_none(),
+            InstancePhase::Ready => status.boot.is_none(),
+            _ => false,
+        };
+        if unexplained {
+            violations.push(Violation::PhaseWithoutCause { instance: *id, phase: status.phase });
+        }
+    }
+}
+
+fn deploys(state: &State, violations: &mut Vec<Violation>) {
+    let mut unfinished = BTreeMap::<EnvId, u32>::new();
+    for deploy in state.deploys.values().filter(|deploy| !deploy.status.is_final()) {
+        *unfinished.entry(deploy.env).or_default() += 1;
+    }
+    let twice = unfinished.into_iter().filter(|(_, count)| *count > 1);
+    violations.extend(twice.map(|(env, _)| Violation::TwoDeploysUnfinished { env }));
+}

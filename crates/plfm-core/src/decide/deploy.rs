@@ -1,0 +1,156 @@
+//! `plfm deploy`: the app, the env and the release where they are missing, the deploy, its routes.
+
+use crate::command::{Deploy, Expose};
+use crate::event::{Entry, Event, ReleaseCreated};
+use crate::facts::{Facts, Ids};
+use crate::ids::*;
+use crate::manifest::Manifest;
+use crate::phase::DeployStatus;
+use crate::refusal::Refusal;
+use crate::state::State;
+
+use super::bootstrap::DEFAULT;
+
+/// The env whose host names are just `APP.domain`.
+pub const DEFAULT_ENV: &str = "dev";
+
+pub fn deploy(state: &State, wanted: Deploy, facts: &Facts) -> Result<Vec<Event>, Refusal> {
+    [&wanted.app, &wanted.env].into_iter().try_for_each(|name| check_name(name))?;
+    let ids = facts.ids();
+    let mut events = Vec::new();
+    let org = state.org_named(&wanted.org).ok_or_else(|| Refusal::OrgNotFound(wanted.org.clone()))?;
+    let app = app(state, org, &wanted.app, &ids, &mut events)?;
+    let env = env(state, org, app, &wanted.env, &ids, &mut events);
+    let release = release(state, org, app, &wanted, &ids, &mut events);
+    supersede(state, env, &mut events);
+    let processes = wanted.manifest.processes.keys().cloned().collect();
+    events.push(Event::DeployCreated { deploy: ids.fresh(), org, app, env, release, processes });
+    for expose in entries(state, &wanted)? {
+        route(state, org, app, env, expose, &ids, &mut events)?;
+    }
+    Ok(events)
+}
+
+/// P-ID-4: 1..64 of `[a-z0-9-]`, no hyphen at an end.
+pub fn check_name(name: &str) -> Result<(), Refusal> {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let sound = (1..=64).contains(&name.len())
+        && name.bytes().all(plain)
+        && !name.starts_with('-')
+        && !name.ends_with('-');
+    if sound { Ok(()) } else { Err(Refusal::InvalidName(name.chars().take(80).collect())) }
+}
+
+fn app(state: &State, org: OrgId, name: &str, ids: &Ids, events: &mut Vec<Event>) -> Result<AppId, Refusal> {
+    if let Some(app) = state.app_named(org, name) {
+        return Ok(app);
+    }
+    let project = state.projects.iter().find(|(_, project)| project.org == org && project.name == DEFAULT);
+    let (project, _) = project.ok_or(Refusal::NotBootstrapped)?;
+    let app = ids.fresh();
+    events.push(Event::AppCreated { app, org, project: *project, name: name.to_owned() });
+    Ok(app)
+}
+
+fn env(state: &State, org: OrgId, app: AppId, name: &str, ids: &Ids, events: &mut Vec<Event>) -> EnvId {
+    state.env_named(app, name).unwrap_or_else(|| {
+        let env = ids.fresh();
+        events.push(Event::EnvCreated { env, org, app, name: name.to_owned() });
+        env
+    })
+}
+
+/// A release is an image and a manifest: the same pair is the same release.
+fn release(
+    state: &State,
+    org: OrgId,
+    app: AppId,
+    wanted: &Deploy,
+    ids: &Ids,
+    events: &mut Vec<Event>,
+) -> ReleaseId {
+    let manifest_hash = wanted.manifest.hash();
+    let same = state.releases.iter().find(|(_, known)| {
+        known.app == app && known.image.digest == wanted.image.digest && known.manifest_hash == manifest_hash
+    });
+    if let Some((release, _)) = same {
+        return *release;
+    }
+    let release = ids.fresh();
+    events.push(Event::ReleaseCreated(Box::new(ReleaseCreated {
+        release,
+        org,
+        app,
+        image: wanted.image.clone(),
+        manifest_hash,
+        manifest: wanted.manifest.clone(),
+        vars: wanted.vars,
+    })));
+    release
+}
+
+fn supersede(state: &State, env: EnvId, events: &mut Vec<Event>) {
+    let running = state.deploys.iter().filter(|(_, deploy)| deploy.env == env && !deploy.status.is_final());
+    events.extend(running.map(|(deploy, _)| Event::DeployStatusChanged {
+        deploy: *deploy,
+        status: DeployStatus::Superseded,
+        failure: None,
+    }));
+}
+
+/// The managed host name leads to the first port of `web`, or of the first process type that has one; then what was asked for.
+fn entries(state: &State, wanted: &Deploy) -> Result<Vec<Expose>, Refusal> {
+    let cluster = state.cluster.as_ref().ok_or(Refusal::NotBootstrapped)?;
+    let name = if wanted.env == DEFAULT_ENV { wanted.app.clone() } else { format!("{}-{}", wanted.app, wanted.env) };
+    let managed = front_door(&wanted.manifest).map(|(process, port)| Expose {
+        entry: Entry::Hostname(format!("{name}.{}", cluster.domain)),
+        process,
+        port,
+    });
+    let asked = wanted.expose.iter().map(|expose| declared(&wanted.manifest, expose));
+    managed.into_iter().map(Ok).chain(asked).collect()
+}
+
+fn front_door(manifest: &Manifest) -> Option<(String, u16)> {
+    let web_first = manifest.processes.get_key_value("web").into_iter().chain(&manifest.processes);
+    web_first.filter_map(|(name, process)| Some((name.clone(), process.ports.first()?.internal))).next()
+}
+
+fn declared(manifest: &Manifest, expose: &Expose) -> Result<Expose, Refusal> {
+    let process = manifest.processes.get(&expose.process);
+    let process = process.ok_or_else(|| Refusal::ProcessNotFound(expose.process.clone()))?;
+    if process.ports.iter().any(|port| port.internal == expose.port) {
+        return Ok(expose.clone());
+    }
+    Err(Refusal::PortNotDeclared { process: expose.process.clone(), port: expose.port })
+}
+
+fn route(
+    state: &State,
+    org: OrgId,
+    app: AppId,
+    env: EnvId,
+    expose: Expose,
+    ids: &Ids,
+    events: &mut Vec<Event>,
+) -> Result<(), Refusal> {
+    if let Some((id, route)) = state.route_at(&expose.entry).and_then(|id| Some((id, state.routes.get(&id)?))) {
+        if route.env != env {
+            return Err(taken(expose.entry));
+        }
+        if route.process == expose.process && route.port == expose.port {
+            return Ok(());
+        }
+        events.push(Event::RouteDeleted { route: id, org, env });
+    }
+    let Expose { entry, process, port } = expose;
+    events.push(Event::RouteCreated { route: ids.fresh(), org, app, env, entry, process, port });
+    Ok(())
+}
+
+fn taken(entry: Entry) -> Refusal {
+    match entry {
+        Entry::Hostname(name) => Refusal::HostnameInUse(name),
+        Entry::TcpPort(port) => Refusal::PortInUse(port),
+    }
+}

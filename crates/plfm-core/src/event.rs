@@ -1,0 +1,284 @@
+//! What happened. The JSON of every event is a contract: it is stored for ever and read by later versions.
+
+use std::collections::BTreeMap;
+use std::net::Ipv6Addr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::ids::*;
+use crate::manifest::Manifest;
+use crate::phase::{DeployStatus, Desired, InstancePhase, NodePhase};
+use crate::reason::Failure;
+use crate::units::{Mebibytes, MilliCpu, Seq, Term, Timestamp};
+
+/// An event with where, when and by whom; one row of the log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Envelope {
+    pub seq: Seq,
+    /// Informs only; `seq` orders.
+    pub at: Timestamp,
+    /// The tenant it concerns; none for the platform's own.
+    pub org: Option<OrgId>,
+    pub actor: Actor,
+    pub request: RequestId,
+    /// The event that made the platform do this.
+    pub cause: Option<Seq>,
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+/// Who did it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Actor {
+    /// The platform itself, in `reconcile`.
+    System,
+    /// Someone with a token.
+    Token(TokenId),
+    Node(NodeId),
+    /// Someone with a join token.
+    Joining(JoinTokenId),
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", content = "body")]
+pub enum Event {
+    /// The first event of a log, and the first after a restore.
+    #[serde(rename = "log.started")]
+    LogStarted { log: LogId },
+    #[serde(rename = "writer.started")]
+    WriterStarted { term: Term },
+    #[serde(rename = "cluster.created")]
+    ClusterCreated { domain: String, prefix: Ipv6Addr },
+    #[serde(rename = "org.created")]
+    OrgCreated { org: OrgId, name: String },
+    #[serde(rename = "project.created")]
+    ProjectCreated { project: ProjectId, org: OrgId, name: String },
+    #[serde(rename = "token.created")]
+    TokenCreated { token: TokenId, org: Option<OrgId>, hash: Digest, scopes: Vec<Scope> },
+    #[serde(rename = "app.created")]
+    AppCreated { app: AppId, org: OrgId, project: ProjectId, name: String },
+    #[serde(rename = "env.created")]
+    EnvCreated { env: EnvId, org: OrgId, app: AppId, name: String },
+    #[serde(rename = "release.created")]
+    ReleaseCreated(Box<ReleaseCreated>),
+    #[serde(rename = "deploy.created")]
+    DeployCreated { deploy: DeployId, org: OrgId, app: AppId, env: EnvId, release: ReleaseId, processes: Vec<String> },
+    #[serde(rename = "deploy.status_changed")]
+    DeployStatusChanged { deploy: DeployId, status: DeployStatus, failure: Option<Failure> },
+    #[serde(rename = "route.created")]
+    RouteCreated { route: RouteId, org: OrgId, app: AppId, env: EnvId, entry: Entry, process: String, port: u16 },
+    #[serde(rename = "route.deleted")]
+    RouteDeleted { route: RouteId, org: OrgId, env: EnvId },
+    #[serde(rename = "group.waiting")]
+    GroupWaiting { env: EnvId, process: String, waiting: Option<Waiting> },
+    #[serde(rename = "instance.allocated")]
+    InstanceAllocated(Box<InstanceAllocated>),
+    #[serde(rename = "instance.desired_changed")]
+    InstanceDesiredChanged { instance: InstanceId, desired: Desired, why: DesiredChange },
+    #[serde(rename = "instance.status_changed")]
+    InstanceStatusChanged { instance: InstanceId, node: NodeId, status: InstanceStatus },
+    /// A record that ended a while ago leaves the state; the log keeps it.
+    #[serde(rename = "instance.forgotten")]
+    InstanceForgotten { instance: InstanceId },
+    #[serde(rename = "join_token.created")]
+    JoinTokenCreated { token: JoinTokenId, hash: Digest, expires_at: Timestamp },
+    #[serde(rename = "node.joined")]
+    NodeJoined { node: NodeId, token: JoinTokenId, name: String, number: u16, capacity: Capacity },
+    #[serde(rename = "node.phase_changed")]
+    NodePhaseChanged { node: NodeId, phase: NodePhase },
+    #[serde(rename = "node.capacity_changed")]
+    NodeCapacityChanged { node: NodeId, capacity: Capacity },
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReleaseCreated {
+    pub release: ReleaseId,
+    pub org: OrgId,
+    pub app: AppId,
+    pub image: ReleaseImage,
+    pub manifest_hash: Digest,
+    /// With keyed hashes in place of the values of variables: the log holds no secrets.
+    pub manifest: Manifest,
+    /// Blob with the encrypted values of the manifest's variables, if it has any.
+    pub vars: Option<Digest>,
+}
+
+/// An image, pinned: nothing ever runs by tag.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReleaseImage {
+    /// As the user wrote it.
+    pub reference: String,
+    /// Of the index, or of the manifest where there is no index.
+    pub digest: Digest,
+    /// The manifest for each architecture (OCI names: `amd64`, `arm64`).
+    pub platforms: BTreeMap<String, Digest>,
+}
+
+/// Where traffic enters.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Entry {
+    /// HTTPS under this name, terminated at the edge.
+    Hostname(String),
+    /// Plain TCP on this port of the edge.
+    TcpPort(u16),
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct InstanceAllocated {
+    pub instance: InstanceId,
+    pub org: OrgId,
+    pub app: AppId,
+    pub env: EnvId,
+    pub process: String,
+    pub node: NodeId,
+    pub release: ReleaseId,
+    pub deploy: DeployId,
+    pub address: Ipv6Addr,
+    pub resources: Resources,
+}
+
+/// What an instance holds on its node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resources {
+    pub cpu: MilliCpu,
+    /// The hard cap of the guest.
+    pub memory: Mebibytes,
+    /// What the machine monitor itself needs beside it, as the node declared.
+    pub overhead: Mebibytes,
+    pub disk: Mebibytes,
+}
+
+/// What a node offers, as it measured.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capacity {
+    pub arch: String,
+    pub isolation: Isolation,
+    pub cpu: MilliCpu,
+    /// Physical memory less what the host keeps.
+    pub memory: Mebibytes,
+    pub disk: Mebibytes,
+    pub overhead: Mebibytes,
+    /// Where the node's tunnel listens, `host:port`.
+    pub tunnel: String,
+}
+
+/// How strong the wall around an instance is, weakest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Isolation {
+    Process,
+    /// An emulated machine: no security boundary is promised.
+    Emulated,
+    /// Hardware virtualisation.
+    Vm,
+}
+
+/// What a node saw of an instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceStatus {
+    pub phase: InstancePhase,
+    pub boot: Option<BootId>,
+    /// Why it is `failed` or `unready`; kept while it restarts.
+    pub failure: Option<Failure>,
+    pub exit_code: Option<i32>,
+    /// Boots after the first.
+    pub restarts: u32,
+    /// From the start of the machine to the first word of the guest.
+    pub hello_ms: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DesiredChange {
+    ScaleDown,
+    RolloutReplace,
+    NodeLost,
+    StartupFailed,
+}
+
+/// Why a group gets no instance just now (P-RSN-2).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "reason")]
+pub enum Waiting {
+    NoNodesActive,
+    NoCapacityMemory { wanted: Mebibytes, largest_free: Mebibytes },
+    NoCapacityDisk { wanted: Mebibytes, largest_free: Mebibytes },
+    ImagePlatformUnavailable { offered: Vec<String>, nodes: Vec<String> },
+}
+
+/// What a token may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Scope {
+    #[serde(rename = "apps:read")]
+    AppsRead,
+    #[serde(rename = "deploys:write")]
+    DeploysWrite,
+    #[serde(rename = "logs:read")]
+    LogsRead,
+    #[serde(rename = "events:read")]
+    EventsRead,
+    #[serde(rename = "exec:write")]
+    ExecWrite,
+    #[serde(rename = "nodes:admin")]
+    NodesAdmin,
+}
+
+impl Scope {
+    pub const ALL: &[Scope] =
+        &[Self::AppsRead, Self::DeploysWrite, Self::LogsRead, Self::EventsRead, Self::ExecWrite, Self::NodesAdmin];
+}
+
+impl Event {
+    /// The stable name; the JSON's `kind`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::LogStarted { .. } => "log.started",
+            Self::WriterStarted { .. } => "writer.started",
+            Self::ClusterCreated { .. } => "cluster.created",
+            Self::OrgCreated { .. } => "org.created",
+            Self::ProjectCreated { .. } => "project.created",
+            Self::TokenCreated { .. } => "token.created",
+            Self::AppCreated { .. } => "app.created",
+            Self::EnvCreated { .. } => "env.created",
+            Self::ReleaseCreated(_) => "release.created",
+            Self::DeployCreated { .. } => "deploy.created",
+            Self::DeployStatusChanged { .. } => "deploy.status_changed",
+            Self::RouteCreated { .. } => "route.created",
+            Self::RouteDeleted { .. } => "route.deleted",
+            Self::GroupWaiting { .. } => "group.waiting",
+            Self::InstanceAllocated(_) => "instance.allocated",
+            Self::InstanceDesiredChanged { .. } => "instance.desired_changed",
+            Self::InstanceStatusChanged { .. } => "instance.status_changed",
+            Self::InstanceForgotten { .. } => "instance.forgotten",
+            Self::JoinTokenCreated { .. } => "join_token.created",
+            Self::NodeJoined { .. } => "node.joined",
+            Self::NodePhaseChanged { .. } => "node.phase_changed",
+            Self::NodeCapacityChanged { .. } => "node.capacity_changed",
+        }
+    }
+
+    /// The version of this kind's JSON; a change of meaning is a new version beside the old one.
+    pub const fn version(&self) -> u32 {
+        1
+    }
+}
+
+impl std::fmt::Display for Waiting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NoNodesActive => write!(f, "no node is active"),
+            Self::NoCapacityMemory { wanted, largest_free } => {
+                write!(f, "no node has {wanted} of memory free (the most is {largest_free})")
+            }
+            Self::NoCapacityDisk { wanted, largest_free } => {
+                write!(f, "no node has {wanted} of disk free (the most is {largest_free})")
+            }
+            Self::ImagePlatformUnavailable { offered, nodes } => {
+                write!(f, "the image is made for {}, the nodes are {}", offered.join(", "), nodes.join(", "))
+            }
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! The life of an instance, of a deploy and of a node: one diagram and one transition function each.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! phases {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $code:literal),* $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        pub enum $name { $($(#[$vdoc])* $variant),* }
+
+        impl $name {
+            pub const ALL: &[$name] = &[$($name::$variant),*];
+
+            pub const fn code(self) -> &'static str {
+                match self { $($name::$variant => $code),* }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(self.code())
+            }
+        }
+    };
+}
+
+phases! {
+    /// What an instance is seen to do. Only its node says so.
+    ///
+    /// ```text
+    /// allocated ─▶ preparing ─▶ booting ─▶ ready ⇄ unready ─▶ draining ─▶ stopped ─▶ gone
+    ///                  ▲            any of them ─▶ failed ─┐
+    ///                  └───────────────────────────────────┘ a new boot, by the restart policy
+    /// ```
+    ///
+    /// `preparing` gets the image and the disks, `booting` lasts from the start of the machine until the workload answers its
+    /// health check, `unready` has answered before. `gone` means that nothing of it is left on the node; it is the end.
+    InstancePhase {
+        Allocated = "allocated",
+        Preparing = "preparing",
+        Booting = "booting",
+        Ready = "ready",
+        Unready = "unready",
+        Draining = "draining",
+        Stopped = "stopped",
+        Failed = "failed",
+        Gone = "gone",
+    }
+}
+
+impl InstancePhase {
+    /// Whether a report may say `next` after `self`. A report tells the newest phase only, so phases between may have been passed
+    /// unseen; what can never happen is a way back within one boot, or out of the end.
+    pub fn may_become(self, next: Self, new_boot: bool) -> bool {
+        use InstancePhase::*;
+        match (self, next) {
+            (Gone, _) => false,
+            (_, Gone | Failed | Stopped) => self != next || new_boot,
+            (Stopped, _) => false,
+            (Draining, Draining) => false,
+            (Draining, _) => false,
+            (Ready, Unready) | (Unready, Ready) => true,
+            (Failed, Preparing | Booting | Ready | Unready | Draining) => true,
+            (_, _) => new_boot || next > self,
+        }
+    }
+
+    /// Holds its memory on the node.
+    pub const fn is_live(self) -> bool {
+        !matches!(self, Self::Stopped | Self::Gone)
+    }
+}
+
+phases! {
+    /// What an instance should do. `stopped` is final: an id is never used again.
+    ///
+    /// ```text
+    /// running ─▶ draining ─▶ stopped        running ─▶ stopped
+    /// ```
+    Desired {
+        Running = "running",
+        Draining = "draining",
+        Stopped = "stopped",
+    }
+}
+
+impl Desired {
+    pub fn may_become(self, next: Self) -> bool {
+        next > self
+    }
+}
+
+phases! {
+    /// ```text
+    /// queued ─▶ rolling ─▶ succeeded | failed | superseded        queued ─▶ failed | superseded
+    /// ```
+    DeployStatus {
+        Queued = "queued",
+        Rolling = "rolling",
+        Succeeded = "succeeded",
+        Failed = "failed",
+        Superseded = "superseded",
+    }
+}
+
+impl DeployStatus {
+    pub const fn is_final(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed | Self::Superseded)
+    }
+
+    pub fn may_become(self, next: Self) -> bool {
+        !self.is_final() && next > self
+    }
+}
+
+phases! {
+    /// ```text
+    /// active ⇄ offline
+    /// ```
+    NodePhase {
+        Active = "active",
+        Offline = "offline",
+    }
+}
+
+impl NodePhase {
+    pub fn may_become(self, next: Self) -> bool {
+        self != next
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,39 @@
+use super::*;
+
+#[test]
+fn codes_are_the_json_form() {
+    for phase in InstancePhase::ALL {
+        assert_eq!(serde_json::to_string(phase).unwrap(), format!("\"{phase}\""));
+    }
+}
+
+#[test]
+fn nothing_leaves_the_end() {
+    for next in InstancePhase::ALL {
+        assert!(!InstancePhase::Gone.may_become(*next, true));
+    }
+    for last in DeployStatus::ALL.iter().filter(|status| status.is_final()) {
+        assert!(DeployStatus::ALL.iter().all(|next| !last.may_become(*next)));
+    }
+    assert!(Desired::ALL.iter().all(|next| !Desired::Stopped.may_become(*next)));
+}
+
+#[test]
+fn within_one_boot_only_readiness_goes_back() {
+    use InstancePhase::*;
+    let live = [Allocated, Preparing, Booting, Ready, Unready, Draining];
+    for (earlier, from) in live.iter().enumerate() {
+        for to in &live[..=earlier] {
+            let back_to_ready = (*from, *to) == (Unready, Ready);
+            assert_eq!(from.may_become(*to, false), back_to_ready, "{from} -> {to}");
+        }
+    }
+}
+
+#[test]
+fn what_drains_never_serves_again() {
+    for next in InstancePhase::ALL {
+        let allowed = matches!(next, InstancePhase::Failed | InstancePhase::Stopped | InstancePhase::Gone);
+        assert_eq!(InstancePhase::Draining.may_become(*next, true), allowed, "{next}");
+    }
+}

@@ -1,0 +1,143 @@
+//! What the platform itself wants next, and when it must look again. Pure, idempotent: with nothing to do it says nothing.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::command::Command;
+use crate::decide::{OFFLINE_AFTER, offline_at};
+use crate::event::DesiredChange;
+use crate::facts::Facts;
+use crate::ids::*;
+use crate::phase::{Desired, NodePhase};
+use crate::place::{Wanted, place};
+use crate::state::{Group, Instance, State};
+use crate::units::Timestamp;
+
+mod deploys;
+mod rollout;
+
+/// A record that ended stays visible this long.
+pub const FORGET_AFTER: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// The moment after which `reconcile` may have something new to say although nothing happened.
+pub type NextRun = Option<Timestamp>;
+
+pub fn reconcile(state: &State, facts: &Facts) -> (Vec<Command>, NextRun) {
+    if state.cluster.is_none() {
+        return (Vec::new(), None);
+    }
+    let fleet = Fleet::new(state);
+    let mut commands = Vec::new();
+    nodes(state, facts, &mut commands);
+    lost(state, &mut commands);
+    let wanted = groups(state, &fleet, &mut commands);
+    let placement = place(state, facts, &wanted);
+    waiting(state, &placement.waiting, &mut commands);
+    commands.extend(placement.choices.into_iter().map(|choice| Command::Allocate {
+        env: choice.env,
+        process: choice.process,
+        release: choice.release,
+        node: choice.node,
+    }));
+    deploys::settle(state, &fleet, facts, &mut commands);
+    forget(state, facts, &mut commands);
+    (commands, next_run(state, facts))
+}
+
+/// Every instance by its group, in one pass over the state.
+pub(crate) struct Fleet<'a> {
+    groups: BTreeMap<(EnvId, &'a str), Vec<(InstanceId, &'a Instance)>>,
+}
+
+impl<'a> Fleet<'a> {
+    fn new(state: &'a State) -> Self {
+        let mut groups = BTreeMap::<_, Vec<_>>::new();
+        for (id, instance) in &state.instances {
+            groups.entry((instance.env, instance.process.as_str())).or_default().push((*id, instance));
+        }
+        Self { groups }
+    }
+
+    /// Instances of a group that hold resources.
+    pub(crate) fn live<'f>(
+        &'f self,
+        env: EnvId,
+        process: &'f str,
+    ) -> impl Iterator<Item = (InstanceId, &'f Instance)> + use<'a, 'f> {
+        let group = self.groups.get(&(env, process)).map(Vec::as_slice).unwrap_or_default();
+        group.iter().copied().filter(|(_, instance)| instance.holds_resources())
+    }
+}
+
+fn nodes(state: &State, facts: &Facts, commands: &mut Vec<Command>) {
+    for (id, node) in &state.nodes {
+        let phase = if facts.silent(*id) >= OFFLINE_AFTER { NodePhase::Offline } else { NodePhase::Active };
+        // A node that was lost is back only when it has been heard, not when a new writer has just begun to listen.
+        let known = phase == NodePhase::Offline || facts.heard.contains_key(id);
+        if node.phase != phase && known {
+            commands.push(Command::SetNodePhase { node: *id, phase });
+        }
+    }
+}
+
+/// Work of a lost node is wanted elsewhere; what comes back late is stopped.
+fn lost(state: &State, commands: &mut Vec<Command>) {
+    let offline = |node: NodeId| state.nodes.get(&node).is_none_or(|node| node.phase == NodePhase::Offline);
+    for (id, instance) in &state.instances {
+        if instance.desired == Desired::Running && instance.holds_resources() && offline(instance.node) {
+            commands.push(set_desired(*id, Desired::Stopped, DesiredChange::NodeLost));
+        }
+    }
+}
+
+fn groups(state: &State, fleet: &Fleet<'_>, commands: &mut Vec<Command>) -> Vec<Wanted> {
+    let mut wanted = Vec::new();
+    for (id, env) in &state.envs {
+        for (process, group) in &env.groups {
+            wanted.extend(rollout::step(state, fleet, *id, process, group, commands));
+        }
+    }
+    for ((env, process), instances) in &fleet.groups {
+        if !state.envs.get(env).is_some_and(|env| env.groups.contains_key(*process)) {
+            let running = instances.iter().filter(|(_, instance)| instance.desired == Desired::Running);
+            commands.extend(running.map(|(id, _)| set_desired(*id, Desired::Draining, DesiredChange::ScaleDown)));
+        }
+    }
+    wanted
+}
+
+/// Say why a group waits when that changes, and that it no longer does.
+fn waiting(state: &State, now: &[(EnvId, String, crate::event::Waiting)], commands: &mut Vec<Command>) {
+    let current = |env: EnvId, process: &str| {
+        now.iter().find(|(id, name, _)| *id == env && name == process).map(|(_, _, waiting)| waiting.clone())
+    };
+    for (env, process, group) in all_groups(state) {
+        let waiting = current(env, process);
+        if waiting != group.waiting {
+            commands.push(Command::NoteWaiting { env, process: process.to_owned(), waiting });
+        }
+    }
+}
+
+fn all_groups(state: &State) -> impl Iterator<Item = (EnvId, &str, &Group)> {
+    state.envs.iter().flat_map(|(id, env)| env.groups.iter().map(move |(name, group)| (*id, name.as_str(), group)))
+}
+
+fn forget(state: &State, facts: &Facts, commands: &mut Vec<Command>) {
+    let ended = state.instances.iter().filter(|(_, instance)| !instance.holds_resources());
+    let old = ended.filter(|(_, instance)| facts.now >= instance.changed_at + FORGET_AFTER);
+    commands.extend(old.map(|(id, _)| Command::Forget { instance: *id }));
+}
+
+fn next_run(state: &State, facts: &Facts) -> NextRun {
+    let lost = state.nodes.iter().filter(|(_, node)| node.phase == NodePhase::Active);
+    let lost = lost.map(|(id, _)| offline_at(facts, *id));
+    let late = deploys::deadlines(state);
+    let old = state.instances.values().filter(|instance| !instance.holds_resources());
+    let old = old.map(|instance| instance.changed_at + FORGET_AFTER);
+    lost.chain(late).chain(old).min()
+}
+
+pub(crate) fn set_desired(instance: InstanceId, desired: Desired, why: DesiredChange) -> Command {
+    Command::SetDesired { instance, desired, why }
+}

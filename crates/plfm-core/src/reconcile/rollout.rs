@@ -1,0 +1,85 @@
+//! One step of one group towards its release: start what is missing, drain what is too much (P-SCH-30, -33, first form).
+
+use crate::command::Command;
+use crate::event::DesiredChange;
+use crate::ids::*;
+use crate::phase::{DeployStatus, Desired, InstancePhase};
+use crate::place::Wanted;
+use crate::state::{Group, Instance, State};
+
+use super::{Fleet, set_desired};
+
+/// New instances beyond the wanted count while old ones still serve.
+const SURGE_MAX: usize = 1;
+
+type Member<'a> = (InstanceId, &'a Instance);
+
+pub fn step(
+    state: &State,
+    fleet: &Fleet<'_>,
+    env: EnvId,
+    process: &str,
+    group: &Group,
+    commands: &mut Vec<Command>,
+) -> Option<Wanted> {
+    let count = state.process(group.release, process)?.scaling.min as usize;
+    let wanted = fleet.live(env, process).filter(|(_, instance)| instance.desired == Desired::Running);
+    let (new, old): (Vec<Member<'_>>, Vec<_>) = wanted.partition(|(_, instance)| instance.release == group.release);
+    let failed = state.deploys.get(&group.deploy).is_some_and(|deploy| deploy.status == DeployStatus::Failed);
+    if failed {
+        let hopeless = new.iter().filter(|(_, instance)| instance.deploy == group.deploy && !instance.is_ready());
+        commands.extend(hopeless.map(|(id, _)| set_desired(*id, Desired::Stopped, DesiredChange::StartupFailed)));
+        return None;
+    }
+    drain(count, &new, &old, commands);
+    let missing = missing(count, new.len(), old.len());
+    let process = process.to_owned();
+    (missing > 0).then(|| Wanted { env, process, release: group.release, count: missing as u32 })
+}
+
+fn missing(count: usize, new: usize, old: usize) -> usize {
+    let room = if old == 0 { count } else { (count + SURGE_MAX).saturating_sub(old) };
+    count.min(room).saturating_sub(new)
+}
+
+/// Never fewer ready than wanted, unless fewer are ready anyway.
+fn drain(count: usize, new: &[Member<'_>], old: &[Member<'_>], commands: &mut Vec<Command>) {
+    let mut surplus: Vec<_> = new.to_vec();
+    surplus.sort_by_key(|(id, instance)| (drain_rank(instance), instance.created_at, *id));
+    surplus.truncate(new.len().saturating_sub(count));
+    let mut ready = new.iter().chain(old).filter(|(_, instance)| instance.is_ready()).count();
+    let mut leave = |members: &[Member<'_>], why| {
+        for (id, instance) in members {
+            if instance.is_ready() {
+                if ready <= count {
+                    continue;
+                }
+                ready -= 1;
+            }
+            commands.push(set_desired(*id, Desired::Draining, why));
+        }
+    };
+    leave(old, DesiredChange::RolloutReplace);
+    leave(&surplus, DesiredChange::ScaleDown);
+}
+
+/// Failed first, then what is not ready, then the oldest.
+fn drain_rank(instance: &Instance) -> u8 {
+    match instance.status.phase {
+        InstancePhase::Failed => 0,
+        InstancePhase::Ready => 2,
+        _ => 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_first_rollout_starts_all_and_a_later_one_a_surge() {
+        for (count, new, old, expected) in [(3, 0, 0, 3), (3, 3, 0, 0), (3, 0, 3, 1), (3, 1, 3, 0), (3, 1, 2, 1), (0, 0, 2, 0)] {
+            assert_eq!(missing(count, new, old), expected, "{count} wanted, {new} new, {old} old");
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Why a command was not accepted: a stable code for programs, a sentence for people, the next thing to type.
+
+use crate::ids::*;
+use crate::phase::InstancePhase;
+use crate::units::Timestamp;
+
+/// The shape of a refusal; the HTTP status and the exit code follow from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefusalClass {
+    Invalid,
+    Unauthorized,
+    NotFound,
+    Conflict,
+    /// The command was made from an older state; deciding again may accept it.
+    Stale,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("the log is empty; it has no cluster yet")]
+    NotBootstrapped,
+    #[error("the log already holds a cluster")]
+    AlreadyBootstrapped,
+    #[error("`{0}` is not a name: 1 to 64 of a-z, 0-9 and `-`, not at an end")]
+    InvalidName(String),
+    #[error("there is no org `{0}`")]
+    OrgNotFound(String),
+    #[error("there is no node {0}")]
+    NodeNotFound(NodeId),
+    #[error("there is no instance {0}")]
+    InstanceNotFound(InstanceId),
+    #[error("there is no deploy {0}")]
+    DeployNotFound(DeployId),
+    #[error("the release has no process type `{0}`")]
+    ProcessNotFound(String),
+    #[error("process type `{process}` declares no port {port}")]
+    PortNotDeclared { process: String, port: u16 },
+    #[error("the host name `{0}` is taken by another environment")]
+    HostnameInUse(String),
+    #[error("port {0} of the edge is taken by another route")]
+    PortInUse(u16),
+    #[error("the join token is not one of this cluster")]
+    JoinTokenInvalid,
+    #[error("the join token expired at {0}")]
+    JoinTokenExpired(Timestamp),
+    #[error("the join token was already used by {0}")]
+    JoinTokenUsed(NodeId),
+    #[error("a node named `{0}` has joined before")]
+    NodeNameExists(String),
+    #[error("{0} belongs to another node")]
+    NotYourInstance(InstanceId),
+    #[error("{instance} cannot be {phase} without a reason or a boot")]
+    StatusUnexplained { instance: InstanceId, phase: InstancePhase },
+    #[error("the cluster has no number left for another node")]
+    NodesExhausted,
+    #[error("{what} has moved on")]
+    Stale { what: String },
+}
+
+impl Refusal {
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::NotBootstrapped => "not_bootstrapped",
+            Self::AlreadyBootstrapped => "already_bootstrapped",
+            Self::InvalidName(_) => "invalid_name",
+            Self::OrgNotFound(_) => "org_not_found",
+            Self::NodeNotFound(_) => "node_not_found",
+            Self::InstanceNotFound(_) => "instance_not_found",
+            Self::DeployNotFound(_) => "deploy_not_found",
+            Self::ProcessNotFound(_) => "process_not_found",
+            Self::PortNotDeclared { .. } => "port_not_declared",
+            Self::HostnameInUse(_) => "hostname_in_use",
+            Self::PortInUse(_) => "port_in_use",
+            Self::JoinTokenInvalid => "enrollment_token_invalid",
+            Self::JoinTokenExpired(_) => "enrollment_token_expired",
+            Self::JoinTokenUsed(_) => "enrollment_token_used",
+            Self::NodeNameExists(_) => "node_name_exists",
+            Self::NotYourInstance(_) => "forbidden",
+            Self::StatusUnexplained { .. } => "invalid_argument",
+            Self::NodesExhausted => "nodes_exhausted",
+            Self::Stale { .. } => "version_conflict",
+        }
+    }
+
+    pub const fn class(&self) -> RefusalClass {
+        match self {
+            Self::InvalidName(_)
+            | Self::ProcessNotFound(_)
+            | Self::PortNotDeclared { .. }
+            | Self::StatusUnexplained { .. } => RefusalClass::Invalid,
+            Self::JoinTokenInvalid | Self::JoinTokenExpired(_) | Self::JoinTokenUsed(_) | Self::NotYourInstance(_) => {
+                RefusalClass::Unauthorized
+            }
+            Self::OrgNotFound(_) | Self::NodeNotFound(_) | Self::InstanceNotFound(_) | Self::DeployNotFound(_) => {
+                RefusalClass::NotFound
+            }
+            Self::Stale { .. } => RefusalClass::Stale,
+            _ => RefusalClass::Conflict,
+        }
+    }
+
+    /// What to type or do next.
+    pub const fn hint(&self) -> &'static str {
+        match self {
+            Self::NotBootstrapped => "start a server on this data directory first",
+            Self::AlreadyBootstrapped => "nothing to do",
+            Self::InvalidName(_) => "choose another name, for example `my-app`",
+            Self::OrgNotFound(_) => "use `--org default` or create the org",
+            Self::NodeNotFound(_) => "list nodes with `plfm nodes`",
+            Self::InstanceNotFound(_) => "list instances with `plfm instances`",
+            Self::DeployNotFound(_) => "see `plfm status` for the newest deploy",
+            Self::ProcessNotFound(_) => "name a process type of the manifest",
+            Self::PortNotDeclared { .. } => "add the port under `ports` of the process, or name a declared one",
+            Self::HostnameInUse(_) => "rename the app or the environment",
+            Self::PortInUse(_) => "choose another port",
+            Self::JoinTokenInvalid | Self::JoinTokenExpired(_) | Self::JoinTokenUsed(_) => {
+                "print a fresh command with `plfm node token`"
+            }
+            Self::NodeNameExists(_) => "start the node with another `--name`, or on its old data directory",
+            Self::NotYourInstance(_) | Self::StatusUnexplained { .. } => "report this: a node sent what it must not",
+            Self::NodesExhausted => "start another cluster",
+            Self::Stale { .. } => "try again",
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! The platform as it stands: the fold of the log up to [`State::position`].
+//!
+//! The maps are persistent: a reader keeps the version it has for the price of a pointer while the writer goes on.
+
+use std::net::Ipv6Addr;
+
+use imbl::OrdMap;
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::event::{Capacity, Entry, InstanceStatus, ReleaseImage, Resources, Scope, Waiting};
+use crate::ids::*;
+use crate::manifest::{Manifest, Process};
+use crate::phase::{DeployStatus, Desired, NodePhase};
+use crate::reason::Failure;
+use crate::units::{Mebibytes, Seq, Term, Timestamp};
+
+/// Where in which log a state, plan or report stands. Positions of different logs do not compare.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    pub log: LogId,
+    pub term: Term,
+    pub seq: Seq,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// None until the first event.
+    pub log: Option<LogId>,
+    pub term: Term,
+    pub seq: Seq,
+    pub cluster: Option<Cluster>,
+    pub orgs: OrdMap<OrgId, Org>,
+    pub projects: OrdMap<ProjectId, Project>,
+    pub apps: OrdMap<AppId, App>,
+    pub envs: OrdMap<EnvId, Env>,
+    pub releases: OrdMap<ReleaseId, Release>,
+    pub deploys: OrdMap<DeployId, Deploy>,
+    pub routes: OrdMap<RouteId, Route>,
+    pub instances: OrdMap<InstanceId, Instance>,
+    pub nodes: OrdMap<NodeId, Node>,
+    pub tokens: OrdMap<TokenId, Token>,
+    pub join_tokens: OrdMap<JoinTokenId, JoinToken>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Cluster {
+    /// The managed domain: an app is reached as `APP.domain`.
+    pub domain: String,
+    /// The /48 that node and instance addresses are taken from.
+    pub prefix: Ipv6Addr,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Org {
+    pub name: String,
+    pub version: Seq,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Project {
+    pub org: OrgId,
+    pub name: String,
+    pub version: Seq,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct App {
+    pub org: OrgId,
+    pub project: ProjectId,
+    pub name: String,
+    pub version: Seq,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Env {
+    pub org: OrgId,
+    pub app: AppId,
+    pub name: String,
+    /// By process type.
+    pub groups: OrdMap<String, Group>,
+    pub version: Seq,
+}
+
+/// A process type in an env: the unit of scheduling.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Group {
+    pub release: ReleaseId,
+    pub deploy: DeployId,
+    /// Why it gets no instance just now.
+    pub waiting: Option<Waiting>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Release {
+    pub org: OrgId,
+    pub app: AppId,
+    pub image: ReleaseImage,
+    pub manifest_hash: Digest,
+    pub manifest: Manifest,
+    pub vars: Option<Digest>,
+    pub created_at: Timestamp,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Deploy {
+    pub org: OrgId,
+    pub app: AppId,
+    pub env: EnvId,
+    pub release: ReleaseId,
+    pub processes: Vec<String>,
+    pub status: DeployStatus,
+    pub failure: Option<Failure>,
+    pub created_at: Timestamp,
+    pub version: Seq,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Route {
+    pub org: OrgId,
+    pub app: AppId,
+    pub env: EnvId,
+    pub entry: Entry,
+    pub process: String,
+    pub port: u16,
+    pub version: Seq,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Instance {
+    pub org: OrgId,
+    pub app: AppId,
+    pub env: EnvId,
+    pub process: String,
+    pub node: NodeId,
+    pub release: ReleaseId,
+    pub deploy: DeployId,
+    pub address: Ipv6Addr,
+    pub resources: Resources,
+    pub desired: Desired,
+    pub status: InstanceStatus,
+    /// Failures seen since it was allocated.
+    pub failures: u32,
+    pub created_at: Timestamp,
+    /// Of the last change of `status`.
+    pub changed_at: Timestamp,
+    pub version: Seq,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Node {
+    pub name: String,
+    /// The node's /64 within the cluster's /48.
+    pub number: u16,
+    pub capacity: Capacity,
+    pub phase: NodePhase,
+    /// The interface identifier of the next instance; never given twice.
+    pub next_host: u64,
+    pub version: Seq,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Token {
+    pub org: Option<OrgId>,
+    pub hash: Digest,
+    pub scopes: Vec<Scope>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JoinToken {
+    pub hash: Digest,
+    pub expires_at: Timestamp,
+    pub used_by: Option<NodeId>,
+}
+
+impl State {
+    pub fn position(&self) -> Option<Position> {
+        self.log.map(|log| Position { log, term: self.term, seq: self.seq })
+    }
+
+    pub fn org_named(&self, name: &str) -> Option<OrgId> {
+        self.orgs.iter().find(|(_, org)| org.name == name).map(|(id, _)| *id)
+    }
+
+    pub fn app_named(&self, org: OrgId, name: &str) -> Option<AppId> {
+        self.apps.iter().find(|(_, app)| app.org == org && app.name == name).map(|(id, _)| *id)
+    }
+
+    pub fn env_named(&self, app: AppId, name: &str) -> Option<EnvId> {
+        self.envs.iter().find(|(_, env)| env.app == app && env.name == name).map(|(id, _)| *id)
+    }
+
+    pub fn node_named(&self, name: &str) -> Option<NodeId> {
+        self.nodes.iter().find(|(_, node)| node.name == name).map(|(id, _)| *id)
+    }
+
+    pub fn route_at(&self, entry: &Entry) -> Option<RouteId> {
+        self.routes.iter().find(|(_, route)| route.entry == *entry).map(|(id, _)| *id)
+    }
+
+    /// The process type an instance runs, as its release says.
+    pub fn process(&self, release: ReleaseId, name: &str) -> Option<&Process> {
+        self.releases.get(&release)?.manifest.processes.get(name)
+    }
+
+    /// What instances hold on each node, in one pass.
+    pub fn committed(&self) -> std::collections::BTreeMap<NodeId, Committed> {
+        let mut committed = std::collections::BTreeMap::<NodeId, Committed>::new();
+        for instance in self.instances.values().filter(|instance| instance.holds_resources()) {
+            committed.entry(instance.node).or_default().add(&instance.resources);
+        }
+        committed
+    }
+}
+
+/// The sum of what instances hold on one node.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Committed {
+    /// Caps and overheads.
+    pub memory: Mebibytes,
+    pub disk: Mebibytes,
+    pub instances: u32,
+}
+
+impl Committed {
+    pub fn add(&mut self, resources: &Resources) {
+        self.memory = self.memory + resources.memory + resources.overhead;
+        self.disk = self.disk + resources.disk;
+        self.instances += 1;
+    }
+}
+
+impl Instance {
+    /// Until its node says that nothing of it runs any more, its memory is not free, whatever is desired.
+    pub fn holds_resources(&self) -> bool {
+        self.status.phase.is_live()
+    }
+
+    pub fn is_ready(&self) -> bool {
+        self.desired == Desired::Running && self.status.phase == crate::phase::InstancePhase::Ready
+    }
+}
+
+impl Node {
+    /// `prefix:number::host`, one routed address per instance.
+    pub fn address(&self, cluster: &Cluster, host: u64) -> Ipv6Addr {
+        let node = u128::from(cluster.prefix) | u128::from(self.number) << 64;
+        Ipv6Addr::from(node | u128::from(host))
+    }
+}

@@ -1,0 +1,160 @@
+//! The node's mind: from what is planned, remembered and seen to what has to be done. Pure.
+//!
+//! [`step`] only looks. Whoever carries an action out calls [`Local::begin`] before and [`Local::absorb`] with what came of it; then
+//! `step` looks again. It may be asked at any time, twice, or after a restart: an action that is under way is not given again, and
+//! nothing is done that the plan and the memory do not call for.
+//!
+//! ```text
+//!            ┌──────────── failed, by the restart policy ◀─────────────┐
+//!            ▼                                                         │
+//! (plan) ─▶ Prepare ─▶ Boot ─▶ Probe, Probe, … ── ended or sick ─▶ Stop ┤
+//!                                                                      └─ no longer wanted ─▶ Destroy ─▶ Forget
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use plfm_api::documents::{Assignment, PlanChange, PlanMessage};
+use plfm_core::ids::{BootId, InstanceId, LogId};
+use plfm_core::phase::{Desired, InstancePhase};
+use plfm_core::state::Position;
+use plfm_core::units::Timestamp;
+
+pub use local::{Local, Outcome, Slot};
+
+mod local;
+mod probe;
+mod restart;
+
+/// What should be here, as last heard.
+#[derive(Debug, Clone, Default)]
+pub struct Plan {
+    /// None until the first full snapshot of this run of the node: before that nothing is known to be unwanted.
+    pub position: Option<Position>,
+    pub assignments: BTreeMap<InstanceId, Assignment>,
+}
+
+impl Plan {
+    /// Takes a message in; whether it was news. A full snapshot older than what is known, of the same log, is not.
+    pub fn apply(&mut self, message: PlanMessage) -> bool {
+        let newer = |known: Position| known.log != message.position.log || known.seq <= message.position.seq;
+        if !self.position.is_none_or(newer) {
+            return false;
+        }
+        match message.change {
+            PlanChange::Full { assignments } => {
+                self.assignments = assignments.into_iter().map(|it| (it.instance, it)).collect();
+            }
+            PlanChange::Delta { upserts, drops } => {
+                self.assignments.extend(upserts.into_iter().map(|it| (it.instance, it)));
+                drops.iter().for_each(|id| drop(self.assignments.remove(id)));
+            }
+        }
+        self.position = Some(message.position);
+        true
+    }
+
+    fn log(&self) -> Option<LogId> {
+        self.position.map(|position| position.log)
+    }
+}
+
+/// What the runtime found: machines that exist, with the boot of those that run.
+pub type Observed = BTreeMap<InstanceId, Option<BootId>>;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Image, disks, network.
+    Prepare(InstanceId),
+    /// Start the machine and hand it its configuration.
+    Boot(InstanceId),
+    /// Speak again to a machine that an earlier run of the node started.
+    Adopt(InstanceId, BootId),
+    Probe(InstanceId),
+    /// Ask the workload to end, then end the machine.
+    Stop { instance: InstanceId, grace: Duration },
+    /// Leave nothing of it here.
+    Destroy(InstanceId),
+    /// The server knows that it is gone: so may we.
+    Forget(InstanceId),
+}
+
+impl Action {
+    pub fn instance(&self) -> InstanceId {
+        match self {
+            Self::Prepare(id) | Self::Boot(id) | Self::Adopt(id, _) | Self::Probe(id) => *id,
+            Self::Stop { instance, .. } => *instance,
+            Self::Destroy(id) | Self::Forget(id) => *id,
+        }
+    }
+}
+
+pub fn step(local: &Local, plan: &Plan, observed: &Observed, now: Timestamp) -> Vec<Action> {
+    let everything: BTreeSet<_> = plan.assignments.keys().chain(local.slots.keys()).chain(observed.keys()).collect();
+    let idle = |id: &&InstanceId| local.slots.get(id).is_none_or(|slot| slot.doing.is_none());
+    everything.into_iter().filter(idle).filter_map(|id| next(local, plan, observed, *id, now)).collect()
+}
+
+/// The moment at which `step` may say more although nothing happened.
+pub fn next_step(local: &Local, now: Timestamp) -> Option<Timestamp> {
+    local.slots.values().filter_map(|slot| slot.next_look(&local.limits, now)).min()
+}
+
+fn next(local: &Local, plan: &Plan, observed: &Observed, id: InstanceId, now: Timestamp) -> Option<Action> {
+    let slot = local.slots.get(&id);
+    match (plan.assignments.get(&id), slot) {
+        (Some(assignment), slot) if assignment.desired == Desired::Running => {
+            keep_running(local, slot, assignment, observed.get(&id), now)
+        }
+        (Some(assignment), slot) => wind_down(id, slot, grace(assignment)),
+        // Not planned. Without a plan, or under one of another log, it stays: someone has to say that it may go.
+        (None, _) if plan.position.is_none() || local.log.is_some_and(|log| plan.log() != Some(log)) => None,
+        (None, Some(slot)) if slot.status.phase == InstancePhase::Gone => Some(Action::Forget(id)),
+        (None, slot) => wind_down(id, slot, local.limits.drain_grace),
+    }
+}
+
+fn grace(assignment: &Assignment) -> Duration {
+    match assignment.desired {
+        Desired::Draining => Duration::from_secs(assignment.drain_grace_seconds.into()),
+        Desired::Running | Desired::Stopped => Duration::ZERO,
+    }
+}
+
+fn keep_running(
+    local: &Local,
+    slot: Option<&Slot>,
+    assignment: &Assignment,
+    machine: Option<&Option<BootId>>,
+    now: Timestamp,
+) -> Option<Action> {
+    let id = assignment.instance;
+    let Some(slot) = slot else { return Some(Action::Prepare(id)) };
+    use InstancePhase::*;
+    match slot.status.phase {
+        Allocated => Some(Action::Prepare(id)),
+        Preparing => Some(if slot.prepared { Action::Boot(id) } else { Action::Prepare(id) }),
+        Booting | Ready | Unready if !slot.attached => machine.copied().flatten().map(|boot| Action::Adopt(id, boot)),
+        Booting | Ready | Unready if slot.is_sick(&local.limits, now) => Some(stop_now(id)),
+        Booting | Ready | Unready => slot.probe_due(now).then_some(Action::Probe(id)),
+        Failed if slot.machine => Some(stop_now(id)),
+        Failed => slot.retry_at.is_some_and(|at| now >= at).then_some(Action::Prepare(id)),
+        Draining if slot.machine => Some(stop_now(id)),
+        Draining | Stopped | Gone => None,
+    }
+}
+
+fn stop_now(instance: InstanceId) -> Action {
+    Action::Stop { instance, grace: Duration::ZERO }
+}
+
+fn wind_down(id: InstanceId, slot: Option<&Slot>, grace: Duration) -> Option<Action> {
+    match slot {
+        Some(slot) if slot.status.phase == InstancePhase::Gone => None,
+        Some(slot) if slot.machine => Some(Action::Stop { instance: id, grace }),
+        _ => Some(Action::Destroy(id)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

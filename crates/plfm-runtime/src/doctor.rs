@@ -1,0 +1,144 @@
+//! Whether this host can run machines, and what to do where it can't.
+//!
+//! [`Facts::gather`] looks; [`checks`] judges and is pure. Nothing is changed on the host.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use plfm_core::units::Mebibytes;
+
+use crate::kernel::Kernel;
+use crate::microvm::cgroup::{self, Support};
+use crate::microvm::{Verdict, tools};
+
+/// Images and disks of a handful of small apps.
+const FREE_MIN: Mebibytes = Mebibytes(2048);
+/// Older ones lack what the driver relies on.
+const QEMU_MAJOR_MIN: u32 = 7;
+const CAP_NET_ADMIN: u32 = 12;
+
+/// One finding; `fix` is empty where nothing is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Check {
+    pub name: &'static str,
+    pub ok: bool,
+    pub detail: String,
+    pub fix: &'static str,
+}
+
+/// What was seen. Errors are for people.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// The version.
+    pub qemu: Result<String, String>,
+    pub kernel: Result<String, String>,
+    pub mke2fs: Option<PathBuf>,
+    pub ip: Option<PathBuf>,
+    pub nft: Option<PathBuf>,
+    pub kvm: Verdict,
+    pub net_admin: bool,
+    pub tun: Result<(), String>,
+    pub root: bool,
+    pub cgroup: Support,
+    pub free: Mebibytes,
+}
+
+impl Facts {
+    /// `kvm` comes from a runtime that was opened here: to know it, a guest has to boot.
+    pub async fn gather(dir: &Path, kernel_roots: &[PathBuf], kvm: Verdict) -> Self {
+        Self {
+            qemu: qemu().await.map_err(|error| error.to_string()),
+            kernel: Kernel::find(kernel_roots).map(|kernel| kernel.version).map_err(|error| error.to_string()),
+            mke2fs: tools::find(tools::MKE2FS),
+            ip: tools::find("ip"),
+            nft: tools::find("nft"),
+            kvm,
+            net_admin: has_capability(CAP_NET_ADMIN),
+            tun: File::options().read(true).write(true).open("/dev/net/tun").map(drop).map_err(|error| error.to_string()),
+            root: rustix::process::geteuid().is_root(),
+            cgroup: cgroup::support(),
+            free: free_space(dir),
+        }
+    }
+}
+
+async fn qemu() -> io::Result<String> {
+    tools::qemu_version(&tools::require(tools::QEMU)?).await
+}
+
+/// Every check, in the order in which a host is set up.
+pub fn checks(facts: &Facts) -> Vec<Check> {
+    vec![
+        check_qemu(&facts.qemu),
+        check("kernel", &facts.kernel, "unpack Debian's linux-image-cloud-amd64 and name the directory with --kernel"),
+        present("mke2fs", &facts.mke2fs, "install e2fsprogs"),
+        Check {
+            name: "kvm",
+            ok: facts.kvm.usable,
+            detail: facts.kvm.detail.clone(),
+            fix: unless(facts.kvm.usable, "guests are emulated: slower, and no security boundary; use a host with KVM"),
+        },
+        present("ip", &facts.ip, "install iproute2"),
+        present("nft", &facts.nft, "install nftables"),
+        flag("cap_net_admin", facts.net_admin, "run as root or with CAP_NET_ADMIN and CAP_SYS_ADMIN; else machines have no network"),
+        check("tun", &facts.tun.clone().map(|()| "/dev/net/tun opens".to_owned()), "load the module tun"),
+        flag("own_users", facts.root, "run as root; else all machines share one user"),
+        Check {
+            name: "cgroup",
+            ok: facts.cgroup != Support::None,
+            detail: format!("{:?}", facts.cgroup).to_lowercase(),
+            fix: unless(facts.cgroup != Support::None, "run as root with the memory controller; else a machine's process has no limit"),
+        },
+        Check {
+            name: "free_disk",
+            ok: facts.free >= FREE_MIN,
+            detail: facts.free.to_string(),
+            fix: unless(facts.free >= FREE_MIN, "free some space or choose another --data directory"),
+        },
+    ]
+}
+
+fn check_qemu(version: &Result<String, String>) -> Check {
+    let major = |version: &String| version.split('.').next()?.parse::<u32>().ok();
+    let fix = "install qemu-system-x86, version 7.2 or newer";
+    match version {
+        Ok(found) if major(found).is_none_or(|major| major < QEMU_MAJOR_MIN) => {
+            Check { name: "qemu", ok: false, detail: format!("version {found} is too old"), fix }
+        }
+        _ => check("qemu", version, fix),
+    }
+}
+
+fn check(name: &'static str, found: &Result<String, String>, fix: &'static str) -> Check {
+    let detail = found.clone().unwrap_or_else(|error| error);
+    Check { name, ok: found.is_ok(), detail, fix: unless(found.is_ok(), fix) }
+}
+
+fn present(name: &'static str, path: &Option<PathBuf>, fix: &'static str) -> Check {
+    let found = path.as_ref().map(|path| path.display().to_string()).ok_or_else(|| "not found".to_owned());
+    check(name, &found, fix)
+}
+
+fn flag(name: &'static str, ok: bool, fix: &'static str) -> Check {
+    Check { name, ok, detail: if ok { "yes" } else { "no" }.to_owned(), fix: unless(ok, fix) }
+}
+
+fn unless(ok: bool, fix: &'static str) -> &'static str {
+    if ok { "" } else { fix }
+}
+
+fn has_capability(number: u32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    effective.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).is_some_and(|set| set & 1 << number != 0)
+}
+
+fn free_space(dir: &Path) -> Mebibytes {
+    // The directory may be made later; what counts is the disk it will be on.
+    let stat = dir.ancestors().find_map(|dir| rustix::fs::statvfs(dir).ok());
+    stat.map_or(Mebibytes(0), |stat| Mebibytes(stat.f_bavail * stat.f_frsize >> 20))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,135 @@
+//! Machines in memory, for tests of what drives a runtime: operations fail and machines die as a seed decides. There is no guest, so
+//! `connect` refuses.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Mutex;
+
+use async_trait::async_trait;
+use plfm_core::event::Isolation;
+use plfm_core::ids::{BootId, InstanceId};
+use plfm_core::units::Mebibytes;
+use tokio::sync::watch;
+
+use crate::{BoxedStream, Machine, MachineSpec, Runtime, RuntimeError, Tap};
+
+/// How often, in thousandths of the operations.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Faults {
+    pub create_fails: u16,
+    pub start_fails: u16,
+    /// The machine starts, and has ended by the time anyone looks.
+    pub dies_at_once: u16,
+}
+
+pub struct FakeRuntime {
+    faults: Faults,
+    random: Mutex<u64>,
+    world: watch::Sender<World>,
+}
+
+type World = BTreeMap<InstanceId, (MachineSpec, Machine)>;
+
+impl FakeRuntime {
+    pub fn new(seed: u64, faults: Faults) -> Self {
+        // The generator stays at zero for ever.
+        Self { faults, random: Mutex::new(seed.max(1)), world: watch::Sender::default() }
+    }
+
+    /// The machine ends by itself.
+    pub fn kill(&self, id: InstanceId) {
+        self.change(id, |machine| machine.alive = false);
+    }
+
+    fn change(&self, id: InstanceId, change: impl FnOnce(&mut Machine)) {
+        self.world.send_modify(|world| {
+            if let Some((_, machine)) = world.get_mut(&id) {
+                change(machine);
+            }
+        });
+    }
+
+    fn look(&self, id: InstanceId) -> Result<Machine, RuntimeError> {
+        self.world.borrow().get(&id).map(|(_, machine)| machine.clone()).ok_or(RuntimeError::NoSuchMachine(id))
+    }
+
+    /// By xorshift: the seed alone decides what fails.
+    fn hits(&self, per_mille: u16) -> bool {
+        let mut random = self.random.lock().expect("no panic while it is held");
+        *random ^= *random << 13;
+        *random ^= *random >> 7;
+        *random ^= *random << 17;
+        *random % 1000 < u64::from(per_mille)
+    }
+}
+
+fn fault() -> io::Error {
+    io::Error::other("the seed says so")
+}
+
+#[async_trait]
+impl Runtime for FakeRuntime {
+    fn class(&self) -> Isolation {
+        Isolation::Vm
+    }
+
+    fn overhead(&self) -> Mebibytes {
+        Mebibytes(0)
+    }
+
+    async fn create(&self, spec: &MachineSpec) -> Result<(), RuntimeError> {
+        let id = spec.id;
+        match self.world.borrow().get(&id) {
+            Some((known, _)) if known == spec => return Ok(()),
+            Some(_) => return Err(RuntimeError::SpecDiffers(id)),
+            None if self.hits(self.faults.create_fails) => return Err(RuntimeError::Disk { id, source: fault() }),
+            None => {}
+        }
+        let machine = Machine { id, boot: None, alive: false, console_tail: String::new() };
+        self.world.send_modify(|world| drop(world.insert(id, (spec.clone(), machine))));
+        Ok(())
+    }
+
+    async fn start(&self, id: InstanceId, boot: BootId, _net: Option<Tap>) -> Result<(), RuntimeError> {
+        match self.look(id)? {
+            Machine { alive: true, boot: Some(running), .. } if running == boot => return Ok(()),
+            Machine { alive: true, boot: Some(running), .. } => {
+                return Err(RuntimeError::AlreadyRuns { id, boot: running });
+            }
+            _ if self.hits(self.faults.start_fails) => return Err(RuntimeError::Start { id, source: fault() }),
+            _ => {}
+        }
+        let alive = !self.hits(self.faults.dies_at_once);
+        self.change(id, |machine| (machine.boot, machine.alive) = (Some(boot), alive));
+        Ok(())
+    }
+
+    async fn stop(&self, id: InstanceId) -> Result<(), RuntimeError> {
+        self.kill(id);
+        Ok(())
+    }
+
+    async fn destroy(&self, id: InstanceId) -> Result<(), RuntimeError> {
+        self.world.send_modify(|world| drop(world.remove(&id)));
+        Ok(())
+    }
+
+    async fn list(&self) -> Result<Vec<Machine>, RuntimeError> {
+        Ok(self.world.borrow().values().map(|(_, machine)| machine.clone()).collect())
+    }
+
+    async fn ended(&self, id: InstanceId) -> Result<Machine, RuntimeError> {
+        let mut world = self.world.subscribe();
+        let runs = |world: &World| world.get(&id).is_some_and(|(_, machine)| machine.alive);
+        let _ = world.wait_for(|world| !runs(world)).await;
+        self.look(id)
+    }
+
+    async fn connect(&self, id: InstanceId, port: u32) -> Result<BoxedStream, RuntimeError> {
+        let source = io::Error::new(io::ErrorKind::Unsupported, "there is no guest");
+        Err(RuntimeError::Connect { id, port, source })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,98 @@
+//! Machines for instances: one small trait, one module per way of making them.
+//!
+//! A runtime makes a machine from images and a disk, starts it, notices its end and leaves nothing behind. What is said to the guest
+//! (configuration, secrets, health, logs, exec) is spoken by others over [`Runtime::connect`]; networks are made by the node and
+//! handed in as a [`Tap`]; when to start, retry or give up is the node's decision too.
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::pin::Pin;
+
+use async_trait::async_trait;
+use plfm_core::ids::{BootId, InstanceId};
+use plfm_core::units::Mebibytes;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+pub mod doctor;
+mod error;
+#[cfg(feature = "fake")]
+pub mod fake;
+pub mod initramfs;
+pub mod kernel;
+pub mod microvm;
+
+pub use error::RuntimeError;
+pub use plfm_core::event::Isolation;
+
+/// What every kind of machine can do. Each operation may be repeated: what is done already is a success.
+#[async_trait]
+pub trait Runtime: Send + Sync + 'static {
+    /// How strong the wall around its machines is.
+    fn class(&self) -> Isolation;
+
+    /// What the host pays for a machine besides its memory.
+    fn overhead(&self) -> Mebibytes;
+
+    /// Makes the machine's directory and a fresh writable disk.
+    async fn create(&self, spec: &MachineSpec) -> Result<(), RuntimeError>;
+
+    /// Starts it. Answers when the machine runs; its guest may not have said a word yet.
+    async fn start(&self, id: InstanceId, boot: BootId, net: Option<Tap>) -> Result<(), RuntimeError>;
+
+    /// Ends it at once, whatever the guest does. Answers when it has ended.
+    async fn stop(&self, id: InstanceId) -> Result<(), RuntimeError>;
+
+    /// Ends it and removes all that was made for it.
+    async fn destroy(&self, id: InstanceId) -> Result<(), RuntimeError>;
+
+    /// What exists here, made by this process or by one before it.
+    async fn list(&self) -> Result<Vec<Machine>, RuntimeError>;
+
+    /// Waits until the machine does not run, and says how it was left; at once if it does not run now.
+    async fn ended(&self, id: InstanceId) -> Result<Machine, RuntimeError>;
+
+    /// A byte stream to a port of the guest daemon. Waits for a guest that still boots: the caller sets the deadline.
+    async fn connect(&self, id: InstanceId, port: u32) -> Result<BoxedStream, RuntimeError>;
+}
+
+/// What a machine is made of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MachineSpec {
+    pub id: InstanceId,
+    pub memory: Mebibytes,
+    pub vcpus: u8,
+    pub disk: Mebibytes,
+    /// EROFS images, lowest first; read-only, whatever the guest asks for.
+    pub images: Vec<PathBuf>,
+}
+
+/// The guest sees them as disks with the serials `img0` … `img3`; a fifth layer is merged before it comes here.
+pub const IMAGES_MAX: usize = 4;
+
+/// A machine as it is found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Machine {
+    pub id: InstanceId,
+    /// The newest start, alive or not; none before the first.
+    pub boot: Option<BootId>,
+    pub alive: bool,
+    /// The last of what a machine that has ended wrote to its console.
+    pub console_tail: String,
+}
+
+/// The host's end of a guest's network card, opened in the network it belongs to.
+#[derive(Debug)]
+pub struct Tap {
+    pub fd: OwnedFd,
+    pub mtu: u16,
+}
+
+/// The hardware address of every guest's card: each is alone on its link, and a clone keeps what it remembers.
+pub const GUEST_MAC: &str = "02:70:6c:66:6d:01";
+
+pub trait ByteStream: AsyncRead + AsyncWrite + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Send> ByteStream for T {}
+
+pub type BoxedStream = Pin<Box<dyn ByteStream>>;

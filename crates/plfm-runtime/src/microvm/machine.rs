@@ -1,0 +1,261 @@
+//! One machine: its directory, its record, and the task that attends to it while it runs.
+//!
+//! ```text
+//!  Down ──start──▶ Up ──the monitor's process ends: stop, power off, crash──▶ Down
+//! ```
+//!
+//! The attendant alone moves a machine from up to down, so that whoever asked for the end, all that follows it happens once.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use plfm_api::channel::Secret;
+use plfm_core::ids::{BootId, InstanceId};
+use plfm_core::units::Mebibytes;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Mutex, watch};
+use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::cgroup::Cgroup;
+use super::console::{self, Console};
+use super::host::Host;
+use super::process::Process;
+use super::record::{Record, Run, process_name};
+use super::start::Start;
+use super::{door, sockets};
+use crate::{Machine, MachineSpec, RuntimeError, Tap};
+
+pub const DISK: &str = "rw.ext4";
+/// A killed process ends when its last system call does; a disk that hangs can hold it.
+const END_WAIT: Duration = Duration::from_secs(10);
+/// The console of a process that has ended holds a socket buffer at most.
+const LAST_WORDS_WAIT: Duration = Duration::from_secs(1);
+
+pub struct Slot {
+    id: InstanceId,
+    dir: PathBuf,
+    /// Operations on one machine take turns.
+    turn: Mutex<Owned>,
+    life: watch::Sender<Life>,
+}
+
+struct Owned {
+    record: Record,
+    attended: Option<Attended>,
+}
+
+/// Of a machine that runs, or ran last.
+struct Attended {
+    process: Arc<Process>,
+    _attendant: AbortOnDropHandle<()>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Life {
+    boot: Option<BootId>,
+    alive: bool,
+}
+
+impl Slot {
+    /// A machine found on disk. One that still runs goes on, with this process as its owner.
+    pub fn adopt(dir: PathBuf, record: Record) -> Self {
+        let boot = record.run.as_ref().map(|run| run.boot);
+        let (life, _) = watch::channel(Life { boot, alive: false });
+        let id = record.spec.id;
+        let slot = Self { id, dir, turn: Mutex::new(Owned { record, attended: None }), life };
+        slot.take_over();
+        slot
+    }
+
+    /// What is asked of it must be what it is.
+    pub async fn is(&self, spec: &MachineSpec) -> bool {
+        self.turn.lock().await.record.spec == *spec
+    }
+
+    pub async fn uid(&self) -> Option<u32> {
+        self.turn.lock().await.record.uid
+    }
+
+    pub fn look(&self) -> Machine {
+        let Life { boot, alive } = *self.life.borrow();
+        let console_tail = if boot.is_some() && !alive { console::tail(&self.dir) } else { String::new() };
+        Machine { id: self.id, boot, alive, console_tail }
+    }
+
+    pub async fn start(&self, host: &Host, boot: BootId, net: Option<Tap>) -> Result<(), RuntimeError> {
+        let mut owned = self.turn.lock().await;
+        match *self.life.borrow() {
+            Life { boot: Some(running), alive: true } if running == boot => return Ok(()),
+            Life { boot: Some(running), alive: true } => {
+                return Err(RuntimeError::AlreadyRuns { id: self.id, boot: running });
+            }
+            _ => {}
+        }
+        let fail = |source| RuntimeError::Start { id: self.id, source };
+        let secret = Secret::random().map_err(fail)?;
+        owned.record.run = Some(Run { boot, process: None, secret: secret.to_hex() });
+        owned.record.save(&self.dir).map_err(fail)?;
+        let start = self.prepare(host, &owned.record, net, boot, secret.clone())?;
+        let console = Console::create(&self.dir).map_err(fail)?;
+        let started = start.run(host, &self.dir, |process| self.note(&mut owned.record, process)).await;
+        let started = match started {
+            Ok(started) => started,
+            Err(error) => {
+                self.life.send_replace(Life { boot: Some(boot), alive: false });
+                let _ = Cgroup::named(&self.id.to_string()).remove().await;
+                return Err(fail(error));
+            }
+        };
+        let words = Some(started.words);
+        owned.attended = Some(self.attend(boot, started.process, console, started.console, secret, words).map_err(fail)?);
+        Ok(())
+    }
+
+    pub async fn stop(&self) -> Result<(), RuntimeError> {
+        let mut owned = self.turn.lock().await;
+        let Some(attended) = &owned.attended else { return Ok(()) };
+        attended.process.kill();
+        self.down().await?;
+        owned.attended = None;
+        Ok(())
+    }
+
+    pub async fn ended(&self) -> Machine {
+        let mut life = self.life.subscribe();
+        let _ = life.wait_for(|life| !life.alive).await;
+        self.look()
+    }
+
+    pub async fn connect(&self, port: u32) -> Result<UnixStream, RuntimeError> {
+        if !self.life.borrow().alive {
+            return Err(RuntimeError::NotRunning(self.id));
+        }
+        tokio::select! {
+            stream = door::connect(&self.dir, port) => {
+                stream.map_err(|source| RuntimeError::Connect { id: self.id, port, source })
+            }
+            _ = self.ended() => Err(RuntimeError::NotRunning(self.id)),
+        }
+    }
+
+    async fn down(&self) -> Result<(), RuntimeError> {
+        let ended = tokio::time::timeout(END_WAIT, self.ended()).await;
+        ended.map(drop).map_err(|_| RuntimeError::WillNotEnd(self.id))
+    }
+}
+
+impl Slot {
+    fn prepare(
+        &self,
+        host: &Host,
+        record: &Record,
+        net: Option<Tap>,
+        boot: BootId,
+        secret: Secret,
+    ) -> Result<Start, RuntimeError> {
+        let (id, spec) = (self.id, &record.spec);
+        let images = spec.images.iter().enumerate();
+        let images = images.map(|(index, path)| {
+            File::open(path).map_err(|source| RuntimeError::Image { id, index, source })
+        });
+        let disk = File::options().read(true).write(true).open(self.dir.join(DISK));
+        let limit = spec.memory + host.vmm.overhead(host.accel);
+        Ok(Start {
+            name: process_name(id, boot),
+            memory: spec.memory,
+            vcpus: spec.vcpus,
+            images: images.collect::<Result<_, _>>()?,
+            disk: Some(disk.map_err(|source| RuntimeError::Disk { id, source })?),
+            net,
+            secret,
+            uid: record.uid,
+            cgroup: self.cgroup(limit),
+        })
+    }
+
+    /// A host that lends us no cgroup runs machines all the same.
+    fn cgroup(&self, limit: Mebibytes) -> Cgroup {
+        Cgroup::create(&self.id.to_string(), limit).unwrap_or_else(|error| {
+            tracing::warn!(instance = %self.id, %error, "no memory limit on the machine's process");
+            Cgroup::none()
+        })
+    }
+
+    fn note(&self, record: &mut Record, process: &Process) -> io::Result<()> {
+        let run = record.run.as_mut().expect("it was written before the process started");
+        run.process = Some(process.id());
+        record.save(&self.dir)
+    }
+
+    fn take_over(&self) {
+        let owned = &mut *self.turn.try_lock().expect("nobody else knows this machine yet");
+        let Some(run) = &owned.record.run else { return };
+        let name = process_name(self.id, run.boot);
+        let found = run.process.map_or_else(|| Process::with_argument(&name), Process::find);
+        let Some(process) = found else { return };
+        match self.resume(run, process) {
+            Ok(attended) => owned.attended = Some(attended),
+            Err(error) => tracing::error!(instance = %self.id, %error, "cannot take over a machine that runs"),
+        }
+    }
+
+    fn resume(&self, run: &Run, process: Process) -> io::Result<Attended> {
+        let secret = run.secret.parse().map_err(io::Error::other)?;
+        let console = sockets::connect(&self.dir, sockets::CONSOLE)?;
+        self.attend(run.boot, process, Console::open(&self.dir)?, console, secret, None)
+    }
+
+    fn attend(
+        &self,
+        boot: BootId,
+        process: Process,
+        console: Console,
+        from: UnixStream,
+        secret: Secret,
+        words: Option<JoinHandle<String>>,
+    ) -> io::Result<Attended> {
+        let process = Arc::new(process);
+        let listener = sockets::bind(&self.dir, sockets::CONNECT)?;
+        listener.set_nonblocking(true)?;
+        let attendant = Attendant {
+            id: self.id,
+            process: process.clone(),
+            drain: AbortOnDropHandle::new(tokio::spawn(console.drain(from))),
+            words,
+            life: self.life.clone(),
+        };
+        self.life.send_replace(Life { boot: Some(boot), alive: true });
+        let attendant = attendant.run(self.dir.clone(), UnixListener::from_std(listener)?, secret);
+        Ok(Attended { process, _attendant: AbortOnDropHandle::new(tokio::spawn(attendant)) })
+    }
+}
+
+struct Attendant {
+    id: InstanceId,
+    process: Arc<Process>,
+    drain: AbortOnDropHandle<io::Result<()>>,
+    words: Option<JoinHandle<String>>,
+    life: watch::Sender<Life>,
+}
+
+impl Attendant {
+    async fn run(self, dir: PathBuf, listener: UnixListener, secret: Secret) {
+        tokio::select! {
+            () = self.process.ended() => {}
+            () = door::serve(dir, listener, secret) => {}
+        }
+        let _ = tokio::time::timeout(LAST_WORDS_WAIT, self.drain).await;
+        if let Some(words) = self.words {
+            let words = words.await.unwrap_or_default();
+            tracing::debug!(instance = %self.id, words = words.trim(), "the monitor has ended");
+        }
+        if let Err(error) = Cgroup::named(&self.id.to_string()).remove().await {
+            tracing::warn!(instance = %self.id, %error, "the machine's cgroup stays");
+        }
+        self.life.send_modify(|life| life.alive = false);
+    }
+}

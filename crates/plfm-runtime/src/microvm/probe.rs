@@ -1,0 +1,81 @@
+//! Whether KVM runs guests here. That `/dev/kvm` opens says little: on some nested hosts a guest starts and never gets anywhere, so a
+//! small guest has to boot until its daemon answers.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use plfm_api::channel::{Mux, Secret, port};
+use plfm_core::units::Mebibytes;
+use serde::{Deserialize, Serialize};
+
+use super::cgroup::Cgroup;
+use super::host::Host;
+use super::start::{Start, Started};
+use super::{sockets, wall};
+
+/// A KVM guest needs about a third of a second.
+const HELLO_WAIT: Duration = Duration::from_secs(4);
+const MEMORY: Mebibytes = Mebibytes(128);
+const NAME: &str = "probe";
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    pub usable: bool,
+    pub detail: String,
+}
+
+impl Verdict {
+    pub fn not_asked() -> Self {
+        Self { usable: false, detail: "not wanted".to_owned() }
+    }
+}
+
+/// Boots a guest on KVM, in a directory of its own that is gone afterwards.
+pub async fn run(host: &Host, dir: &Path) -> Verdict {
+    if !Path::new("/dev/kvm").exists() {
+        return Verdict { usable: false, detail: "there is no /dev/kvm".to_owned() };
+    }
+    let dir = dir.join(format!("{NAME}-{}", std::process::id()));
+    let answer = boot(host, &dir).await;
+    let _ = fs::remove_dir_all(&dir);
+    match answer {
+        Ok(()) => Verdict { usable: true, detail: "a guest has booted".to_owned() },
+        Err(error) => Verdict { usable: false, detail: format!("a guest did not boot: {error}") },
+    }
+}
+
+async fn boot(host: &Host, dir: &Path) -> io::Result<()> {
+    fs::create_dir_all(dir)?;
+    let secret = Secret::random()?;
+    let start = Start {
+        name: format!("plfm-{NAME}-{}", std::process::id()),
+        memory: MEMORY,
+        vcpus: 1,
+        images: Vec::new(),
+        disk: None,
+        net: None,
+        secret: secret.clone(),
+        uid: wall::own_uid(NAME, &[]),
+        cgroup: Cgroup::create(NAME, MEMORY + host.vmm.overhead(host.accel)).unwrap_or_else(|_| Cgroup::none()),
+    };
+    let started = start.run(host, dir, |_| Ok(())).await?;
+    let answer = tokio::time::timeout(HELLO_WAIT, hello(dir, secret)).await;
+    end(&started).await;
+    answer.unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "no answer within 4 s")))
+}
+
+async fn hello(dir: &Path, secret: Secret) -> io::Result<()> {
+    let (opener, work) = Mux::host(sockets::connect(dir, sockets::CHANNEL)?, secret);
+    tokio::select! {
+        opened = opener.open(port::GUEST) => opened.map(drop).map_err(io::Error::other),
+        ended = work => ended.and(Err(io::ErrorKind::UnexpectedEof.into())),
+    }
+}
+
+async fn end(started: &Started) {
+    started.process.kill();
+    started.process.ended().await;
+    let _ = Cgroup::named(NAME).remove().await;
+}

@@ -1,0 +1,121 @@
+//! QEMU's `microvm` machine: where there is no usable KVM, and where there is no Firecracker.
+//!
+//! The command line follows measurements: what is left out was tried and did not help (other processors, timers or caches), and what
+//! is in it is there for a reason that stands beside it.
+
+use std::io;
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use plfm_core::units::Mebibytes;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::net::UnixStream;
+
+use super::accel::Accel;
+use super::vmm::{Command, Launch, Vmm};
+use crate::GUEST_MAC;
+
+/// The virtio port that carries the channel, as the guest finds it in `/sys/class/virtio-ports/*/name`.
+pub const PORT: &str = "plfm.0";
+
+/// A boot leaves about 41 MB of translated code; QEMU's default of 1 GiB would let a busy guest take that much of the host.
+const TRANSLATIONS_MIB_MAX: u64 = 128;
+
+/// The first line on the control socket is short; anything longer is not QEMU.
+const GREETING_BYTES_MAX: u64 = 4096;
+
+pub struct Qemu {
+    pub program: PathBuf,
+}
+
+#[async_trait]
+impl Vmm for Qemu {
+    fn command(&self, launch: &Launch) -> Command {
+        Command { program: self.program.clone(), args: args(launch).into_iter().map(Into::into).collect() }
+    }
+
+    async fn greeting(&self, control: UnixStream) -> io::Result<()> {
+        let mut line = String::new();
+        BufReader::new(control.take(GREETING_BYTES_MAX)).read_line(&mut line).await?;
+        if line.starts_with(r#"{"QMP""#) { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+    }
+
+    fn overhead(&self, accel: Accel) -> Mebibytes {
+        match accel {
+            Accel::Kvm => Mebibytes(64),
+            // QEMU itself and the kernel's file took 65 MiB beside the translations.
+            Accel::Tcg => Mebibytes(TRANSLATIONS_MIB_MAX + 72),
+        }
+    }
+}
+
+fn args(launch: &Launch) -> Vec<String> {
+    let mut line = Line::default();
+    line.option("-name", &launch.name);
+    line.words("-nodefaults -no-user-config -display none");
+    // Together with `reboot=t` and `panic=-1` in the guest: a guest that reboots or panics ends the process.
+    line.words("-no-reboot");
+    line.words("-sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
+    line.words("-M microvm -global virtio-mmio.force-legacy=false");
+    line.words(&accelerator(launch.accel));
+    line.words(&format!("-smp {} -m {}M", launch.vcpus, launch.memory.0));
+    line.option("-kernel", &launch.kernel.to_string_lossy());
+    line.option("-initrd", &launch.initramfs.to_string_lossy());
+    line.option("-append", &launch.kernel_line());
+    line.words(&format!("{} -serial chardev:console", listener("console", launch.console)));
+    line.words(&format!("{} -mon chardev=control,mode=control", listener("control", launch.control)));
+    line.words(&format!("{} -device virtio-serial-device,id=ports", listener("channel", launch.channel)));
+    line.words(&format!("-device virtserialport,bus=ports.0,chardev=channel,name={PORT}"));
+    for (index, fd) in launch.images.iter().enumerate() {
+        line.words(&disk(&format!("img{index}"), *fd, index, "readonly=on"));
+    }
+    if let Some(fd) = launch.disk {
+        // The disk ends with its machine, so the host need not sync it. A full host disk is the guest's I/O error, not a halt.
+        line.words(&disk("rw", fd, launch.images.len(), "cache=unsafe,discard=unmap,werror=report,rerror=report"));
+    }
+    line.words("-object rng-builtin,id=rng -device virtio-rng-device,rng=rng");
+    if let Some(nic) = &launch.net {
+        line.words(&format!("-netdev tap,id=net,fd={},vhost=off", nic.tap));
+        line.words(&format!("-device virtio-net-device,netdev=net,mac={GUEST_MAC},host_mtu={}", nic.mtu));
+    }
+    line.args
+}
+
+/// `-cpu max` has RDRAND, which makes the guest's random numbers ready a quarter of a second into its boot.
+fn accelerator(accel: Accel) -> String {
+    match accel {
+        Accel::Kvm => "-accel kvm -cpu host".to_owned(),
+        Accel::Tcg => format!("-accel tcg,tb-size={TRANSLATIONS_MIB_MAX} -cpu max"),
+    }
+}
+
+fn listener(name: &str, fd: i32) -> String {
+    format!("-chardev socket,id={name},fd={fd},server=on,wait=off")
+}
+
+/// Guests find a disk by its serial: that disks appear in the order of the command line is not promised.
+fn disk(serial: &str, fd: i32, set: usize, options: &str) -> String {
+    format!(
+        "-add-fd fd={fd},set={set} -drive if=none,id={serial},format=raw,file=/dev/fdset/{set},{options} \
+         -device virtio-blk-device,drive={serial},serial={serial}"
+    )
+}
+
+#[derive(Default)]
+struct Line {
+    args: Vec<String>,
+}
+
+impl Line {
+    /// Only for text without blanks in an argument.
+    fn words(&mut self, words: &str) {
+        self.args.extend(words.split_whitespace().map(str::to_owned));
+    }
+
+    fn option(&mut self, name: &str, value: &str) {
+        self.args.extend([name.to_owned(), value.to_owned()]);
+    }
+}
+
+#[cfg(test)]
+mod tests;

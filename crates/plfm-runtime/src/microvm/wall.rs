@@ -1,0 +1,81 @@
+//! What a monitor's process is confined to, besides what it confines itself to (QEMU's own system call filter).
+//!
+//! As root, each machine has a user of its own, no capabilities, an empty network, and a root directory with the program's libraries
+//! read-only, the kernel, and nothing else. Without root, what is left is `no_new_privs` and no core dumps.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::{ChildStderr, Stdio};
+
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::resource::{Resource, setrlimit};
+use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid, setsid};
+use plfm_core::digest::Digest;
+
+use super::jail::Jail;
+use super::process::Process;
+use super::vmm::Command;
+
+/// Users of machines, well above those of people and below those that container tools hand out.
+const UID_FIRST: u32 = 200_000;
+const UIDS: u32 = 100_000;
+
+/// A user for the machine `name` that none in `taken` has; the same one each time, if it is free. Only root can become another user.
+pub fn own_uid(name: &str, taken: &[u32]) -> Option<u32> {
+    let seed = Digest::of(name.as_bytes()).hex();
+    let from = u32::from_str_radix(&seed[..8], 16).unwrap_or_default() % UIDS;
+    let mut pool = (from..UIDS).chain(0..from).map(|offset| UID_FIRST + offset);
+    pool.find(|uid| !taken.contains(uid)).filter(|_| rustix::process::geteuid().is_root())
+}
+
+#[derive(Default)]
+pub struct Wall {
+    pub user: Option<(u32, Jail)>,
+    /// Of the process's cgroups.
+    pub doors: Vec<File>,
+}
+
+/// Starts the monitor in a session of its own: it outlives us. It keeps the descriptors of `inherit` under their numbers.
+pub fn spawn(command: &Command, wall: Wall, inherit: Vec<OwnedFd>) -> io::Result<(Process, ChildStderr)> {
+    let mut child = std::process::Command::new(&command.program);
+    child.args(&command.args).env_clear().current_dir("/");
+    child.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    // SAFETY: between fork and exec only system calls are made, on memory that was allocated before the fork.
+    unsafe { child.pre_exec(move || wall.close_behind(&inherit)) };
+    let mut child = child.spawn()?;
+    let stderr = child.stderr.take().expect("it is piped");
+    Ok((Process::with_pid(child.id())?, stderr))
+}
+
+impl Wall {
+    fn close_behind(&self, inherit: &[OwnedFd]) -> io::Result<()> {
+        for mut door in &self.doors {
+            door.write_all(b"0")?;
+        }
+        setsid()?;
+        setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+        if let Some((uid, jail)) = &self.user {
+            unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWIPC)?;
+            jail.enter()?;
+            become_user(*uid)?;
+        }
+        nix::sys::prctl::set_no_new_privs()?;
+        inherit.iter().try_for_each(|fd| keep_over_exec(fd.as_fd()))
+    }
+}
+
+fn become_user(uid: u32) -> io::Result<()> {
+    let (user, group) = (Uid::from_raw(uid), Gid::from_raw(uid));
+    setgroups(&[])?;
+    setresgid(group, group, group)?;
+    setresuid(user, user, user)?;
+    Ok(())
+}
+
+fn keep_over_exec(fd: BorrowedFd<'_>) -> io::Result<()> {
+    fcntl(fd, FcntlArg::F_SETFD(FdFlag::empty()))?;
+    Ok(())
+}

@@ -1,0 +1,231 @@
+//! The embedded log: one SQLite file, write-ahead log, `synchronous = FULL` (an answered append survives the power cut).
+
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use plfm_core::digest::Digest;
+use plfm_core::event::{Actor, Envelope, Event};
+use plfm_core::ids::{OrgId, RequestId};
+use plfm_core::units::{Seq, Timestamp};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, params};
+
+use crate::{AUDIT_PER_IDENTITY_MAX, AuditRecord, Store, StoreError, first_of};
+
+/// Kept in `user_version`.
+const FORMAT: u32 = 1;
+
+const SCHEMA: &str = "
+    CREATE TABLE events (
+        seq INTEGER PRIMARY KEY, at INTEGER NOT NULL, org TEXT, kind TEXT NOT NULL, version INTEGER NOT NULL,
+        actor TEXT NOT NULL, request TEXT NOT NULL, cause INTEGER, body TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX events_by_org ON events (org, seq);
+    CREATE TRIGGER events_stay BEFORE UPDATE ON events BEGIN SELECT raise(ABORT, 'events are never edited'); END;
+    CREATE TRIGGER events_remain BEFORE DELETE ON events BEGIN SELECT raise(ABORT, 'events are never deleted'); END;
+    CREATE TABLE blobs (hash TEXT PRIMARY KEY, body BLOB NOT NULL) STRICT;
+    CREATE TABLE audit (
+        id INTEGER PRIMARY KEY, at INTEGER NOT NULL, identity TEXT NOT NULL, action TEXT NOT NULL, code TEXT NOT NULL,
+        request TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX audit_by_identity ON audit (identity, id);
+";
+
+#[derive(Debug)]
+pub struct SqliteStore(Mutex<Connection>);
+
+impl SqliteStore {
+    /// Opens the log in this file, or makes an empty one.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let connection = Connection::open(path).map_err(failed("open"))?;
+        connection
+            .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 5000;")
+            .map_err(failed("open"))?;
+        let store = Self(Mutex::new(connection));
+        store.migrate()?;
+        store.verify()?;
+        Ok(store)
+    }
+
+    fn migrate(&self) -> Result<(), StoreError> {
+        let mut connection = self.connection();
+        let transaction = connection.transaction().map_err(failed("migrate"))?;
+        let found: u32 =
+            transaction.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(failed("migrate"))?;
+        match found {
+            0 => {
+                transaction.execute_batch(SCHEMA).map_err(failed("migrate"))?;
+                transaction.pragma_update(None, "user_version", FORMAT).map_err(failed("migrate"))?;
+            }
+            FORMAT => {}
+            _ => return Err(StoreError::TooNew { found, known: FORMAT }),
+        }
+        transaction.commit().map_err(failed("migrate"))
+    }
+
+    /// A damaged page is better met now than in the middle of a fold; a gap means that something was lost.
+    fn verify(&self) -> Result<(), StoreError> {
+        let connection = self.connection();
+        let verdict: String =
+            connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(failed("verify"))?;
+        if verdict != "ok" {
+            return Err(StoreError::Damaged(verdict));
+        }
+        let (count, head): (u64, u64) = connection
+            .query_row("SELECT count(*), coalesce(max(seq), 0) FROM events", [], |row| Ok((row.get(0)?, row.get(1)?)))
+            .map_err(failed("verify"))?;
+        if count == head {
+            return Ok(());
+        }
+        Err(StoreError::Damaged(format!("it holds {count} events, the last has seq {head}")))
+    }
+
+    /// SQLite rolls an unfinished transaction back by itself, so a panic elsewhere leaves nothing half done.
+    fn connection(&self) -> MutexGuard<'_, Connection> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Store for SqliteStore {
+    fn head(&self) -> Result<Seq, StoreError> {
+        head(&self.connection())
+    }
+
+    fn append(&self, batch: &[Envelope]) -> Result<(), StoreError> {
+        let Some(first) = first_of(batch)? else { return Ok(()) };
+        let mut connection = self.connection();
+        let transaction = connection.transaction().map_err(failed("append to"))?;
+        let head = head(&transaction)?;
+        if first != head.next() {
+            return Err(StoreError::Conflict { head, first });
+        }
+        insert(&transaction, batch)?;
+        transaction.commit().map_err(failed("append to"))
+    }
+
+    fn read(&self, after: Seq, limit: usize) -> Result<Vec<Envelope>, StoreError> {
+        let connection = self.connection();
+        let mut statement = connection
+            .prepare_cached(
+                "SELECT seq, at, org, kind, actor, request, cause, body FROM events WHERE seq > ? ORDER BY seq LIMIT ?",
+            )
+            .map_err(failed("read"))?;
+        let rows = statement
+            .query_map(params![after.0, i64::try_from(limit).unwrap_or(i64::MAX)], |row| Ok(envelope(row)))
+            .map_err(failed("read"))?;
+        rows.map(|row| row.map_err(failed("read"))?).collect()
+    }
+
+    fn put_blob(&self, body: &[u8]) -> Result<Digest, StoreError> {
+        let name = Digest::of(body);
+        self.connection()
+            .execute("INSERT OR IGNORE INTO blobs VALUES (?, ?)", params![name.to_string(), body])
+            .map_err(failed("store a blob beside"))?;
+        Ok(name)
+    }
+
+    fn blob(&self, name: Digest) -> Result<Option<Vec<u8>>, StoreError> {
+        self.connection()
+            .query_row("SELECT body FROM blobs WHERE hash = ?", [name.to_string()], |row| row.get(0))
+            .optional()
+            .map_err(failed("read a blob beside"))
+    }
+
+    fn audit(&self, record: &AuditRecord) -> Result<(), StoreError> {
+        let mut connection = self.connection();
+        let transaction = connection.transaction().map_err(failed("audit in"))?;
+        let AuditRecord { at, identity, action, code, request } = record;
+        transaction
+            .execute(
+                "INSERT INTO audit (at, identity, action, code, request) VALUES (?, ?, ?, ?, ?)",
+                params![at.0, identity, action, code, request.to_string()],
+            )
+            .map_err(failed("audit in"))?;
+        transaction
+            .execute(
+                "DELETE FROM audit WHERE identity = ?1 AND id <=
+                    (SELECT id FROM audit WHERE identity = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
+                params![identity, AUDIT_PER_IDENTITY_MAX],
+            )
+            .map_err(failed("audit in"))?;
+        transaction.commit().map_err(failed("audit in"))
+    }
+
+    fn audit_trail(&self, limit: usize) -> Result<Vec<AuditRecord>, StoreError> {
+        let connection = self.connection();
+        let mut statement = connection
+            .prepare_cached("SELECT at, identity, action, code, request FROM audit ORDER BY id DESC LIMIT ?")
+            .map_err(failed("read the audit of"))?;
+        let rows = statement.query_map([limit], |row| Ok(audit_record(row))).map_err(failed("read the audit of"))?;
+        rows.map(|row| row.map_err(failed("read the audit of"))?).collect()
+    }
+}
+
+fn head(connection: &Connection) -> Result<Seq, StoreError> {
+    let newest = connection.query_row("SELECT coalesce(max(seq), 0) FROM events", [], |row| row.get(0));
+    newest.map(Seq).map_err(failed("read"))
+}
+
+fn insert(connection: &Connection, batch: &[Envelope]) -> Result<(), StoreError> {
+    let mut statement = connection
+        .prepare_cached("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)")
+        .map_err(failed("append to"))?;
+    for envelope in batch {
+        let Envelope { seq, at, org, actor, request, cause, event } = envelope;
+        let event_json = to_json(event)?;
+        let (kind, version, body) = (event.kind(), event.version(), event_json["body"].to_string());
+        let (org, actor) = (org.map(|org| org.to_string()), to_json(actor)?.to_string());
+        let row = params![seq.0, at.0, org, kind, version, actor, request.to_string(), cause.map(|seq| seq.0), body];
+        statement.execute(row).map_err(failed("append to"))?;
+    }
+    Ok(())
+}
+
+fn to_json(value: impl serde::Serialize) -> Result<serde_json::Value, StoreError> {
+    serde_json::to_value(value).map_err(|error| StoreError::Damaged(error.to_string()))
+}
+
+fn envelope(row: &Row<'_>) -> Result<Envelope, StoreError> {
+    let text = |column| row.get::<_, String>(column).map_err(failed("read"));
+    let body: serde_json::Value = parsed(&text(7)?)?;
+    let event: Event = serde_json::from_value(serde_json::json!({ "kind": text(3)?, "body": body })).map_err(damaged)?;
+    let org: Option<String> = row.get(2).map_err(failed("read"))?;
+    Ok(Envelope {
+        seq: Seq(row.get(0).map_err(failed("read"))?),
+        at: Timestamp(row.get(1).map_err(failed("read"))?),
+        org: org.map(|org| org.parse::<OrgId>().map_err(damaged)).transpose()?,
+        actor: parsed::<Actor>(&text(4)?)?,
+        request: text(5)?.parse::<RequestId>().map_err(damaged)?,
+        cause: row.get::<_, Option<u64>>(6).map_err(failed("read"))?.map(Seq),
+        event,
+    })
+}
+
+fn audit_record(row: &Row<'_>) -> Result<AuditRecord, StoreError> {
+    let text = |column| row.get::<_, String>(column).map_err(failed("read the audit of"));
+    Ok(AuditRecord {
+        at: Timestamp(row.get(0).map_err(failed("read the audit of"))?),
+        identity: text(1)?,
+        action: text(2)?,
+        code: text(3)?,
+        request: text(4)?.parse().map_err(damaged)?,
+    })
+}
+
+fn parsed<T: serde::de::DeserializeOwned>(json: &str) -> Result<T, StoreError> {
+    serde_json::from_str(json).map_err(damaged)
+}
+
+fn damaged(error: impl std::fmt::Display) -> StoreError {
+    StoreError::Damaged(error.to_string())
+}
+
+fn failed(action: &'static str) -> impl Fn(rusqlite::Error) -> StoreError {
+    move |source| match source.sqlite_error_code() {
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => StoreError::Damaged(source.to_string()),
+        Some(ErrorCode::DiskFull) => StoreError::DiskFull,
+        _ => StoreError::Sqlite { action, source },
+    }
+}
+
+#[cfg(test)]
+mod tests;
