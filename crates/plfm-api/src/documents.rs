@@ -99,11 +99,42 @@ pub struct ReportNumber {
     pub number: u64,
 }
 
+/// The number of the newest report of each node, as long as one server runs.
+#[derive(Debug, Clone, Default)]
+pub struct Newest(BTreeMap<NodeId, ReportNumber>);
+
+impl Newest {
+    /// Whether a report is newer than all before it; a late or doubled one says nothing, not even that its node lives.
+    pub fn admit(&mut self, node: NodeId, number: ReportNumber) -> bool {
+        let news = self.0.get(&node).is_none_or(|newest| *newest < number);
+        if news {
+            self.0.insert(node, number);
+        }
+        news
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct InstanceReport {
     pub instance: InstanceId,
     #[serde(flatten)]
     pub status: InstanceStatus,
+}
+
+/// The next line of a plan stream on which `sent` was said last; none when there is nothing new to say.
+pub fn next_message(
+    position: Position,
+    sent: Option<&BTreeMap<InstanceId, Assignment>>,
+    wanted: &BTreeMap<InstanceId, Assignment>,
+) -> Option<PlanMessage> {
+    let Some(sent) = sent else {
+        let assignments = wanted.values().cloned().collect();
+        return Some(PlanMessage { position, change: PlanChange::Full { assignments } });
+    };
+    let upserts: Vec<_> = wanted.iter().filter(|(id, it)| sent.get(id) != Some(it)).map(|(_, it)| it.clone()).collect();
+    let drops: Vec<_> = sent.keys().filter(|id| !wanted.contains_key(id)).copied().collect();
+    let news = !upserts.is_empty() || !drops.is_empty();
+    news.then_some(PlanMessage { position, change: PlanChange::Delta { upserts, drops } })
 }
 
 /// What should be on a node, without the values of variables: those are not in the state.
@@ -113,6 +144,10 @@ pub fn assignments(state: &State, node: NodeId) -> BTreeMap<InstanceId, Assignme
 }
 
 const GONE: plfm_core::phase::InstancePhase = plfm_core::phase::InstancePhase::Gone;
+
+fn prestart(step: plfm_core::manifest::Prestart) -> Prestart {
+    Prestart { argv: step.argv, timeout_seconds: step.timeout_seconds }
+}
 
 fn assignment(state: &State, id: InstanceId) -> Option<Assignment> {
     let instance = state.instances.get(&id)?;
@@ -143,7 +178,7 @@ fn workload(state: &State, id: InstanceId) -> Option<Workload> {
             digest: *release.image.platforms.get(arch)?,
         },
         command: effective.command,
-        prestart: effective.prestart.into_iter().map(Prestart::from).collect(),
+        prestart: effective.prestart.into_iter().map(prestart).collect(),
         workdir: effective.workdir,
         user: effective.user,
         vars: BTreeMap::new(),
@@ -151,6 +186,6 @@ fn workload(state: &State, id: InstanceId) -> Option<Workload> {
         address: instance.address,
         ports: process.ports.iter().map(|port| port.internal).collect(),
         health: process.health.clone(),
-        restart: process.restart.clone(),
+        restart: process.restart,
     })
 }

@@ -75,20 +75,20 @@ impl Client {
     }
 
     /// Returns when the process runs: its pid is known, its output follows.
-    pub async fn start(&self, command: Command) -> Result<Process, Error> {
+    pub async fn start(&self, command: Command) -> Result<Session, Error> {
         let mut options = self.options();
         if let Some(timeout) = command.timeout {
             options = options.with_timeout(timeout);
         }
         let stream = self.calls.start_with_options(command.into(), options).await?;
-        Process::begun(Source::Start(stream)).await
+        Session::begun(Source::Start(stream)).await
     }
 
     /// Output from now on.
-    pub async fn connect(&self, process: Selector) -> Result<Process, Error> {
+    pub async fn connect(&self, process: Selector) -> Result<Session, Error> {
         let request = ConnectRequest { process: selected(process).into(), ..Default::default() };
         let stream = self.calls.connect_with_options(request, self.options()).await?;
-        Process::begun(Source::Connect(stream)).await
+        Session::begun(Source::Connect(stream)).await
     }
 
     pub async fn list(&self) -> Result<Vec<ProcessInfo>, Error> {
@@ -130,7 +130,7 @@ impl Client {
 }
 
 /// A running process as one caller sees it. Dropped, the process goes on.
-pub struct Process {
+pub struct Session {
     pub pid: u32,
     source: Source,
 }
@@ -140,7 +140,7 @@ enum Source {
     Connect(ServerStream<Incoming, ConnectResponseView<'static>>),
 }
 
-impl Process {
+impl Session {
     async fn begun(mut source: Source) -> Result<Self, Error> {
         match source.next().await? {
             Some(Event::Start(start)) => Ok(Self { pid: start.pid, source }),

@@ -2,7 +2,20 @@
 //! and services between host and guest. Types only, unless a feature asks for the code that carries them.
 
 pub mod documents;
+pub mod term;
 pub mod views;
 
 #[cfg(feature = "channel")]
 pub mod channel;
+#[cfg(feature = "client")]
+pub mod client;
+#[cfg(feature = "envd")]
+pub mod envd;
+#[cfg(feature = "guest")]
+pub mod guest;
+#[cfg(feature = "rpc")]
+pub mod rpc;
+#[cfg(feature = "tls")]
+pub mod tls;
+#[cfg(feature = "tunnel")]
+pub mod tunnel;

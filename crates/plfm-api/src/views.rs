@@ -110,6 +110,25 @@ pub struct Items<T> {
     pub items: Vec<T>,
 }
 
+/// Why something is here or not, and what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explanation {
+    /// An app and env, or an instance.
+    pub subject: String,
+    /// One sentence.
+    pub answer: String,
+    /// The most urgent first; empty when all is well.
+    pub lines: Vec<ExplainLine>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExplainLine {
+    pub what: String,
+    pub why: String,
+    /// What to type or do next.
+    pub next: String,
+}
+
 /// One line of the event stream.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct EventLine {
@@ -331,5 +350,12 @@ impl From<&Envelope> for EventLine {
             object.remove("kind");
         }
         Self { kind: envelope.event.kind().to_owned(), envelope: value }
+    }
+}
+
+impl From<plfm_core::explain::Explanation> for Explanation {
+    fn from(core: plfm_core::explain::Explanation) -> Self {
+        let line = |it: plfm_core::explain::Finding| ExplainLine { what: it.what, why: it.why, next: it.next };
+        Self { subject: core.subject, answer: core.answer, lines: core.findings.into_iter().map(line).collect() }
     }
 }

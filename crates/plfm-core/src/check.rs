@@ -1,6 +1,7 @@
 //! The second reader: what must never be, whatever was decided. Written apart from `decide`; empty means sound.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::net::Ipv6Addr;
 
 use crate::event::Entry;
@@ -82,34 +83,34 @@ fn has_ended(instance: &Instance) -> bool {
 
 /// Everything belongs to something that exists, of the same org.
 fn ownership(state: &State, violations: &mut Vec<Violation>) {
-    let mut owned = |from: String, org: OrgId, to: String, owner: Option<OrgId>| match owner {
-        None => violations.push(Violation::Dangling { from, to }),
-        Some(owner) if owner != org => violations.push(Violation::ForeignOrg { what: from }),
+    let mut owned = |from: &dyn Display, org: OrgId, to: &dyn Display, owner: Option<OrgId>| match owner {
+        None => violations.push(Violation::Dangling { from: from.to_string(), to: to.to_string() }),
+        Some(owner) if owner != org => violations.push(Violation::ForeignOrg { what: from.to_string() }),
         Some(_) => {}
     };
     for (id, app) in &state.apps {
         let project = state.projects.get(&app.project).map(|project| project.org);
-        owned(id.to_string(), app.org, app.project.to_string(), project);
+        owned(id, app.org, &app.project, project);
     }
     for (id, env) in &state.envs {
-        owned(id.to_string(), env.org, env.app.to_string(), state.apps.get(&env.app).map(|app| app.org));
+        owned(id, env.org, &env.app, state.apps.get(&env.app).map(|app| app.org));
         for group in env.groups.values() {
             let release = state.releases.get(&group.release).filter(|release| release.app == env.app);
-            owned(id.to_string(), env.org, group.release.to_string(), release.map(|release| release.org));
+            owned(id, env.org, &group.release, release.map(|release| release.org));
             let deploy = state.deploys.get(&group.deploy).map(|deploy| deploy.org);
-            owned(id.to_string(), env.org, group.deploy.to_string(), deploy);
+            owned(id, env.org, &group.deploy, deploy);
         }
     }
     for (id, route) in &state.routes {
-        owned(id.to_string(), route.org, route.env.to_string(), state.envs.get(&route.env).map(|env| env.org));
+        owned(id, route.org, &route.env, state.envs.get(&route.env).map(|env| env.org));
     }
     for (id, instance) in &state.instances {
         let env = state.envs.get(&instance.env).map(|env| env.org);
-        owned(id.to_string(), instance.org, instance.env.to_string(), env);
+        owned(id, instance.org, &instance.env, env);
         let release = state.releases.get(&instance.release).map(|release| release.org);
-        owned(id.to_string(), instance.org, instance.release.to_string(), release);
+        owned(id, instance.org, &instance.release, release);
         let node = state.nodes.get(&instance.node).map(|_| instance.org);
-        owned(id.to_string(), instance.org, instance.node.to_string(), node);
+        owned(id, instance.org, &instance.node, node);
     }
 }
 

@@ -1,5 +1,6 @@
 //! Whether a command is accepted, and what happens then. Pure: the same state, command and facts give the same events.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::command::Command;
@@ -96,7 +97,8 @@ fn observe(
     if let Some(capacity) = capacity.filter(|capacity| *capacity != node.capacity && fits(state, id, capacity)) {
         events.push(Event::NodeCapacityChanged { node: id, capacity });
     }
-    for (instance, status) in instances {
+    // Each instance once: two lines about one would both be held against the same past.
+    for (instance, status) in instances.into_iter().collect::<BTreeMap<_, _>>() {
         let Some(known) = state.instances.get(&instance) else { continue };
         if known.node != id {
             return Err(Refusal::NotYourInstance(instance));
@@ -117,8 +119,7 @@ fn fits(state: &State, node: NodeId, capacity: &Capacity) -> bool {
 }
 
 fn is_news(known: &InstanceStatus, told: &InstanceStatus) -> bool {
-    let new_boot = told.boot.is_some() && told.boot != known.boot;
-    known != told && (known.phase == told.phase || known.phase.may_become(told.phase, new_boot))
+    known != told && (known.phase == told.phase || known.phase.may_become(told.phase, known.boot != told.boot))
 }
 
 fn is_explained(status: &InstanceStatus) -> bool {

@@ -231,33 +231,42 @@ impl Scope {
         &[Self::AppsRead, Self::DeploysWrite, Self::LogsRead, Self::EventsRead, Self::ExecWrite, Self::NodesAdmin];
 }
 
-impl Event {
-    /// The stable name; the JSON's `kind`.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::LogStarted { .. } => "log.started",
-            Self::WriterStarted { .. } => "writer.started",
-            Self::ClusterCreated { .. } => "cluster.created",
-            Self::OrgCreated { .. } => "org.created",
-            Self::ProjectCreated { .. } => "project.created",
-            Self::TokenCreated { .. } => "token.created",
-            Self::AppCreated { .. } => "app.created",
-            Self::EnvCreated { .. } => "env.created",
-            Self::ReleaseCreated(_) => "release.created",
-            Self::DeployCreated { .. } => "deploy.created",
-            Self::DeployStatusChanged { .. } => "deploy.status_changed",
-            Self::RouteCreated { .. } => "route.created",
-            Self::RouteDeleted { .. } => "route.deleted",
-            Self::GroupWaiting { .. } => "group.waiting",
-            Self::InstanceAllocated(_) => "instance.allocated",
-            Self::InstanceDesiredChanged { .. } => "instance.desired_changed",
-            Self::InstanceStatusChanged { .. } => "instance.status_changed",
-            Self::InstanceForgotten { .. } => "instance.forgotten",
-            Self::JoinTokenCreated { .. } => "join_token.created",
-            Self::NodeJoined { .. } => "node.joined",
-            Self::NodePhaseChanged { .. } => "node.phase_changed",
-            Self::NodeCapacityChanged { .. } => "node.capacity_changed",
+macro_rules! kinds {
+    ($($variant:pat => $kind:literal,)*) => {
+        /// Every kind there is.
+        pub const KINDS: &[&str] = &[$($kind),*];
+
+        /// The stable name; the JSON's `kind`.
+        pub fn kind(&self) -> &'static str {
+            match self { $($variant => $kind),* }
         }
+    };
+}
+
+impl Event {
+    kinds! {
+        Self::LogStarted { .. } => "log.started",
+        Self::WriterStarted { .. } => "writer.started",
+        Self::ClusterCreated { .. } => "cluster.created",
+        Self::OrgCreated { .. } => "org.created",
+        Self::ProjectCreated { .. } => "project.created",
+        Self::TokenCreated { .. } => "token.created",
+        Self::AppCreated { .. } => "app.created",
+        Self::EnvCreated { .. } => "env.created",
+        Self::ReleaseCreated(_) => "release.created",
+        Self::DeployCreated { .. } => "deploy.created",
+        Self::DeployStatusChanged { .. } => "deploy.status_changed",
+        Self::RouteCreated { .. } => "route.created",
+        Self::RouteDeleted { .. } => "route.deleted",
+        Self::GroupWaiting { .. } => "group.waiting",
+        Self::InstanceAllocated(_) => "instance.allocated",
+        Self::InstanceDesiredChanged { .. } => "instance.desired_changed",
+        Self::InstanceStatusChanged { .. } => "instance.status_changed",
+        Self::InstanceForgotten { .. } => "instance.forgotten",
+        Self::JoinTokenCreated { .. } => "join_token.created",
+        Self::NodeJoined { .. } => "node.joined",
+        Self::NodePhaseChanged { .. } => "node.phase_changed",
+        Self::NodeCapacityChanged { .. } => "node.capacity_changed",
     }
 
     /// The version of this kind's JSON; a change of meaning is a new version beside the old one.

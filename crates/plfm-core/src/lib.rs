@@ -11,6 +11,7 @@ pub mod decide;
 pub mod digest;
 pub mod event;
 pub mod evolve;
+pub mod explain;
 pub mod facts;
 pub mod ids;
 pub mod manifest;

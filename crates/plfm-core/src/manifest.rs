@@ -11,7 +11,7 @@ use toml_edit::Document;
 pub use self::code::Code;
 pub use self::effective::{Effective, Prestart};
 pub use self::error::{ManifestError, render};
-pub use self::image::{ImageReference, image_reference};
+pub use self::image::{ImagePlace, ImageReference, image_reference};
 pub use self::model::{
     App, Health, HealthCheck, Image, Manifest, Mount, Port, Process, PullPolicy, Resources, Restart, RestartPolicy,
     Scaling, SchemaVersion, Secrets, Settings, Volume,

@@ -54,17 +54,17 @@ phases! {
 impl InstancePhase {
     /// Whether a report may say `next` after `self`. A report tells the newest phase only, so phases between may have been passed
     /// unseen; what can never happen is a way back within one boot, or out of the end.
-    pub fn may_become(self, next: Self, new_boot: bool) -> bool {
+    pub fn may_become(self, next: Self, other_boot: bool) -> bool {
         use InstancePhase::*;
         match (self, next) {
             (Gone, _) => false,
-            (_, Gone | Failed | Stopped) => self != next || new_boot,
-            (Stopped, _) => false,
-            (Draining, Draining) => false,
-            (Draining, _) => false,
+            // Its memory may be someone else's by now.
+            (Stopped, next) => next == Gone,
+            (Draining, next) => matches!(next, Failed | Stopped | Gone),
+            (_, Gone | Failed | Stopped) => self != next || other_boot,
             (Ready, Unready) | (Unready, Ready) => true,
-            (Failed, Preparing | Booting | Ready | Unready | Draining) => true,
-            (_, _) => new_boot || next > self,
+            (Failed, next) => next != Allocated,
+            (_, _) => other_boot || next > self,
         }
     }
 
@@ -95,7 +95,7 @@ impl Desired {
 
 phases! {
     /// ```text
-    /// queued ─▶ rolling ─▶ succeeded | failed | superseded        queued ─▶ failed | superseded
+    /// queued ─▶ rolling ─▶ succeeded | failed | superseded        queued ─▶ succeeded | failed | superseded
     /// ```
     DeployStatus {
         Queued = "queued",

@@ -121,7 +121,8 @@ impl Board {
     /// Spread a group over nodes first, then balance memory.
     fn score(&self, want: &Wanted, id: NodeId, node: &Node, held: &Committed) -> i64 {
         let same = self.group.get(&(want.env, want.process.clone(), id)).copied().unwrap_or(0);
-        let free_percent = free_memory(node, held).0 * 100 / node.capacity.memory.0.max(1);
+        // Nodes say themselves how much they have, so nothing is too much to count with.
+        let free_percent = u128::from(free_memory(node, held).0) * 100 / u128::from(node.capacity.memory.0.max(1));
         i64::try_from(free_percent).unwrap_or(100) - i64::from(same) * 1_000
     }
 

@@ -1,4 +1,6 @@
 //! What the platform itself wants next, and when it must look again. Pure, idempotent: with nothing to do it says nothing.
+//!
+//! It speaks in rounds: whoever carries the commands out asks again until there are none.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -26,10 +28,14 @@ pub fn reconcile(state: &State, facts: &Facts) -> (Vec<Command>, NextRun) {
     if state.cluster.is_none() {
         return (Vec::new(), None);
     }
-    let fleet = Fleet::new(state);
     let mut commands = Vec::new();
     nodes(state, facts, &mut commands);
     lost(state, &mut commands);
+    // Who is lost comes first, and alone: nothing else may count on it in the same round.
+    if !commands.is_empty() {
+        return (commands, next_run(state, facts));
+    }
+    let fleet = Fleet::new(state);
     let wanted = groups(state, &fleet, &mut commands);
     let placement = place(state, facts, &wanted);
     waiting(state, &placement.waiting, &mut commands);
@@ -84,7 +90,7 @@ fn nodes(state: &State, facts: &Facts, commands: &mut Vec<Command>) {
 fn lost(state: &State, commands: &mut Vec<Command>) {
     let offline = |node: NodeId| state.nodes.get(&node).is_none_or(|node| node.phase == NodePhase::Offline);
     for (id, instance) in &state.instances {
-        if instance.desired == Desired::Running && instance.holds_resources() && offline(instance.node) {
+        if instance.desired != Desired::Stopped && instance.holds_resources() && offline(instance.node) {
             commands.push(set_desired(*id, Desired::Stopped, DesiredChange::NodeLost));
         }
     }

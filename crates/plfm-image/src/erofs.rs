@@ -17,6 +17,7 @@ mod writer;
 use std::io;
 
 pub use finish::Written;
+pub use format::ROOT_NID;
 pub use reader::{Entry, Image, Names};
 pub use tree::{DirId, Node};
 pub use writer::Writer;
@@ -65,7 +66,12 @@ pub struct Xattrs(Vec<u8>);
 pub const XATTRS_BYTES_MAX: usize = 64 * 1024;
 
 impl Xattrs {
-    /// Adds an attribute; false if the format can't hold it.
+    /// Whether the format has a place for this name.
+    pub fn knows(name: &[u8]) -> bool {
+        format::xattr(name, b"").is_some()
+    }
+
+    /// Adds an attribute; false if there is no room for it.
     #[must_use]
     pub fn push(&mut self, name: &[u8], value: &[u8]) -> bool {
         let Some(entry) = format::xattr(name, value) else { return false };

@@ -22,10 +22,14 @@ pub enum ImageError {
     #[error("{host} refuses {what}: {why}")]
     Unauthorized { what: String, host: String, why: &'static str },
     #[error("cannot read {what} from the image layout")]
-    Layout { what: String, #[source] cause: io::Error },
+    Layout {
+        what: String,
+        #[source]
+        cause: io::Error,
+    },
     #[error("the image layout has no {0}")]
     LayoutLacks(String),
-    #[error("the bytes of {what} are not {expected}: they are {found}")]
+    #[error("{what} {expected} has other bytes: they hash to {found}")]
     Digest { what: &'static str, expected: Digest, found: Digest },
     #[error("{what} {digest} has {size} bytes in its manifest, but ended after {found}")]
     Short { what: &'static str, digest: Digest, size: u64, found: u64 },
@@ -44,7 +48,11 @@ pub enum ImageError {
     #[error("layer {digest} has the media type `{media_type}`, which is none of tar, tar+gzip and tar+zstd")]
     MediaType { digest: Digest, media_type: String },
     #[error("layer {digest} is not valid: {fault}")]
-    Layer { digest: Digest, #[source] fault: Fault },
+    Layer {
+        digest: Digest,
+        #[source]
+        fault: Fault,
+    },
     #[error("layer {digest} unpacks to {found}, but the configuration says {expected}")]
     DiffId { digest: Digest, expected: Digest, found: Digest },
     #[error("the image is not built for {wanted}, only for {}", list(.available))]
@@ -52,7 +60,11 @@ pub enum ImageError {
     #[error("the disk is full")]
     DiskFull,
     #[error("cannot {what}")]
-    Store { what: &'static str, #[source] cause: io::Error },
+    Store {
+        what: &'static str,
+        #[source]
+        cause: io::Error,
+    },
     #[error("cannot build the image of a layer")]
     Build(#[source] erofs::Error),
     #[error("building an image was abandoned")]
@@ -62,7 +74,9 @@ pub enum ImageError {
 impl ImageError {
     pub fn reason(&self) -> Reason {
         match self {
-            Self::Reference { .. } | Self::NotPinned(_) | Self::Pull { .. } | Self::NotFound { .. } => Reason::ImagePullFailed,
+            Self::Reference { .. } | Self::NotPinned(_) | Self::Pull { .. } | Self::NotFound { .. } => {
+                Reason::ImagePullFailed
+            }
             Self::Unauthorized { .. } | Self::Layout { .. } | Self::LayoutLacks(_) => Reason::ImagePullFailed,
             Self::Digest { .. } | Self::Short { .. } | Self::Long { .. } => Reason::ImagePullFailed,
             Self::Timeout { .. } => Reason::ImagePullTimeout,

@@ -27,3 +27,6 @@ pub use reference::ImageRef;
 pub use registry::{Credentials, Registries};
 pub use resolve::{Resolved, resolve};
 pub use store::{Image, ImageStore, Progress};
+
+#[cfg(test)]
+mod testing;

@@ -2,9 +2,11 @@
 //!
 //! Their bytes come from strangers, but whole and bounded; what is read here has the digest that was asked for.
 
+use std::collections::BTreeMap;
+
 use plfm_core::digest::Digest;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 
 use crate::error::ImageError;
 use crate::limits::Limits;
@@ -36,7 +38,7 @@ pub struct IndexEntry {
     #[serde(default)]
     pub platform: Option<Platform>,
     #[serde(default)]
-    pub annotations: std::collections::BTreeMap<String, String>,
+    pub annotations: Option<BTreeMap<String, String>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -120,7 +122,9 @@ pub fn choose(entries: &[IndexEntry], wanted: &Platform) -> Result<Digest, Image
     let serves = |entry: &&IndexEntry| entry.platform.as_ref().is_some_and(|platform| platform.serves(wanted));
     let exact = entries.iter().find(|entry| entry.platform.as_ref() == Some(wanted));
     let entry = exact.or_else(|| entries.iter().find(serves));
-    entry.map(|entry| entry.digest).ok_or_else(|| ImageError::Platform { wanted: wanted.clone(), available: platforms(entries) })
+    entry
+        .map(|entry| entry.digest)
+        .ok_or_else(|| ImageError::Platform { wanted: wanted.clone(), available: platforms(entries) })
 }
 
 /// The platforms of an index, without those that nothing runs on.
@@ -190,7 +194,7 @@ struct RawRun {
     env: Option<Vec<String>>,
     user: Option<String>,
     working_dir: Option<String>,
-    exposed_ports: Option<std::collections::BTreeMap<String, serde::de::IgnoredAny>>,
+    exposed_ports: Option<BTreeMap<String, IgnoredAny>>,
     stop_signal: Option<String>,
 }
 

@@ -31,7 +31,9 @@ impl Platform {
     pub fn serves(&self, wanted: &Self) -> bool {
         self.os == wanted.os
             && self.architecture == wanted.architecture
-            && (wanted.variant.is_none() || self.variant == wanted.variant || self.default_variant() == wanted.variant.as_deref())
+            && (wanted.variant.is_none()
+                || self.variant == wanted.variant
+                || self.default_variant() == wanted.variant.as_deref())
     }
 
     /// Builders leave out the only variant that there is.

@@ -20,7 +20,10 @@ pub struct ImageRef {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Place {
-    Registry { host: String, repository: String },
+    Registry {
+        host: String,
+        repository: String,
+    },
     /// An OCI image layout in a directory of this machine.
     Layout(PathBuf),
     /// The same as one tar file.
@@ -112,15 +115,19 @@ fn check_host(host: &str) -> Result<(), &'static str> {
     let fits = match v6 {
         Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
         None => name.split('.').all(|label| {
-            !label.is_empty() && !label.starts_with('-') && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+            !label.is_empty()
+                && !label.starts_with('-')
+                && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
         }),
     };
-    let port_fits = port.is_none_or(|port| port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok());
+    let port_fits =
+        port.is_none_or(|port| port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok());
     if fits && port_fits { Ok(()) } else { Err("the registry is no host name") }
 }
 
 fn check_repository(repository: &str) -> Result<(), &'static str> {
-    let word = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+    let word =
+        |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
     // Words joined by one dot, one or two underscores, or any number of dashes.
     let part = |part: &str| {
         let joined = part.replace("__", "\0").replace(['.', '_'], "\0");
@@ -132,7 +139,11 @@ fn check_repository(repository: &str) -> Result<(), &'static str> {
     if repository.len() > REPOSITORY_BYTES_MAX {
         return Err("the name is longer than 255 characters");
     }
-    if repository.split('/').all(part) { Ok(()) } else { Err("the name has characters other than a-z, 0-9, `.`, `_` and `-`") }
+    if repository.split('/').all(part) {
+        Ok(())
+    } else {
+        Err("the name has characters other than a-z, 0-9, `.`, `_` and `-`")
+    }
 }
 
 fn check_tag(tag: &str) -> Result<(), &'static str> {
@@ -189,9 +200,37 @@ mod tests {
     fn what_is_no_reference_is_refused() {
         let long = "a".repeat(256);
         for text in [
-            "", "UPPER", "a b", "a/../b", "../a", "a//b", "a/", "/a", "-a", "a-", "a..b", "a___b", "a:", "a:-t", "a:t/", "a@", "a@sha256:00",
-            "ex_ample.com/a", "host.com:99999/a", "host.com:x/a", "[::g]/a", ".com/a", "oci:relative", "oci:", "oci-archive:x", "http://a/b", "a?b", "a#b",
-            "host.com/a%2e", "user@host.com/a", &long,
+            "",
+            "UPPER",
+            "a b",
+            "a/../b",
+            "../a",
+            "a//b",
+            "a/",
+            "/a",
+            "-a",
+            "a-",
+            "a..b",
+            "a___b",
+            "a:",
+            "a:-t",
+            "a:t/",
+            "a@",
+            "a@sha256:00",
+            "ex_ample.com/a",
+            "host.com:99999/a",
+            "host.com:x/a",
+            "[::g]/a",
+            ".com/a",
+            "oci:relative",
+            "oci:",
+            "oci-archive:x",
+            "http://a/b",
+            "a?b",
+            "a#b",
+            "host.com/a%2e",
+            "user@host.com/a",
+            &long,
         ] {
             assert!(text.parse::<ImageRef>().is_err(), "{text}");
         }

@@ -1,6 +1,6 @@
 //! The node's mind: from what is planned, remembered and seen to what has to be done. Pure.
 //!
-//! [`step`] only looks. Whoever carries an action out calls [`Local::begin`] before and [`Local::absorb`] with what came of it; then
+//! What the server says goes in through [`Local::hear`]. [`step`] only looks. Whoever carries an action out calls [`Local::begin`] before and [`Local::absorb`] with what came of it; then
 //! `step` looks again. It may be asked at any time, twice, or after a restart: an action that is under way is not given again, and
 //! nothing is done that the plan and the memory do not call for.
 //!
@@ -15,16 +15,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use plfm_api::documents::{Assignment, PlanChange, PlanMessage};
-use plfm_core::ids::{BootId, InstanceId, LogId};
+use plfm_core::ids::{BootId, InstanceId};
 use plfm_core::phase::{Desired, InstancePhase};
 use plfm_core::state::Position;
 use plfm_core::units::Timestamp;
 
-pub use local::{Local, Outcome, Slot};
+pub use local::{Limits, Local};
+pub use slot::{Outcome, Slot};
 
 mod local;
 mod probe;
 mod restart;
+mod slot;
 
 /// What should be here, as last heard.
 #[derive(Debug, Clone, Default)]
@@ -35,16 +37,19 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Takes a message in; whether it was news. A full snapshot older than what is known, of the same log, is not.
-    pub fn apply(&mut self, message: PlanMessage) -> bool {
-        let newer = |known: Position| known.log != message.position.log || known.seq <= message.position.seq;
-        if !self.position.is_none_or(newer) {
+    /// Takes a message in; whether it was news. Only a full snapshot can begin a plan or change over to another log; of one log
+    /// an older message is none.
+    fn apply(&mut self, message: PlanMessage) -> bool {
+        let Position { log, seq, .. } = message.position;
+        let known = self.position.filter(|known| known.log == log);
+        if known.is_some_and(|known| known.seq > seq) {
             return false;
         }
         match message.change {
             PlanChange::Full { assignments } => {
                 self.assignments = assignments.into_iter().map(|it| (it.instance, it)).collect();
             }
+            PlanChange::Delta { .. } if known.is_none() => return false,
             PlanChange::Delta { upserts, drops } => {
                 self.assignments.extend(upserts.into_iter().map(|it| (it.instance, it)));
                 drops.iter().for_each(|id| drop(self.assignments.remove(id)));
@@ -52,10 +57,6 @@ impl Plan {
         }
         self.position = Some(message.position);
         true
-    }
-
-    fn log(&self) -> Option<LogId> {
-        self.position.map(|position| position.log)
     }
 }
 
@@ -90,25 +91,31 @@ impl Action {
 }
 
 pub fn step(local: &Local, plan: &Plan, observed: &Observed, now: Timestamp) -> Vec<Action> {
+    if plan.position.is_none() {
+        return Vec::new();
+    }
     let everything: BTreeSet<_> = plan.assignments.keys().chain(local.slots.keys()).chain(observed.keys()).collect();
-    let idle = |id: &&InstanceId| local.slots.get(id).is_none_or(|slot| slot.doing.is_none());
-    everything.into_iter().filter(idle).filter_map(|id| next(local, plan, observed, *id, now)).collect()
+    let free = everything.into_iter().filter(|id| local.is_free(**id, now));
+    free.filter_map(|id| next(local, plan, observed, *id, now)).collect()
 }
 
 /// The moment at which `step` may say more although nothing happened.
 pub fn next_step(local: &Local, now: Timestamp) -> Option<Timestamp> {
-    local.slots.values().filter_map(|slot| slot.next_look(&local.limits, now)).min()
+    let slots = local.slots.values().filter_map(|slot| slot.next_look(&local.limits));
+    // What is due and was not said waits for something other than time.
+    slots.chain(local.strays.values().copied().flatten()).filter(|at| *at > now).min()
 }
 
 fn next(local: &Local, plan: &Plan, observed: &Observed, id: InstanceId, now: Timestamp) -> Option<Action> {
     let slot = local.slots.get(&id);
     match (plan.assignments.get(&id), slot) {
+        // Under another log what is here stays as it is and keeps running, until someone says which of the two is right.
+        (Some(assignment), Some(_)) if local.is_foreign(plan) && assignment.desired != Desired::Running => None,
+        (_, None) | (None, _) if local.is_foreign(plan) => None,
         (Some(assignment), slot) if assignment.desired == Desired::Running => {
             keep_running(local, slot, assignment, observed.get(&id), now)
         }
         (Some(assignment), slot) => wind_down(id, slot, grace(assignment)),
-        // Not planned. Without a plan, or under one of another log, it stays: someone has to say that it may go.
-        (None, _) if plan.position.is_none() || local.log.is_some_and(|log| plan.log() != Some(log)) => None,
         (None, Some(slot)) if slot.status.phase == InstancePhase::Gone => Some(Action::Forget(id)),
         (None, slot) => wind_down(id, slot, local.limits.drain_grace),
     }
@@ -129,17 +136,22 @@ fn keep_running(
     now: Timestamp,
 ) -> Option<Action> {
     let id = assignment.instance;
-    let Some(slot) = slot else { return Some(Action::Prepare(id)) };
+    let Some(slot) = slot else {
+        // A machine that nobody remembers is not known to be what was wanted; the server sends another instance for it.
+        return Some(if machine.is_some() { Action::Destroy(id) } else { Action::Prepare(id) });
+    };
     use InstancePhase::*;
     match slot.status.phase {
         Allocated => Some(Action::Prepare(id)),
         Preparing => Some(if slot.prepared { Action::Boot(id) } else { Action::Prepare(id) }),
-        Booting | Ready | Unready if !slot.attached => machine.copied().flatten().map(|boot| Action::Adopt(id, boot)),
+        Booting | Ready | Unready if !slot.attached => Some(match machine.copied().flatten() {
+            Some(boot) if slot.status.boot == Some(boot) => Action::Adopt(id, boot),
+            _ => stop_now(id),
+        }),
         Booting | Ready | Unready if slot.is_sick(&local.limits, now) => Some(stop_now(id)),
         Booting | Ready | Unready => slot.probe_due(now).then_some(Action::Probe(id)),
-        Failed if slot.machine => Some(stop_now(id)),
+        Failed | Draining if slot.machine => Some(stop_now(id)),
         Failed => slot.retry_at.is_some_and(|at| now >= at).then_some(Action::Prepare(id)),
-        Draining if slot.machine => Some(stop_now(id)),
         Draining | Stopped | Gone => None,
     }
 }

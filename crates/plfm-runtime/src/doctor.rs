@@ -55,7 +55,12 @@ impl Facts {
             nft: tools::find("nft"),
             kvm,
             net_admin: has_capability(CAP_NET_ADMIN),
-            tun: File::options().read(true).write(true).open("/dev/net/tun").map(drop).map_err(|error| error.to_string()),
+            tun: File::options()
+                .read(true)
+                .write(true)
+                .open("/dev/net/tun")
+                .map(drop)
+                .map_err(|error| error.to_string()),
             root: rustix::process::geteuid().is_root(),
             cgroup: cgroup::support(),
             free: free_space(dir),
@@ -81,14 +86,21 @@ pub fn checks(facts: &Facts) -> Vec<Check> {
         },
         present("ip", &facts.ip, "install iproute2"),
         present("nft", &facts.nft, "install nftables"),
-        flag("cap_net_admin", facts.net_admin, "run as root or with CAP_NET_ADMIN and CAP_SYS_ADMIN; else machines have no network"),
+        flag(
+            "cap_net_admin",
+            facts.net_admin,
+            "run as root or with CAP_NET_ADMIN and CAP_SYS_ADMIN; else machines have no network",
+        ),
         check("tun", &facts.tun.clone().map(|()| "/dev/net/tun opens".to_owned()), "load the module tun"),
         flag("own_users", facts.root, "run as root; else all machines share one user"),
         Check {
             name: "cgroup",
             ok: facts.cgroup != Support::None,
             detail: format!("{:?}", facts.cgroup).to_lowercase(),
-            fix: unless(facts.cgroup != Support::None, "run as root with the memory controller; else a machine's process has no limit"),
+            fix: unless(
+                facts.cgroup != Support::None,
+                "run as root with the memory controller; else a machine's process has no limit",
+            ),
         },
         Check {
             name: "free_disk",
@@ -137,7 +149,7 @@ fn has_capability(number: u32) -> bool {
 fn free_space(dir: &Path) -> Mebibytes {
     // The directory may be made later; what counts is the disk it will be on.
     let stat = dir.ancestors().find_map(|dir| rustix::fs::statvfs(dir).ok());
-    stat.map_or(Mebibytes(0), |stat| Mebibytes(stat.f_bavail * stat.f_frsize >> 20))
+    stat.map_or(Mebibytes(0), |stat| Mebibytes((stat.f_bavail * stat.f_frsize) >> 20))
 }
 
 #[cfg(test)]

@@ -64,7 +64,9 @@ pub enum RuntimeError {
 impl RuntimeError {
     pub fn reason(&self) -> Reason {
         match self {
-            Self::Disk { source, .. } | Self::Io { source, .. } | Self::Start { source, .. } if is_full(source) => Reason::DiskFull,
+            Self::Disk { source, .. } | Self::Io { source, .. } | Self::Start { source, .. } if is_full(source) => {
+                Reason::DiskFull
+            }
             Self::Disk { .. } | Self::Image { .. } => Reason::RootfsBuildFailed,
             Self::Connect { .. } => Reason::ConfigHandshakeFailed,
             Self::BadSpec { .. } => Reason::SpecUnsupported,

@@ -5,8 +5,7 @@
 
 use crate::kernel::modules::Module;
 
-const DIRS: &[&str] =
-    &["dev", "etc", "etc/plfm", "lib", "lib/modules", "newroot", "proc", "run", "sys", "tmp"];
+const DIRS: &[&str] = &["dev", "etc", "etc/plfm", "lib", "lib/modules", "newroot", "proc", "run", "sys", "tmp"];
 
 const DIR: u32 = 0o040_755;
 const EXECUTABLE: u32 = 0o100_755;

@@ -58,7 +58,7 @@ pub struct Config {
 }
 
 pub struct MicroVmRuntime {
-    host: Host,
+    host: Arc<Host>,
     machines: PathBuf,
     slots: Mutex<BTreeMap<InstanceId, Arc<Slot>>>,
     /// One machine is made at a time, so that no two get one user.
@@ -70,8 +70,8 @@ impl MicroVmRuntime {
     pub async fn open(config: Config) -> Result<Self, RuntimeError> {
         let machines = config.dir.join("machines");
         private_dir(&machines).map_err(unprepared("the directory of machines"))?;
-        let host = Host::prepare(&config).await?;
-        let slots = adopt_all(&machines).map_err(unprepared("the directory of machines"))?;
+        let host = Arc::new(Host::prepare(&config).await?);
+        let slots = adopt_all(&machines).await.map_err(unprepared("the directory of machines"))?;
         Ok(Self { host, machines, slots: Mutex::new(slots), making: tokio::sync::Mutex::new(()) })
     }
 
@@ -109,7 +109,7 @@ impl MicroVmRuntime {
         remove_dir(&fresh).and_then(|()| private_dir(&fresh)).map_err(fail)?;
         disk::format(&fresh.join(DISK), spec.disk).await.map_err(fail)?;
         record.save(&fresh).and_then(|()| fs::rename(&fresh, &dir)).map_err(fail)?;
-        Ok(Slot::adopt(dir, record))
+        Ok(Slot::new(dir, record))
     }
 }
 
@@ -135,7 +135,10 @@ impl Runtime for MicroVmRuntime {
     }
 
     async fn start(&self, id: InstanceId, boot: BootId, net: Option<Tap>) -> Result<(), RuntimeError> {
-        self.known(id)?.start(&self.host, boot, net).await
+        let (slot, host) = (self.known(id)?, self.host.clone());
+        // On its own, so that a caller who gives up in the middle leaves no process without an attendant.
+        let started = tokio::spawn(async move { slot.start(&host, boot, net).await });
+        started.await.map_err(unprepared("the start of a machine"))?
     }
 
     async fn stop(&self, id: InstanceId) -> Result<(), RuntimeError> {
@@ -193,7 +196,7 @@ const VCPUS_MAX: u8 = 32;
 const FRESH: &str = ".new";
 const GONE: &str = ".gone";
 
-fn adopt_all(machines: &Path) -> io::Result<BTreeMap<InstanceId, Arc<Slot>>> {
+async fn adopt_all(machines: &Path) -> io::Result<BTreeMap<InstanceId, Arc<Slot>>> {
     let mut slots = BTreeMap::new();
     for entry in fs::read_dir(machines)? {
         let dir = entry?.path();
@@ -203,7 +206,7 @@ fn adopt_all(machines: &Path) -> io::Result<BTreeMap<InstanceId, Arc<Slot>>> {
             continue;
         }
         match (name.parse(), Record::load(&dir)) {
-            (Ok(id), Ok(record)) => drop(slots.insert(id, Arc::new(Slot::adopt(dir, record)))),
+            (Ok(id), Ok(record)) => drop(slots.insert(id, Arc::new(Slot::adopt(dir.clone(), record).await))),
             (_, record) => tracing::error!(?dir, error = ?record.err(), "not a machine's directory"),
         }
     }

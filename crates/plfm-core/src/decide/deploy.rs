@@ -1,5 +1,7 @@
 //! `plfm deploy`: the app, the env and the release where they are missing, the deploy, its routes.
 
+use std::collections::BTreeMap;
+
 use crate::command::{Deploy, Expose};
 use crate::event::{Entry, Event, ReleaseCreated};
 use crate::facts::{Facts, Ids};
@@ -60,7 +62,7 @@ fn env(state: &State, org: OrgId, app: AppId, name: &str, ids: &Ids, events: &mu
     })
 }
 
-/// A release is an image and a manifest: the same pair is the same release.
+/// A release is an image, with where to get it from, and a manifest: the same pair is the same release.
 fn release(
     state: &State,
     org: OrgId,
@@ -71,7 +73,7 @@ fn release(
 ) -> ReleaseId {
     let manifest_hash = wanted.manifest.hash();
     let same = state.releases.iter().find(|(_, known)| {
-        known.app == app && known.image.digest == wanted.image.digest && known.manifest_hash == manifest_hash
+        known.app == app && known.image == wanted.image && known.manifest_hash == manifest_hash
     });
     if let Some((release, _)) = same {
         return *release;
@@ -98,17 +100,28 @@ fn supersede(state: &State, env: EnvId, events: &mut Vec<Event>) {
     }));
 }
 
-/// The managed host name leads to the first port of `web`, or of the first process type that has one; then what was asked for.
-fn entries(state: &State, wanted: &Deploy) -> Result<Vec<Expose>, Refusal> {
+/// What was asked for, each entry once; and the managed host name, unless that was asked for too.
+fn entries(state: &State, wanted: &Deploy) -> Result<impl Iterator<Item = Expose> + use<>, Refusal> {
+    let mut entries = BTreeMap::new();
+    for asked in &wanted.expose {
+        declared(&wanted.manifest, asked)?;
+        let other = entries.insert(asked.entry.clone(), asked.clone());
+        if other.is_some_and(|other| other != *asked) {
+            return Err(taken(asked.entry.clone()));
+        }
+    }
+    if let Some(managed) = managed(state, wanted)? {
+        entries.entry(managed.entry.clone()).or_insert(managed);
+    }
+    Ok(entries.into_values())
+}
+
+/// The managed host name leads to the first port of `web`, or of the first process type that has one.
+fn managed(state: &State, wanted: &Deploy) -> Result<Option<Expose>, Refusal> {
     let cluster = state.cluster.as_ref().ok_or(Refusal::NotBootstrapped)?;
     let name = if wanted.env == DEFAULT_ENV { wanted.app.clone() } else { format!("{}-{}", wanted.app, wanted.env) };
-    let managed = front_door(&wanted.manifest).map(|(process, port)| Expose {
-        entry: Entry::Hostname(format!("{name}.{}", cluster.domain)),
-        process,
-        port,
-    });
-    let asked = wanted.expose.iter().map(|expose| declared(&wanted.manifest, expose));
-    managed.into_iter().map(Ok).chain(asked).collect()
+    let entry = Entry::Hostname(format!("{name}.{}", cluster.domain));
+    Ok(front_door(&wanted.manifest).map(|(process, port)| Expose { entry, process, port }))
 }
 
 fn front_door(manifest: &Manifest) -> Option<(String, u16)> {
@@ -116,11 +129,11 @@ fn front_door(manifest: &Manifest) -> Option<(String, u16)> {
     web_first.filter_map(|(name, process)| Some((name.clone(), process.ports.first()?.internal))).next()
 }
 
-fn declared(manifest: &Manifest, expose: &Expose) -> Result<Expose, Refusal> {
+fn declared(manifest: &Manifest, expose: &Expose) -> Result<(), Refusal> {
     let process = manifest.processes.get(&expose.process);
     let process = process.ok_or_else(|| Refusal::ProcessNotFound(expose.process.clone()))?;
     if process.ports.iter().any(|port| port.internal == expose.port) {
-        return Ok(expose.clone());
+        return Ok(());
     }
     Err(Refusal::PortNotDeclared { process: expose.process.clone(), port: expose.port })
 }

@@ -1,5 +1,5 @@
-//! The grammar of image references: `[registry/]name[:tag][@sha256:…]`, and for images on this machine
-//! `oci:/dir[:tag]` (an OCI layout) and `oci-archive:/file[:tag]` (the same as a tar).
+//! The grammar of image references: `[registry/]name`, and for images on this machine `oci:/dir` (an OCI layout) and
+//! `oci-archive:/file` (the same as a tar), each with `[:tag][@sha256:…]`.
 //!
 //! Which registry a bare name means, and what a tag points at, is for whoever fetches.
 
@@ -9,61 +9,70 @@ use super::Code;
 use super::rules::{Refusal, Ruled, quoted};
 use crate::digest::Digest;
 
+/// With tag and digest, the digest decides.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ImageReference {
-    Registry { registry: Option<String>, name: String, tag: Option<String>, digest: Option<Digest> },
-    Layout { directory: String, tag: Option<String> },
-    Archive { file: String, tag: Option<String> },
+pub struct ImageReference {
+    pub place: ImagePlace,
+    pub tag: Option<String>,
+    pub digest: Option<Digest>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ImagePlace {
+    Registry { host: Option<String>, name: String },
+    Layout(String),
+    Archive(String),
 }
 
 /// As registries bound it (distribution, `reference.NameTotalLengthMax`).
 const NAME_BYTES_MAX: usize = 255;
 const TAG_BYTES_MAX: usize = 128;
 
+type MakePlace = fn(&str) -> Result<ImagePlace, &'static str>;
+const SCHEMES: [(&str, MakePlace); 3] = [("oci:", layout), ("oci-archive:", archive), ("", registry)];
+
 pub fn image_reference(text: &str) -> Ruled<ImageReference> {
-    if let Some(local) = text.strip_prefix("oci:") {
-        return local_path(text, local).map(|(directory, tag)| ImageReference::Layout { directory, tag });
+    let found = SCHEMES.iter().find_map(|(scheme, place)| text.strip_prefix(scheme).zip(Some(place)));
+    let (rest, place) = found.expect("the last scheme is empty");
+    let (rest, digest) = rest.rsplit_once('@').map_or((rest, None), |(rest, digest)| (rest, Some(digest)));
+    let (path, tag) = split_tag(rest);
+    let place = place(path).map_err(|hint| refuse(text, hint))?;
+    if !tag.is_none_or(is_tag) {
+        return Err(refuse(text, "write a tag of letters, digits, `_`, `.` and `-`, at most 128, no `.` or `-` first"));
     }
-    if let Some(local) = text.strip_prefix("oci-archive:") {
-        return local_path(text, local).map(|(file, tag)| ImageReference::Archive { file, tag });
-    }
-    registry_reference(text)
+    Ok(ImageReference { place, tag: tag.map(str::to_owned), digest: digest.map(parse_digest).transpose()? })
 }
 
-fn local_path(text: &str, local: &str) -> Ruled<(String, Option<String>)> {
-    let (path, tag) = match local.rsplit_once(':') {
-        Some((path, tag)) if is_tag(tag) => (path, Some(tag.to_owned())),
-        _ => (local, None),
-    };
+/// A colon before a slash belongs to a port.
+fn split_tag(text: &str) -> (&str, Option<&str>) {
+    match text.rsplit_once(':') {
+        Some((path, tag)) if !tag.contains('/') => (path, Some(tag)),
+        _ => (text, None),
+    }
+}
+
+fn layout(path: &str) -> Result<ImagePlace, &'static str> {
+    local_path(path).map(ImagePlace::Layout)
+}
+
+fn archive(path: &str) -> Result<ImagePlace, &'static str> {
+    local_path(path).map(ImagePlace::Archive)
+}
+
+fn registry(text: &str) -> Result<ImagePlace, &'static str> {
+    let (host, name) = split_host(text);
+    if text.len() > NAME_BYTES_MAX || !host.is_none_or(is_host) || !name.split('/').all(is_name_part) {
+        return Err("write `registry/name:tag` or `registry/name@sha256:…`, for example `example.com/web:v1`");
+    }
+    Ok(ImagePlace::Registry { host: host.map(str::to_owned), name: name.to_owned() })
+}
+
+fn local_path(path: &str) -> Result<String, &'static str> {
     let printable = path.chars().all(|each| !each.is_control() && each != ':');
     if path.len() < 2 || !path.starts_with('/') || !printable {
-        return Err(refuse(text, "write an absolute path, for example `oci:/srv/images/web:v1`"));
+        return Err("write an absolute path, for example `oci:/srv/images/web:v1`");
     }
-    Ok((path.to_owned(), tag))
-}
-
-fn registry_reference(text: &str) -> Ruled<ImageReference> {
-    let (rest, digest) = match text.split_once('@') {
-        Some((rest, digest)) => (rest, Some(parse_digest(digest)?)),
-        None => (text, None),
-    };
-    let (path, tag) = match rest.rsplit_once(':') {
-        Some((path, tag)) if !tag.contains('/') => (path, Some(tag)),
-        _ => (rest, None),
-    };
-    let (registry, name) = split_registry(path);
-    let holds = path.len() <= NAME_BYTES_MAX
-        && registry.is_none_or(is_registry)
-        && name.split('/').all(is_name_part)
-        && tag.is_none_or(is_tag);
-    if !holds {
-        return Err(refuse(
-            text,
-            "write `registry/name:tag` or `registry/name@sha256:…`, for example `example.com/web:v1`",
-        ));
-    }
-    let (registry, tag) = (registry.map(str::to_owned), tag.map(str::to_owned));
-    Ok(ImageReference::Registry { registry, name: name.to_owned(), tag, digest })
+    Ok(path.to_owned())
 }
 
 fn parse_digest(digest: &str) -> Ruled<Digest> {
@@ -77,25 +86,25 @@ fn refuse(text: &str, hint: &str) -> Refusal {
     Refusal::new(Code::ImageRef, format!("{} is not an image reference", quoted(text)), hint)
 }
 
-/// The first part is a registry when it could be no name: it has a dot, a port or capitals, or is `localhost`.
-fn split_registry(path: &str) -> (Option<&str>, &str) {
-    let host = |part: &str| {
-        part.contains(['.', ':']) || part == "localhost" || part.bytes().any(|byte| byte.is_ascii_uppercase())
-    };
-    match path.split_once('/') {
-        Some((first, rest)) if host(first) => (Some(first), rest),
-        _ => (None, path),
+/// The first part is a host when it has a dot or a port, or is `localhost`.
+fn split_host(text: &str) -> (Option<&str>, &str) {
+    match text.split_once('/') {
+        Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" => (Some(first), rest),
+        _ => (None, text),
     }
 }
 
-fn is_registry(text: &str) -> bool {
+fn is_host(text: &str) -> bool {
     let (host, port) = match text.rsplit_once(':') {
         Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
         _ => (text, None),
     };
-    let is_address = || host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).is_some_and(is_ipv6);
-    (host.split('.').all(is_host_label) || is_address())
-        && port.is_none_or(|port| port.parse().is_ok_and(|port: u16| port > 0))
+    let address = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    address.map_or_else(|| host.split('.').all(is_host_label), is_ipv6) && port.is_none_or(is_port)
+}
+
+fn is_port(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse().is_ok_and(|port: u16| port > 0)
 }
 
 fn is_ipv6(text: &str) -> bool {
@@ -120,20 +129,21 @@ fn is_tag(tag: &str) -> bool {
     (1..=TAG_BYTES_MAX).contains(&tag.len()) && tag.bytes().all(inner) && !tag.starts_with(['.', '-'])
 }
 
+impl fmt::Display for ImagePlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Registry { host: Some(host), name } => write!(f, "{host}/{name}"),
+            Self::Registry { host: None, name } => f.write_str(name),
+            Self::Layout(directory) => write!(f, "oci:{directory}"),
+            Self::Archive(file) => write!(f, "oci-archive:{file}"),
+        }
+    }
+}
+
 impl fmt::Display for ImageReference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let tag = match self {
-            Self::Registry { registry, name, tag, .. } => {
-                registry.iter().try_for_each(|registry| write!(f, "{registry}/"))?;
-                f.write_str(name).map(|()| tag)?
-            }
-            Self::Layout { directory, tag } => write!(f, "oci:{directory}").map(|()| tag)?,
-            Self::Archive { file, tag } => write!(f, "oci-archive:{file}").map(|()| tag)?,
-        };
-        tag.iter().try_for_each(|tag| write!(f, ":{tag}"))?;
-        match self {
-            Self::Registry { digest: Some(digest), .. } => write!(f, "@{digest}"),
-            _ => Ok(()),
-        }
+        self.place.fmt(f)?;
+        self.tag.iter().try_for_each(|tag| write!(f, ":{tag}"))?;
+        self.digest.iter().try_for_each(|digest| write!(f, "@{digest}"))
     }
 }

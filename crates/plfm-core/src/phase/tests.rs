@@ -37,3 +37,11 @@ fn what_drains_never_serves_again() {
         assert_eq!(InstancePhase::Draining.may_become(*next, true), allowed, "{next}");
     }
 }
+
+#[test]
+fn what_gave_its_memory_back_never_holds_it_again() {
+    for (next, other_boot) in InstancePhase::ALL.iter().flat_map(|next| [(next, false), (next, true)]) {
+        let leads_on = InstancePhase::Stopped.may_become(*next, other_boot);
+        assert_eq!(leads_on, *next == InstancePhase::Gone, "{next}");
+    }
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::command::Command;
 use crate::facts::Facts;
 use crate::ids::*;
-use crate::phase::DeployStatus;
+use crate::phase::{DeployStatus, Desired};
 use crate::reason::{Failure, Reason, Remedy};
 use crate::state::{Deploy, Instance, State};
 use crate::units::Timestamp;
@@ -63,8 +63,9 @@ fn hopeless(instance: &Instance) -> Option<Failure> {
 fn is_done(state: &State, fleet: &Fleet<'_>, deploy: &Deploy, process: &str) -> bool {
     let count = state.process(deploy.release, process).map_or(0, |process| process.scaling.min as usize);
     let ready = fleet.live(deploy.env, process).filter(|(_, it)| it.release == deploy.release && it.is_ready()).count();
-    let no_old = fleet.live(deploy.env, process).all(|(_, it)| it.release == deploy.release);
-    ready >= count && no_old
+    // What is stopped outright serves nobody; it may stand on a lost node that never says so.
+    let mut old = fleet.live(deploy.env, process).filter(|(_, it)| it.release != deploy.release);
+    ready >= count && old.all(|(_, it)| it.desired == Desired::Stopped)
 }
 
 fn too_late(state: &State, deploy: &Deploy) -> Failure {

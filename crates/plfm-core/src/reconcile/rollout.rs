@@ -24,10 +24,10 @@ pub fn step(
 ) -> Option<Wanted> {
     let count = state.process(group.release, process)?.scaling.min as usize;
     let wanted = fleet.live(env, process).filter(|(_, instance)| instance.desired == Desired::Running);
-    let (new, old): (Vec<Member<'_>>, Vec<_>) = wanted.partition(|(_, instance)| instance.release == group.release);
+    let (new, old): (Vec<Member<'_>>, Vec<_>) = wanted.partition(|(_, instance)| is_new(instance, group));
     let failed = state.deploys.get(&group.deploy).is_some_and(|deploy| deploy.status == DeployStatus::Failed);
     if failed {
-        let hopeless = new.iter().filter(|(_, instance)| instance.deploy == group.deploy && !instance.is_ready());
+        let hopeless = new.iter().filter(|(_, instance)| instance.deploy == group.deploy && !has_served(instance));
         commands.extend(hopeless.map(|(id, _)| set_desired(*id, Desired::Stopped, DesiredChange::StartupFailed)));
         return None;
     }
@@ -35,6 +35,12 @@ pub fn step(
     let missing = missing(count, new.len(), old.len());
     let process = process.to_owned();
     (missing > 0).then(|| Wanted { env, process, release: group.release, count: missing as u32 })
+}
+
+/// Of the release that is wanted, and not a failure that an earlier deploy left: a new deploy asks for a new try.
+fn is_new(instance: &Instance, group: &Group) -> bool {
+    let left_over = instance.status.phase == InstancePhase::Failed && instance.deploy != group.deploy;
+    instance.release == group.release && !left_over
 }
 
 fn missing(count: usize, new: usize, old: usize) -> usize {
@@ -61,6 +67,11 @@ fn drain(count: usize, new: &[Member<'_>], old: &[Member<'_>], commands: &mut Ve
     };
     leave(old, DesiredChange::RolloutReplace);
     leave(&surplus, DesiredChange::ScaleDown);
+}
+
+/// What once answered is worth its node's patience, whatever became of the deploy that brought it.
+fn has_served(instance: &Instance) -> bool {
+    matches!(instance.status.phase, InstancePhase::Ready | InstancePhase::Unready)
 }
 
 /// Failed first, then what is not ready, then the oldest.

@@ -16,8 +16,11 @@ pub struct Written {
     pub file: File,
     pub bytes: u64,
     pub inodes: u64,
-    /// Directories that only their children speak of; where the lower layers know them, theirs is the truth.
+    /// Directories below the root that only their children speak of; where the lower layers know them, theirs is the
+    /// truth.
     pub implied: u64,
+    /// The root itself hides the lower layers.
+    pub opaque: bool,
 }
 
 impl Writer {
@@ -42,7 +45,7 @@ impl Writer {
         }
         let doubles = self.patch_links()?;
         let inodes = directories.len() as u64 + leaves - doubles + u64::from(whiteout.is_some());
-        let implied = directories.iter().filter(|(dir, _)| self.tree.dir(*dir).implied).count() as u64;
+        let implied = directories.iter().skip(1).filter(|(dir, _)| self.tree.dir(*dir).implied).count() as u64;
         self.seal(&root, inodes, implied)
     }
 
@@ -110,8 +113,9 @@ impl Writer {
     fn seal(mut self, root: &[u8], inodes: u64, implied: u64) -> Result<Written, Error> {
         let bytes = self.out.end();
         let blocks = u32::try_from(bytes / BLOCK as u64).map_err(|_| Error::Size)?;
+        let opaque = self.tree.dir(DirId::ROOT).opaque;
         self.out.patch(SUPER_AT as u64, &Super { inodes, blocks, uuid: self.uuid }.seal(root))?;
-        Ok(Written { file: self.out.finish()?, bytes, inodes, implied })
+        Ok(Written { file: self.out.finish()?, bytes, inodes, implied, opaque })
     }
 }
 
@@ -176,7 +180,8 @@ enum Listed {
 
 /// A directory's names with `.` and `..` in their sorted places.
 fn listing(tree: &Tree, dir: DirId) -> impl Iterator<Item = (&[u8], Listed)> {
-    let between = move |from: &[u8], to: Option<&[u8]>| tree.names(dir, from, to).map(|(name, node)| (name, Listed::Child(node)));
+    let between =
+        move |from: &[u8], to: Option<&[u8]>| tree.names(dir, from, to).map(|(name, node)| (name, Listed::Child(node)));
     between(b"", Some(b"."))
         .chain([(b".".as_slice(), Listed::Itself)])
         .chain(between(b".", Some(b"..")))

@@ -19,7 +19,10 @@ impl DirId {
 pub enum Node {
     Dir(DirId),
     /// An inode that is written; several names may lead to it.
-    File { nid: u64, kind: FileType },
+    File {
+        nid: u64,
+        kind: FileType,
+    },
     /// The lower layers' file of this name is gone.
     Whiteout,
 }

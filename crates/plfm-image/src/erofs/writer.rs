@@ -92,7 +92,14 @@ impl Writer {
     }
 
     /// A regular file; the source must give `size` bytes.
-    pub fn file(&mut self, dir: DirId, name: &[u8], meta: &Meta, size: u64, source: &mut dyn Read) -> Result<u64, Error> {
+    pub fn file(
+        &mut self,
+        dir: DirId,
+        name: &[u8],
+        meta: &Meta,
+        size: u64,
+        source: &mut dyn Read,
+    ) -> Result<u64, Error> {
         self.content(dir, name, FileType::Regular, meta, size, source)
     }
 
@@ -149,7 +156,15 @@ impl Writer {
         Ok(nid)
     }
 
-    pub(super) fn inode(&mut self, kind: FileType, layout: Layout, meta: &Meta, size: u64, raw: u32, xattr_bytes: usize) -> Inode {
+    pub(super) fn inode(
+        &mut self,
+        kind: FileType,
+        layout: Layout,
+        meta: &Meta,
+        size: u64,
+        raw: u32,
+        xattr_bytes: usize,
+    ) -> Inode {
         self.inodes += 1;
         let (number, nlink, implied) = (self.inodes, 1, false);
         let Meta { mode, uid, gid, mtime, .. } = *meta;

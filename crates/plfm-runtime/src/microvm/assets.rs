@@ -65,8 +65,9 @@ fn keep(
 
 fn forget_kind(dir: &Path, kind: &str) -> io::Result<()> {
     let prefix = format!("{kind}-");
-    let stale = fs::read_dir(dir)?.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix));
-    stale.map(|entry| fs::remove_file(entry.path())).collect()
+    let mut stale =
+        fs::read_dir(dir)?.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix));
+    stale.try_for_each(|entry| fs::remove_file(entry.path()))
 }
 
 /// Readable by every user: monitors run under their own.

@@ -24,15 +24,26 @@ pub struct Jail {
 #[derive(Debug, PartialEq, Eq)]
 enum Step {
     Dir(CString),
-    Link { to: CString, at: CString },
+    Link {
+        to: CString,
+        at: CString,
+    },
     /// A directory or file of the host, read-only.
-    Show { from: CString, at: CString },
+    Show {
+        from: CString,
+        at: CString,
+    },
     EmptyFile(CString),
-    Device { at: CString, major: u64, minor: u64, owner: u32 },
+    Device {
+        at: CString,
+        major: u64,
+        minor: u64,
+        owner: u32,
+    },
 }
 
 impl Jail {
-    pub fn new(place: &Path, kernel: &Path, initramfs: &Path, kvm_for: Option<u32>) -> io::Result<Self> {
+    pub fn new(place: &Path, kernel: &Path, initramfs: &Path, uid: u32, kvm: bool) -> io::Result<Self> {
         let mut steps = Vec::new();
         for path in LIBRARIES.iter().map(Path::new).filter(|path| path.exists()) {
             show_library(&mut steps, path)?;
@@ -41,9 +52,11 @@ impl Jail {
             steps.push(Step::EmptyFile(text(inside(at))?));
             steps.push(Step::Show { from: text(from)?, at: text(inside(at))? });
         }
-        if let Some(owner) = kvm_for {
-            steps.push(Step::Dir(text("dev")?));
-            steps.push(Step::Device { at: text("dev/kvm")?, major: 10, minor: 232, owner });
+        steps.push(Step::Dir(text("dev")?));
+        // QEMU tries out on it which locks the kernel has.
+        steps.push(Step::Device { at: text("dev/null")?, major: 1, minor: 3, owner: uid });
+        if kvm {
+            steps.push(Step::Device { at: text("dev/kvm")?, major: 10, minor: 232, owner: uid });
         }
         Ok(Self { place: text(place)?, steps })
     }
@@ -71,7 +84,11 @@ impl Step {
             Self::EmptyFile(at) => mknod(at.as_c_str(), SFlag::S_IFREG, Mode::from_bits_retain(0o644), 0)?,
             Self::Show { from, at } => {
                 mount(Some(from.as_c_str()), at.as_c_str(), none, MsFlags::MS_BIND, none)?;
-                let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+                let flags = MsFlags::MS_BIND
+                    | MsFlags::MS_REMOUNT
+                    | MsFlags::MS_RDONLY
+                    | MsFlags::MS_NOSUID
+                    | MsFlags::MS_NODEV;
                 mount(none, at.as_c_str(), none, flags, none)?;
             }
             Self::Device { at, major, minor, owner } => {

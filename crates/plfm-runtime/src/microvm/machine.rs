@@ -6,9 +6,9 @@
 //!
 //! The attendant alone moves a machine from up to down, so that whoever asked for the end, all that follows it happens once.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,13 +61,17 @@ struct Life {
 }
 
 impl Slot {
-    /// A machine found on disk. One that still runs goes on, with this process as its owner.
-    pub fn adopt(dir: PathBuf, record: Record) -> Self {
+    /// A machine as its directory has it, taken for down.
+    pub fn new(dir: PathBuf, record: Record) -> Self {
         let boot = record.run.as_ref().map(|run| run.boot);
         let (life, _) = watch::channel(Life { boot, alive: false });
-        let id = record.spec.id;
-        let slot = Self { id, dir, turn: Mutex::new(Owned { record, attended: None }), life };
-        slot.take_over();
+        Self { id: record.spec.id, dir, turn: Mutex::new(Owned { record, attended: None }), life }
+    }
+
+    /// One that still runs goes on, with this process as its owner.
+    pub async fn adopt(dir: PathBuf, record: Record) -> Self {
+        let slot = Self::new(dir, record);
+        slot.take_over().await;
         slot
     }
 
@@ -97,12 +101,10 @@ impl Slot {
         }
         let fail = |source| RuntimeError::Start { id: self.id, source };
         let secret = Secret::random().map_err(fail)?;
-        owned.record.run = Some(Run { boot, process: None, secret: secret.to_hex() });
+        owned.record.run = Some(Run { boot, process: None, secret: secret.clone() });
         owned.record.save(&self.dir).map_err(fail)?;
         let start = self.prepare(host, &owned.record, net, boot, secret.clone())?;
-        let console = Console::create(&self.dir).map_err(fail)?;
-        let started = start.run(host, &self.dir, |process| self.note(&mut owned.record, process)).await;
-        let started = match started {
+        let started = match start.run(host, &self.dir, |process| self.note(&mut owned.record, process)).await {
             Ok(started) => started,
             Err(error) => {
                 self.life.send_replace(Life { boot: Some(boot), alive: false });
@@ -110,8 +112,10 @@ impl Slot {
                 return Err(fail(error));
             }
         };
-        let words = Some(started.words);
-        owned.attended = Some(self.attend(boot, started.process, console, started.console, secret, words).map_err(fail)?);
+        let process = Arc::new(started.process);
+        let console = Console::create(&self.dir).map(|console| (console, started.console));
+        let attended = self.attend(boot, process, console, secret, Some(started.words)).await;
+        owned.attended = Some(attended.map_err(fail)?);
         Ok(())
     }
 
@@ -159,9 +163,8 @@ impl Slot {
     ) -> Result<Start, RuntimeError> {
         let (id, spec) = (self.id, &record.spec);
         let images = spec.images.iter().enumerate();
-        let images = images.map(|(index, path)| {
-            File::open(path).map_err(|source| RuntimeError::Image { id, index, source })
-        });
+        let images =
+            images.map(|(index, path)| File::open(path).map_err(|source| RuntimeError::Image { id, index, source }));
         let disk = File::options().read(true).write(true).open(self.dir.join(DISK));
         let limit = spec.memory + host.vmm.overhead(host.accel);
         Ok(Start {
@@ -191,46 +194,54 @@ impl Slot {
         record.save(&self.dir)
     }
 
-    fn take_over(&self) {
-        let owned = &mut *self.turn.try_lock().expect("nobody else knows this machine yet");
+    async fn take_over(&self) {
+        let owned = &mut *self.turn.lock().await;
         let Some(run) = &owned.record.run else { return };
         let name = process_name(self.id, run.boot);
         let found = run.process.map_or_else(|| Process::with_argument(&name), Process::find);
         let Some(process) = found else { return };
-        match self.resume(run, process) {
+        match self.resume(run, process).await {
             Ok(attended) => owned.attended = Some(attended),
-            Err(error) => tracing::error!(instance = %self.id, %error, "cannot take over a machine that runs"),
+            Err(error) => tracing::error!(instance = %self.id, %error, "ended a machine that could not be taken over"),
         }
     }
 
-    fn resume(&self, run: &Run, process: Process) -> io::Result<Attended> {
-        let secret = run.secret.parse().map_err(io::Error::other)?;
-        let console = sockets::connect(&self.dir, sockets::CONSOLE)?;
-        self.attend(run.boot, process, Console::open(&self.dir)?, console, secret, None)
+    async fn resume(&self, run: &Run, process: Process) -> io::Result<Attended> {
+        let console = Console::open(&self.dir);
+        let console = console.and_then(|console| Ok((console, sockets::connect(&self.dir, sockets::CONSOLE)?)));
+        self.attend(run.boot, Arc::new(process), console, run.secret.clone(), None).await
     }
 
-    fn attend(
+    /// Either the process has an attendant, or it is ended: one that nobody attends to could be started twice.
+    async fn attend(
         &self,
         boot: BootId,
-        process: Process,
-        console: Console,
-        from: UnixStream,
+        process: Arc<Process>,
+        console: io::Result<(Console, UnixStream)>,
         secret: Secret,
         words: Option<JoinHandle<String>>,
     ) -> io::Result<Attended> {
-        let process = Arc::new(process);
+        match console.and_then(|(console, from)| Ok((console, from, self.door()?))) {
+            Ok((console, from, door)) => {
+                let drain = AbortOnDropHandle::new(tokio::spawn(console.drain(from)));
+                let attendant =
+                    Attendant { id: self.id, process: process.clone(), drain, words, life: self.life.clone() };
+                self.life.send_replace(Life { boot: Some(boot), alive: true });
+                let attendant = attendant.run(self.dir.clone(), door, secret);
+                Ok(Attended { process, _attendant: AbortOnDropHandle::new(tokio::spawn(attendant)) })
+            }
+            Err(error) => {
+                process.kill();
+                process.ended().await;
+                Err(error)
+            }
+        }
+    }
+
+    fn door(&self) -> io::Result<UnixListener> {
         let listener = sockets::bind(&self.dir, sockets::CONNECT)?;
         listener.set_nonblocking(true)?;
-        let attendant = Attendant {
-            id: self.id,
-            process: process.clone(),
-            drain: AbortOnDropHandle::new(tokio::spawn(console.drain(from))),
-            words,
-            life: self.life.clone(),
-        };
-        self.life.send_replace(Life { boot: Some(boot), alive: true });
-        let attendant = attendant.run(self.dir.clone(), UnixListener::from_std(listener)?, secret);
-        Ok(Attended { process, _attendant: AbortOnDropHandle::new(tokio::spawn(attendant)) })
+        UnixListener::from_std(listener)
     }
 }
 

@@ -31,7 +31,9 @@ impl Process {
         let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::NONBLOCK)?;
         let pid = pid.as_raw_pid();
         let started = start_time(pid).ok_or(io::ErrorKind::NotFound)?;
-        Ok(Self { id: ProcessId { pid, started }, pidfd: AsyncFd::new(pidfd)? })
+        // SAFETY: the registration owns the descriptor, which is open until it goes.
+        let pidfd = unsafe { AsyncFd::register(pidfd) }?;
+        Ok(Self { id: ProcessId { pid, started }, pidfd })
     }
 
     /// The process that was written down, if it still lives.
@@ -41,7 +43,8 @@ impl Process {
 
     /// A process that was started with exactly this argument; for one whose id was not written down before a crash.
     pub fn with_argument(argument: &str) -> Option<Self> {
-        let pids = fs::read_dir("/proc").ok()?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        let pids =
+            fs::read_dir("/proc").ok()?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
         pids.filter(|pid| has_argument(*pid, argument)).find_map(|pid| Self::with_pid(pid).ok())
     }
 

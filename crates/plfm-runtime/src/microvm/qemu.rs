@@ -67,11 +67,11 @@ fn args(launch: &Launch) -> Vec<String> {
     line.words(&format!("{} -device virtio-serial-device,id=ports", listener("channel", launch.channel)));
     line.words(&format!("-device virtserialport,bus=ports.0,chardev=channel,name={PORT}"));
     for (index, fd) in launch.images.iter().enumerate() {
-        line.words(&disk(&format!("img{index}"), *fd, index, "readonly=on"));
+        line.words(&disk(&format!("img{index}"), *fd, index, "read-only=on"));
     }
     if let Some(fd) = launch.disk {
-        // The disk ends with its machine, so the host need not sync it. A full host disk is the guest's I/O error, not a halt.
-        line.words(&disk("rw", fd, launch.images.len(), "cache=unsafe,discard=unmap,werror=report,rerror=report"));
+        // The disk ends with its machine, so the host need not sync it.
+        line.words(&disk("rw", fd, launch.images.len(), "cache.no-flush=on,discard=unmap"));
     }
     line.words("-object rng-builtin,id=rng -device virtio-rng-device,rng=rng");
     if let Some(nic) = &launch.net {
@@ -93,11 +93,13 @@ fn listener(name: &str, fd: i32) -> String {
     format!("-chardev socket,id={name},fd={fd},server=on,wait=off")
 }
 
-/// Guests find a disk by its serial: that disks appear in the order of the command line is not promised.
+/// Guests find a disk by its serial: that disks appear in the order of the command line is not promised. A full disk of the host is the
+/// guest's I/O error; by default it would halt the guest.
 fn disk(serial: &str, fd: i32, set: usize, options: &str) -> String {
     format!(
-        "-add-fd fd={fd},set={set} -drive if=none,id={serial},format=raw,file=/dev/fdset/{set},{options} \
-         -device virtio-blk-device,drive={serial},serial={serial}"
+        "-add-fd fd={fd},set={set} \
+         -blockdev driver=raw,node-name={serial},file.driver=file,file.filename=/dev/fdset/{set},{options} \
+         -device virtio-blk-device,drive={serial},serial={serial},werror=report,rerror=report"
     )
 }
 

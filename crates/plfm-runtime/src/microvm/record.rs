@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use plfm_api::channel::Secret;
 use plfm_core::ids::{BootId, InstanceId};
 use serde::{Deserialize, Serialize};
 
@@ -29,8 +30,9 @@ pub struct Record {
 pub struct Run {
     pub boot: BootId,
     pub process: Option<ProcessId>,
-    /// Of the channel, as hex digits.
-    pub secret: String,
+    /// Of the channel.
+    #[serde(with = "hex")]
+    pub secret: Secret,
 }
 
 impl Record {
@@ -46,6 +48,20 @@ impl Record {
         file.write_all(&serde_json::to_vec(self)?)?;
         file.sync_data()?;
         fs::rename(fresh, dir.join(FILE))
+    }
+}
+
+mod hex {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use super::Secret;
+
+    pub fn serialize<S: Serializer>(secret: &Secret, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&secret.to_hex())
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Secret, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
 

@@ -4,17 +4,17 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
+use std::process::ChildStderr;
 use std::time::Duration;
 
 use plfm_api::channel::Secret;
-use plfm_core::event::Isolation;
 use plfm_core::units::Mebibytes;
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 use tokio::task::JoinHandle;
 
-use super::accel::patience;
+use super::accel::{Accel, patience};
 use super::cgroup::Cgroup;
 use super::host::Host;
 use super::jail::{self, Jail};
@@ -84,7 +84,7 @@ impl Start {
         let console = sockets::connect(dir, sockets::CONSOLE)?;
         let control = sockets::connect(dir, sockets::CONTROL)?;
         let (process, stderr) = wall::spawn(&host.vmm.command(&launch), wall, inherit.fds)?;
-        let words = tokio::spawn(first_words(pipe::Receiver::from_owned_fd(stderr.into())?));
+        let words = tokio::spawn(first_words(stderr));
         let started = Started { process, console, words };
         let ready = note(&started.process);
         match ready {
@@ -101,8 +101,7 @@ impl Start {
     fn jail(&self, host: &Host, dir: &Path, uid: u32) -> io::Result<Jail> {
         let place = dir.join("root");
         fs::create_dir_all(&place)?;
-        let kvm_for = (host.accel.isolation() == Isolation::Vm).then_some(uid);
-        Jail::new(&place, &host.assets.kernel, &host.assets.initramfs, kvm_for)
+        Jail::new(&place, &host.assets.kernel, &host.assets.initramfs, uid, host.accel == Accel::Kvm)
     }
 }
 
@@ -151,8 +150,9 @@ impl Inherit {
 }
 
 /// Reads to the end, so that the writer never waits, and keeps the beginning.
-async fn first_words(mut from: impl AsyncRead + Unpin) -> String {
+async fn first_words(from: ChildStderr) -> String {
     let (mut words, mut chunk) = (Vec::new(), [0; 1024]);
+    let Ok(mut from) = pipe::Receiver::from_owned_fd(from.into()) else { return String::new() };
     while let Ok(read @ 1..) = from.read(&mut chunk).await {
         let room = WORDS_BYTES_MAX.saturating_sub(words.len());
         words.extend_from_slice(&chunk[..read.min(room)]);

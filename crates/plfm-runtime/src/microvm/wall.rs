@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{ChildStderr, Stdio};
 
@@ -47,7 +47,13 @@ pub fn spawn(command: &Command, wall: Wall, inherit: Vec<OwnedFd>) -> io::Result
     unsafe { child.pre_exec(move || wall.close_behind(&inherit)) };
     let mut child = child.spawn()?;
     let stderr = child.stderr.take().expect("it is piped");
-    Ok((Process::with_pid(child.id())?, stderr))
+    match Process::with_pid(child.id()) {
+        Ok(process) => Ok((process, stderr)),
+        Err(error) => {
+            child.kill().and_then(|()| child.wait())?;
+            Err(error)
+        }
+    }
 }
 
 impl Wall {

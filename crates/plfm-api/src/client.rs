@@ -1,0 +1,228 @@
+//! The native API, typed: one method for each route that a person's tools use.
+//!
+//! HTTPS with trust in the cluster's CA alone, HTTP/2, a bearer token. What fails is an [`ApiError`] that says what could not be done
+//! and what to type next. Waiting, polling and printing are left to the caller.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::Stream;
+use plfm_core::ids::InstanceId;
+use plfm_core::units::Seq;
+use reqwest::header::AUTHORIZATION;
+use reqwest::{Method, RequestBuilder, Response, Url};
+use rustls::ClientConfig;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::tls::{self, Identity, TlsError};
+use crate::views::{
+    Capabilities, DeployReceipt, DeployRequest, EnvView, EventLine, Explanation, InstanceView, Items, JoinTokenView,
+    LogLine, NodeView,
+};
+
+mod answer;
+mod error;
+mod exec;
+mod lines;
+
+pub use error::ApiError;
+pub use exec::{ExecError, Terminal, TerminalReader, TerminalWriter};
+
+/// A server that is there answers TCP and TLS in a few round trips.
+const CONNECT_WAIT: Duration = Duration::from_secs(5);
+/// Most answers come from memory; a deploy asks a registry first.
+const ANSWER_WAIT: Duration = Duration::from_secs(90);
+/// A stream may be silent for hours; a dead peer is noticed by HTTP/2 pings.
+const PING_EVERY: Duration = Duration::from_secs(15);
+
+/// Which API, whom to trust, and as whom to speak.
+#[derive(Clone, Default)]
+pub struct Target {
+    /// `https://host:port`.
+    pub api_url: String,
+    pub ca_pem: String,
+    pub token: Option<String>,
+    /// For a node or an edge, which speak with a certificate.
+    pub identity: Option<Identity>,
+}
+
+#[derive(Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    tls: Arc<ClientConfig>,
+    base: Url,
+    token: Option<String>,
+}
+
+/// Which instances to list; nothing given means all of the org.
+#[derive(Debug, Clone, Default)]
+pub struct InstanceFilter {
+    pub app: Option<String>,
+    pub env: Option<String>,
+}
+
+impl Client {
+    pub fn new(target: &Target) -> Result<Self, ApiError> {
+        let base = url(&target.api_url)?;
+        let tls = tls::client_config(target.identity.as_ref(), &target.ca_pem)?;
+        let http = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls.clone())
+            .https_only(true)
+            .connect_timeout(CONNECT_WAIT)
+            .http2_keep_alive_interval(PING_EVERY)
+            .http2_keep_alive_timeout(PING_EVERY)
+            .user_agent(concat!("plfm/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|source| ApiError::Setup { source })?;
+        Ok(Self { http, tls: Arc::new(tls), base, token: target.token.clone() })
+    }
+
+    pub fn api_url(&self) -> &str {
+        self.base.as_str().trim_end_matches('/')
+    }
+
+    pub async fn capabilities(&self) -> Result<Capabilities, ApiError> {
+        self.get(&["v1", "capabilities"]).await
+    }
+
+    pub async fn deploy(
+        &self,
+        org: &str,
+        app: &str,
+        env: &str,
+        request: &DeployRequest,
+    ) -> Result<DeployReceipt, ApiError> {
+        self.post(&["v1", "orgs", org, "apps", app, "envs", env, "deploys"], request).await
+    }
+
+    pub async fn env(&self, org: &str, app: &str, env: &str) -> Result<EnvView, ApiError> {
+        self.get(&["v1", "orgs", org, "apps", app, "envs", env]).await
+    }
+
+    pub async fn envs(&self, org: &str) -> Result<Items<EnvView>, ApiError> {
+        self.get(&["v1", "orgs", org, "envs"]).await
+    }
+
+    pub async fn instances(&self, org: &str, filter: &InstanceFilter) -> Result<Items<InstanceView>, ApiError> {
+        let mut url = self.url(&["v1", "orgs", org, "instances"]);
+        let wanted = [("app", &filter.app), ("env", &filter.env)];
+        for (name, value) in wanted.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?))) {
+            url.query_pairs_mut().append_pair(name, value);
+        }
+        answer::document(self.call(Method::GET, url)).await
+    }
+
+    pub async fn instance(&self, org: &str, instance: InstanceId) -> Result<InstanceView, ApiError> {
+        self.get(&["v1", "orgs", org, "instances", &instance.to_string()]).await
+    }
+
+    /// With `follow` the stream ends with the instance; else with the newest line.
+    pub async fn logs(
+        &self,
+        org: &str,
+        instance: InstanceId,
+        follow: bool,
+        console: bool,
+    ) -> Result<impl Stream<Item = Result<LogLine, ApiError>> + Send + use<>, ApiError> {
+        let mut url = self.url(&["v1", "orgs", org, "instances", &instance.to_string(), "logs"]);
+        url.query_pairs_mut().append_pair("follow", flag(follow)).append_pair("console", flag(console));
+        self.lines(url).await
+    }
+
+    /// Everything that happened after `after`, and with `follow` what happens from now on.
+    pub async fn events(
+        &self,
+        after: Seq,
+        follow: bool,
+    ) -> Result<impl Stream<Item = Result<EventLine, ApiError>> + Send + use<>, ApiError> {
+        let mut url = self.url(&["v1", "events"]);
+        url.query_pairs_mut().append_pair("after", &after.0.to_string()).append_pair("follow", flag(follow));
+        self.lines(url).await
+    }
+
+    pub async fn explain_env(&self, org: &str, app: &str, env: &str) -> Result<Explanation, ApiError> {
+        self.get(&["v1", "orgs", org, "apps", app, "envs", env, "explain"]).await
+    }
+
+    pub async fn explain_instance(&self, org: &str, instance: InstanceId) -> Result<Explanation, ApiError> {
+        self.get(&["v1", "orgs", org, "instances", &instance.to_string(), "explain"]).await
+    }
+
+    pub async fn join_token(&self) -> Result<JoinTokenView, ApiError> {
+        self.post(&["v1", "join-tokens"], &serde_json::Map::new()).await
+    }
+
+    pub async fn nodes(&self) -> Result<Items<NodeView>, ApiError> {
+        self.get(&["v1", "nodes"]).await
+    }
+}
+
+/// For what has no method of its own: paths as segments, which are escaped.
+impl Client {
+    pub async fn get<T: DeserializeOwned>(&self, path: &[&str]) -> Result<T, ApiError> {
+        answer::document(self.call(Method::GET, self.url(path))).await
+    }
+
+    pub async fn post<T: DeserializeOwned>(&self, path: &[&str], body: &impl Serialize) -> Result<T, ApiError> {
+        answer::document(self.call(Method::POST, self.url(path)).json(body)).await
+    }
+
+    /// A stream of JSON lines.
+    pub async fn stream<T: DeserializeOwned + Send + 'static>(
+        &self,
+        path: &[&str],
+    ) -> Result<impl Stream<Item = Result<T, ApiError>> + Send + use<T>, ApiError> {
+        self.lines(self.url(path)).await
+    }
+
+    async fn lines<T: DeserializeOwned + Send + 'static>(
+        &self,
+        url: Url,
+    ) -> Result<impl Stream<Item = Result<T, ApiError>> + Send + use<T>, ApiError> {
+        let answer: Response = answer::head(self.authorized(self.http.get(url))).await?;
+        Ok(lines::lines(answer))
+    }
+
+    fn call(&self, method: Method, url: Url) -> RequestBuilder {
+        self.authorized(self.http.request(method, url)).timeout(ANSWER_WAIT)
+    }
+
+    fn authorized(&self, request: RequestBuilder) -> RequestBuilder {
+        match &self.token {
+            Some(token) => request.header(AUTHORIZATION, format!("Bearer {token}")),
+            None => request,
+        }
+    }
+
+    fn url(&self, path: &[&str]) -> Url {
+        let mut url = self.base.clone();
+        url.path_segments_mut().expect("an https URL has a path").pop_if_empty().extend(path);
+        url
+    }
+}
+
+fn url(text: &str) -> Result<Url, ApiError> {
+    let url = Url::parse(text).ok().filter(|url| url.scheme() == "https" && url.host().is_some());
+    url.ok_or_else(|| ApiError::Url(text.to_owned()))
+}
+
+const fn flag(value: bool) -> &'static str {
+    if value { "true" } else { "false" }
+}
+
+impl From<TlsError> for ApiError {
+    fn from(cause: TlsError) -> Self {
+        Self::Tls(cause)
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("base", &self.base.as_str()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,178 @@
+//! Why something is here, or not: what, why, and what to type next. Read from the state; nothing is remembered for it.
+
+use crate::decide::INELIGIBLE_AFTER;
+use crate::event::Waiting;
+use crate::facts::Facts;
+use crate::ids::*;
+use crate::phase::{DeployStatus, Desired, InstancePhase, NodePhase};
+use crate::state::{Env, Group, Instance, State};
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Explanation {
+    pub subject: String,
+    pub answer: String,
+    /// The most urgent first; empty when all is well.
+    pub findings: Vec<Finding>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    pub what: String,
+    pub why: String,
+    pub next: String,
+}
+
+/// An app in an env: its deploy, the room for it, its instances. None when there is no such env.
+pub fn env(state: &State, facts: &Facts, id: EnvId) -> Option<Explanation> {
+    let env = state.envs.get(&id)?;
+    let app = &state.apps.get(&env.app)?.name;
+    let subject = format!("{app} in {}", env.name);
+    let (deploys, rooms) = (failed_deploys(state, env), env.groups.iter().filter_map(|(name, it)| room(state, name, it)));
+    let wanted = state.instances.iter().filter(|(_, it)| it.env == id && it.desired == Desired::Running);
+    let instances = wanted.filter_map(|(id, it)| trouble(state, facts, *id, it));
+    let findings: Vec<_> = deploys.into_iter().chain(rooms).chain(instances).collect();
+    let counts: Vec<_> = env.groups.iter().map(|(name, group)| count(state, id, name, group)).collect();
+    let all = counts.iter().all(|(_, whole)| *whole) && findings.is_empty();
+    let counts = counts.into_iter().map(|(text, _)| text).collect::<Vec<_>>().join(", ");
+    Some(Explanation { answer: answer(&subject, all, &counts), subject, findings })
+}
+
+/// One instance. None when it is not known (any more).
+pub fn instance(state: &State, facts: &Facts, id: InstanceId) -> Option<Explanation> {
+    let instance = state.instances.get(&id)?;
+    let node = node_name(state, instance.node);
+    let phase = instance.status.phase;
+    let answer = match instance.desired {
+        Desired::Running => format!("it is {phase} on {node}"),
+        other => format!("it is {phase} on {node} and should be {other}"),
+    };
+    let finding = leaving(id, instance).or_else(|| trouble(state, facts, id, instance));
+    Some(Explanation { subject: id.to_string(), answer, findings: finding.into_iter().collect() })
+}
+
+fn answer(subject: &str, all: bool, counts: &str) -> String {
+    match (all, counts) {
+        (_, "") => format!("{subject} has never been deployed"),
+        (true, counts) => format!("{subject} is as it should be: {counts}"),
+        (false, counts) => format!("{subject} is not as it should be: {counts}"),
+    }
+}
+
+/// `web 1 of 2 ready`, and whether that is enough.
+fn count(state: &State, env: EnvId, name: &str, group: &Group) -> (String, bool) {
+    let wanted = state.process(group.release, name).map_or(0, |process| process.scaling.min as usize);
+    let ready = state.instances.values().filter(|it| it.env == env && it.process == name && it.is_ready()).count();
+    (format!("{name} {ready} of {wanted} ready"), ready >= wanted)
+}
+
+fn failed_deploys(state: &State, env: &Env) -> Vec<Finding> {
+    let mut deploys: Vec<DeployId> = env.groups.values().map(|group| group.deploy).collect();
+    deploys.sort();
+    deploys.dedup();
+    deploys.into_iter().filter_map(|id| failed_deploy(state, id)).collect()
+}
+
+fn failed_deploy(state: &State, id: DeployId) -> Option<Finding> {
+    let deploy = state.deploys.get(&id).filter(|deploy| deploy.status == DeployStatus::Failed)?;
+    let failure = deploy.failure.as_ref();
+    Some(Finding {
+        what: format!("{id} has failed: it starts no more instances"),
+        why: failure.map_or_else(|| "no reason was given".to_owned(), ToString::to_string),
+        next: match failure {
+            Some(failure) => format!("{}; then `plfm deploy`", failure.reason.hint()),
+            None => "`plfm deploy`".to_owned(),
+        },
+    })
+}
+
+fn room(state: &State, name: &str, group: &Group) -> Option<Finding> {
+    let waiting = group.waiting.as_ref()?;
+    Some(Finding { what: format!("{name} waits for a place"), why: waiting.to_string(), next: make_room(state, waiting) })
+}
+
+fn make_room(state: &State, waiting: &Waiting) -> String {
+    match waiting {
+        Waiting::NoNodesActive if state.nodes.is_empty() => "join a node: `plfm node token` prints the command".to_owned(),
+        Waiting::NoNodesActive => "see which nodes are silent with `plfm nodes`, and start them".to_owned(),
+        Waiting::NoCapacityMemory { .. } => {
+            "lower `resources.memory`, or add a node: `plfm node token` prints the command".to_owned()
+        }
+        Waiting::NoCapacityDisk { .. } => {
+            "lower `resources.disk`, or add a node: `plfm node token` prints the command".to_owned()
+        }
+        Waiting::ImagePlatformUnavailable { nodes, .. } => format!("build the image for {} too", nodes.join(" or ")),
+    }
+}
+
+/// Why an instance that should run is not ready.
+fn trouble(state: &State, facts: &Facts, id: InstanceId, instance: &Instance) -> Option<Finding> {
+    if instance.status.phase.is_live() && is_silent(state, facts, instance.node) {
+        return Some(lost(state, facts, id, instance));
+    }
+    let what = |what: &str| format!("{id} {what} on {}", node_name(state, instance.node));
+    let failure = instance.status.failure.as_ref();
+    let watch = format!("wait, or look at `plfm logs --console --instance {id}`");
+    let (what, unexplained, next) = match instance.status.phase {
+        InstancePhase::Ready => return None,
+        InstancePhase::Failed if instance.status.restarts > 0 => (what("keeps ending"), "it has failed", watch),
+        InstancePhase::Failed => (what("has failed"), "it has failed", watch),
+        InstancePhase::Unready => (what("does not answer"), "it has answered before", watch),
+        InstancePhase::Allocated => (what("is placed"), "the node has not taken it up yet", watch),
+        InstancePhase::Preparing => (what("gets its image and disks"), "it is new there", watch),
+        InstancePhase::Booting => (what("boots"), "its process has not answered yet", watch),
+        InstancePhase::Draining => (what("takes leave"), "it was told to stop", watch),
+        InstancePhase::Stopped | InstancePhase::Gone => {
+            (what("has ended"), "nothing of it runs any more", "wait: another one takes its place".to_owned())
+        }
+    };
+    let why = failure.map_or_else(|| unexplained.to_owned(), |failure| explain_failure(failure, instance));
+    let next = failure.map_or(next, |failure| failure.reason.hint().to_owned());
+    Some(Finding { what, why, next })
+}
+
+fn explain_failure(failure: &crate::reason::Failure, instance: &Instance) -> String {
+    let exit = instance.status.exit_code.map(|code| format!(", exit code {code}")).unwrap_or_default();
+    let restarts = match instance.status.restarts {
+        0 => String::new(),
+        1 => ", restarted once".to_owned(),
+        more => format!(", restarted {more} times"),
+    };
+    format!("{failure}{exit}{restarts}")
+}
+
+fn is_silent(state: &State, facts: &Facts, node: NodeId) -> bool {
+    let offline = state.nodes.get(&node).is_some_and(|node| node.phase == NodePhase::Offline);
+    offline || facts.silent(node) >= INELIGIBLE_AFTER
+}
+
+fn lost(state: &State, facts: &Facts, id: InstanceId, instance: &Instance) -> Finding {
+    let node = node_name(state, instance.node);
+    Finding {
+        what: format!("{id} was {} when {node} was last heard", instance.status.phase),
+        why: format!("{node} has been silent for {} s", facts.silent(instance.node).as_secs()),
+        next: format!("look at the host of {node}; `plfm nodes` shows when it is back"),
+    }
+}
+
+/// Why an instance that should not run is still seen.
+fn leaving(id: InstanceId, instance: &Instance) -> Option<Finding> {
+    let why = match (instance.desired, instance.status.phase) {
+        (Desired::Running, _) => return None,
+        (_, InstancePhase::Stopped | InstancePhase::Gone) => "nothing of it runs any more",
+        (Desired::Draining, _) => "another one serves in its place, and open connections get time to end",
+        (Desired::Stopped, _) => "it was told to stop",
+    };
+    let failure = instance.status.failure.as_ref().map(|failure| format!("; before, {failure}")).unwrap_or_default();
+    Some(Finding {
+        what: format!("{id} is not wanted any more"),
+        why: format!("{why}{failure}"),
+        next: "see what is wanted with `plfm status`".to_owned(),
+    })
+}
+
+fn node_name(state: &State, node: NodeId) -> String {
+    state.nodes.get(&node).map_or_else(|| node.to_string(), |node| node.name.clone())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,207 @@
+use std::net::Ipv6Addr;
+use std::time::Duration;
+
+use expect_test::{Expect, expect};
+use ulid::Ulid;
+
+use super::*;
+use crate::command::{Command, Deploy};
+use crate::decide::decide;
+use crate::digest::Digest;
+use crate::event::{Actor, Capacity, Envelope, Event, InstanceStatus, Isolation, ReleaseImage};
+use crate::evolve::evolve;
+use crate::manifest::Manifest;
+use crate::reason::{Failure, Reason};
+use crate::reconcile::reconcile;
+use crate::units::{Mebibytes, MilliCpu, Seq, Timestamp};
+
+/// A cluster that is driven by commands, as a server would.
+struct World {
+    state: State,
+    facts: Facts,
+}
+
+impl World {
+    fn new() -> Self {
+        let facts = Facts { now: Timestamp(1_000_000), ..Facts::default() };
+        let mut world = Self { state: State::default(), facts };
+        let prefix = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0);
+        world.command(Command::Bootstrap { domain: "plfm.localhost".to_owned(), prefix, admin: Digest::of(b"admin") });
+        world
+    }
+
+    fn command(&mut self, command: Command) {
+        self.facts.entropy += 1;
+        for event in decide(&self.state, command, &self.facts).expect("the command is sound") {
+            let envelope = envelope(self.state.seq.next(), self.facts.now, event);
+            evolve(&mut self.state, &envelope);
+        }
+    }
+
+    fn settle(&mut self) {
+        loop {
+            let (commands, _) = reconcile(&self.state, &self.facts);
+            if commands.is_empty() {
+                return;
+            }
+            commands.into_iter().for_each(|command| self.command(command));
+        }
+    }
+
+    fn node(mut self, name: &str, arch: &str, memory: u64) -> Self {
+        let hash = Digest::of(name.as_bytes());
+        self.command(Command::CreateJoinToken { hash, expires_at: self.facts.now + Duration::from_secs(60) });
+        self.command(Command::JoinNode { token: hash, name: name.to_owned(), capacity: capacity(arch, memory) });
+        let node = self.state.node_named(name).expect("it has joined");
+        self.facts.heard.insert(node, self.facts.now);
+        self
+    }
+
+    fn deploy(mut self, count: u32) -> Self {
+        let manifest = format!(
+            "schema_version = \"v1\"\n[processes.web]\nresources.memory = \"256Mi\"\nscaling.min = {count}\nscaling.max = 9\n"
+        );
+        let digest = Digest::of(b"image");
+        self.command(Command::Deploy(Box::new(Deploy {
+            org: "default".to_owned(),
+            app: "shop".to_owned(),
+            env: "dev".to_owned(),
+            image: ReleaseImage {
+                reference: "shop:1".to_owned(),
+                digest,
+                platforms: [("amd64".to_owned(), digest)].into(),
+            },
+            manifest: Manifest::parse(manifest.as_bytes()).expect("the manifest is sound"),
+            vars: None,
+            expose: Vec::new(),
+        })));
+        self.settle();
+        self
+    }
+
+    /// What the node says of the first instance.
+    fn report(mut self, phase: InstancePhase, failure: Option<Failure>, restarts: u32) -> Self {
+        let (id, instance) = self.state.instances.iter().next().expect("an instance is placed");
+        let boot = Some(BootId::new(Ulid::from_parts(1, u128::from(restarts))));
+        let exit_code = failure.as_ref().filter(|it| it.reason == Reason::WorkloadExited).map(|_| 1);
+        let status = InstanceStatus { phase, boot, failure, exit_code, restarts, hello_ms: Some(5) };
+        let command = Command::Observe { node: instance.node, capacity: None, instances: vec![(*id, status)] };
+        self.command(command);
+        self.settle();
+        self
+    }
+
+    fn later(mut self, wait: Duration) -> Self {
+        self.facts.now = self.facts.now + wait;
+        self
+    }
+
+    fn check_env(&self, expected: Expect) {
+        let (id, _) = self.state.envs.iter().next().expect("it is deployed");
+        expected.assert_eq(&text(&env(&self.state, &self.facts, *id).expect("the env is there")));
+    }
+
+    fn check_instance(&self, expected: Expect) {
+        let (id, _) = self.state.instances.iter().next().expect("an instance is placed");
+        expected.assert_eq(&text(&instance(&self.state, &self.facts, *id).expect("the instance is there")));
+    }
+}
+
+fn envelope(seq: Seq, at: Timestamp, event: Event) -> Envelope {
+    let request = RequestId::new(Ulid::from_parts(1, 1));
+    Envelope { seq, at, org: None, actor: Actor::System, request, cause: None, event }
+}
+
+fn capacity(arch: &str, memory: u64) -> Capacity {
+    Capacity {
+        arch: arch.to_owned(),
+        isolation: Isolation::Emulated,
+        cpu: MilliCpu(2000),
+        memory: Mebibytes(memory),
+        disk: Mebibytes(100_000),
+        overhead: Mebibytes(50),
+        tunnel: "127.0.0.1:1".to_owned(),
+    }
+}
+
+/// Ids without their numbers, so that a change of how they are drawn changes nothing here.
+fn text(explanation: &Explanation) -> String {
+    let lines = explanation.findings.iter().map(|it| format!("- {}\n  {}\n  {}\n", it.what, it.why, it.next));
+    let text = format!("{}: {}\n{}", explanation.subject, explanation.answer, lines.collect::<String>());
+    let words = text.split_inclusive([' ', '\n', ':', '`']).map(|word| match word.split_once('_') {
+        Some((kind @ ("inst" | "dep"), rest)) => format!("{kind}_…{}", &rest[26..]),
+        _ => word.to_owned(),
+    });
+    words.collect()
+}
+
+fn failed(reason: Reason, detail: &str) -> Option<Failure> {
+    Some(Failure::new(reason, detail))
+}
+
+#[test]
+fn without_a_node() {
+    World::new().deploy(1).check_env(expect![[""]]);
+}
+
+#[test]
+fn without_memory() {
+    World::new().node("a", "amd64", 400).deploy(2).check_env(expect![[""]]);
+}
+
+#[test]
+fn without_the_right_machine() {
+    World::new().node("a", "arm64", 4000).deploy(1).check_env(expect![[""]]);
+}
+
+#[test]
+fn all_well() {
+    let world = World::new().node("a", "amd64", 4000).deploy(1).report(InstancePhase::Ready, None, 0);
+    world.check_env(expect![[""]]);
+    world.check_instance(expect![[""]]);
+}
+
+#[test]
+fn on_its_way() {
+    let world = World::new().node("a", "amd64", 4000).deploy(1);
+    world.check_env(expect![[""]]);
+    world.report(InstancePhase::Booting, None, 0).check_instance(expect![[""]]);
+}
+
+#[test]
+fn the_image_is_missing() {
+    let failure = failed(Reason::ImagePullFailed, "the registry knows no shop:1");
+    let world = World::new().node("a", "amd64", 4000).deploy(1).report(InstancePhase::Failed, failure, 0);
+    world.check_instance(expect![[""]]);
+}
+
+#[test]
+fn it_keeps_ending() {
+    let failure = || failed(Reason::WorkloadExited, "it ended");
+    let mut world = World::new().node("a", "amd64", 4000).deploy(1).report(InstancePhase::Ready, None, 0);
+    for restart in 1..4 {
+        world = world.report(InstancePhase::Failed, failure(), restart);
+    }
+    world.check_env(expect![[""]]);
+}
+
+#[test]
+fn a_deploy_that_has_failed() {
+    let failure = failed(Reason::WorkloadStartFailed, "no such file: /bin/shop");
+    let world = World::new().node("a", "amd64", 4000).deploy(1).report(InstancePhase::Failed, failure, 0);
+    world.check_env(expect![[""]]);
+    world.check_instance(expect![[""]]);
+}
+
+#[test]
+fn unhealthy() {
+    let failure = failed(Reason::HealthcheckFailed, "3 checks failed");
+    let world = World::new().node("a", "amd64", 4000).deploy(1).report(InstancePhase::Ready, None, 0);
+    world.report(InstancePhase::Unready, failure, 0).check_env(expect![[""]]);
+}
+
+#[test]
+fn the_node_is_silent() {
+    let world = World::new().node("a", "amd64", 4000).deploy(1).report(InstancePhase::Ready, None, 0);
+    world.later(Duration::from_secs(45)).check_env(expect![[""]]);
+}

@@ -1,0 +1,140 @@
+//! What all parts of the daemon share: the phase, what was configured, and the hands that start and reap.
+//!
+//! ```text
+//!   Waiting ──configure──▶ Configuring ──▶ AwaitingSecrets ──▶ Running ──▶ Exited
+//!                               └──────────────────┴───────────▶ Failed
+//!   any ──shutdown──▶ Stopping ──▶ Exited (if a workload ran), then the machine is off
+//! ```
+
+use std::io;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use plfm_api::guest::{ConfigureRequest, Phase, PutSecretsRequest, state};
+use plfm_core::reason::Failure;
+use tokio::sync::watch;
+
+use crate::envd::Table;
+use crate::launch::Place;
+use crate::logs::Logs;
+use crate::reaper::Reaper;
+
+mod config;
+
+pub use config::{Config, ENTROPY_MAX, IMAGES_MAX, Prestart};
+
+pub struct Daemon {
+    /// Mounts, network and power are ours; elsewhere they are somebody else's.
+    pub is_machine: bool,
+    pub place: Place,
+    pub reaper: Arc<Reaper>,
+    pub logs: Logs,
+    pub processes: Table,
+    config: OnceLock<Config>,
+    secrets: watch::Sender<Option<Arc<PutSecretsRequest>>>,
+    phase: watch::Sender<Phase>,
+    /// The workload's process while it lives.
+    workload: watch::Sender<Option<u32>>,
+    /// The grace of the stop that was asked for.
+    stop: watch::Sender<Option<Duration>>,
+}
+
+/// A second word that contradicts the first.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("this machine is configured already, and differently")]
+pub struct Contradiction;
+
+impl Daemon {
+    pub fn new(is_machine: bool) -> io::Result<Arc<Self>> {
+        Ok(Arc::new(Self {
+            is_machine,
+            place: Place::new()?,
+            reaper: Reaper::start()?,
+            logs: Logs::new(),
+            processes: Table::default(),
+            config: OnceLock::new(),
+            secrets: watch::Sender::new(None),
+            phase: watch::Sender::new(state::Waiting::default().into()),
+            workload: watch::Sender::new(None),
+            stop: watch::Sender::new(None),
+        }))
+    }
+
+    pub fn config(&self) -> Option<&Config> {
+        self.config.get()
+    }
+
+    /// True when this is news.
+    pub fn configure(&self, config: Config) -> Result<bool, Contradiction> {
+        let mut news = false;
+        let known = self.config.get_or_init(|| {
+            news = true;
+            config.clone()
+        });
+        if *known == config { Ok(news) } else { Err(Contradiction) }
+    }
+
+    /// Said once; the same again changes nothing.
+    pub fn put_secrets(&self, secrets: PutSecretsRequest) -> Result<(), Contradiction> {
+        let mut answer = Ok(());
+        self.secrets.send_if_modified(|known| match known {
+            None => {
+                *known = Some(Arc::new(secrets));
+                true
+            }
+            Some(known) => {
+                answer = if **known == secrets { Ok(()) } else { Err(Contradiction) };
+                false
+            }
+        });
+        answer
+    }
+
+    pub async fn secrets(&self) -> Arc<PutSecretsRequest> {
+        let mut secrets = self.secrets.subscribe();
+        let known = secrets.wait_for(Option::is_some).await.expect("the daemon holds the sender");
+        known.clone().expect("waited for")
+    }
+
+    pub fn phase(&self) -> watch::Receiver<Phase> {
+        self.phase.subscribe()
+    }
+
+    pub fn enter(&self, phase: impl Into<Phase>) {
+        self.phase.send_replace(phase.into());
+    }
+
+    pub fn fail(&self, failure: &Failure) {
+        eprintln!("plfm-init: {failure}");
+        let (reason, detail) = (failure.reason.code().to_owned(), failure.detail.clone());
+        self.enter(state::Failed { reason, detail, ..Default::default() });
+    }
+
+    pub fn set_workload(&self, pid: Option<u32>) {
+        self.workload.send_replace(pid);
+    }
+
+    pub fn workload(&self) -> Option<u32> {
+        *self.workload.borrow()
+    }
+
+    pub async fn workload_gone(&self) {
+        let _ = self.workload.subscribe().wait_for(Option::is_none).await;
+    }
+
+    /// The first to ask decides how long the workload has.
+    pub fn ask_to_stop(&self, grace: Duration) {
+        self.stop.send_if_modified(|stop| stop.is_none() && stop.replace(grace).is_none());
+    }
+
+    pub async fn asked_to_stop(&self) -> Duration {
+        let mut stop = self.stop.subscribe();
+        let grace = stop.wait_for(Option::is_some).await.expect("the daemon holds the sender");
+        grace.expect("waited for")
+    }
+
+    /// The request that a configuration came from, without what may differ when it is said again.
+    pub fn lasting(request: &ConfigureRequest) -> ConfigureRequest {
+        ConfigureRequest { realtime_ns: 0, entropy: Vec::new(), ..request.clone() }
+    }
+}

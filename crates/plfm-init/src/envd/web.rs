@@ -1,0 +1,55 @@
+//! The routes beside the calls.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+
+use bytes::Bytes;
+use connectrpc::ConnectRpcBody;
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Incoming;
+use hyper::service::Service;
+
+use crate::serve::Rpc;
+
+type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
+
+#[derive(Clone)]
+pub struct Web {
+    rpc: Rpc,
+}
+
+impl Web {
+    pub fn new(rpc: Rpc) -> Self {
+        Self { rpc }
+    }
+}
+
+impl Service<Request<Incoming>> for Web {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        // The rest is left to the calls, which answer 404 for what they don't know; `/init` is not known on purpose: what it
+        // would set comes from the host by its own service.
+        if request.method() == Method::GET && request.uri().path() == "/health" {
+            return Box::pin(async { Ok(empty(StatusCode::NO_CONTENT)) });
+        }
+        let answer = self.rpc.call(request);
+        Box::pin(async move { Ok(answer.await?.map(boxed)) })
+    }
+}
+
+fn empty(status: StatusCode) -> Response<Body> {
+    let mut answer = Response::new(Empty::new().map_err(|never| match never {}).boxed_unsync());
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
+    answer
+}
+
+fn boxed(body: ConnectRpcBody) -> Body {
+    body.map_err(Into::into).boxed_unsync()
+}

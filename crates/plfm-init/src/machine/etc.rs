@@ -1,0 +1,93 @@
+//! Names and resolvers in the image's `/etc`: images for containers come without, because container engines write them.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use super::BootError;
+use crate::daemon::Config;
+
+pub fn write(config: &Config) -> Result<(), BootError> {
+    write_in(Path::new("/etc"), config).map_err(BootError::of("write names to /etc of the image"))
+}
+
+fn write_in(etc: &Path, config: &Config) -> io::Result<()> {
+    fs::create_dir_all(etc)?;
+    fill(&etc.join("hosts"), &hosts(config))?;
+    if !config.hostname.is_empty() {
+        fill(&etc.join("hostname"), &format!("{}\n", config.hostname))?;
+    }
+    if !config.net.dns.is_empty() {
+        replace(&etc.join("resolv.conf"), &resolvers(config))?;
+    }
+    Ok(())
+}
+
+fn hosts(config: &Config) -> String {
+    let mut hosts = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n".to_owned();
+    if !config.hostname.is_empty() {
+        config.net.addresses().for_each(|address| hosts.push_str(&format!("{address}\t{}\n", config.hostname)));
+    }
+    hosts
+}
+
+fn resolvers(config: &Config) -> String {
+    config.net.dns.iter().map(|server| format!("nameserver {server}\n")).collect()
+}
+
+/// What the image says itself stands.
+fn fill(path: &Path, text: &str) -> io::Result<()> {
+    match fs::metadata(path) {
+        Ok(file) if file.len() > 0 => Ok(()),
+        _ => replace(path, text),
+    }
+}
+
+/// An image's resolvers are those of the machine it was built on, or a link to where some service would write.
+fn replace(path: &Path, text: &str) -> io::Result<()> {
+    if fs::symlink_metadata(path).is_ok_and(|file| file.is_symlink()) {
+        fs::remove_file(path)?;
+    }
+    fs::write(path, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use plfm_api::guest::{ConfigureRequest, Network};
+
+    use super::*;
+
+    fn config() -> Config {
+        let network = Network { ipv6: "fd00::2".into(), ipv6_prefix: 64, dns: vec!["fd00::53".into()], ..Default::default() };
+        let request = ConfigureRequest {
+            instance_id: "inst_1".into(),
+            boot_id: "boot_1".into(),
+            hostname: "web-1".into(),
+            network: network.into(),
+            ..Default::default()
+        };
+        Config::read(request, false).unwrap()
+    }
+
+    #[test]
+    fn an_image_without_names_gets_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let etc = dir.path().join("etc");
+        write_in(&etc, &config()).unwrap();
+        let read = |name| fs::read_to_string(etc.join(name)).unwrap();
+        assert_eq!(read("hosts"), "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfd00::2\tweb-1\n");
+        assert_eq!((read("hostname"), read("resolv.conf")), ("web-1\n".into(), "nameserver fd00::53\n".into()));
+    }
+
+    #[test]
+    fn its_own_names_stand_and_dangling_links_do_not() {
+        let etc = tempfile::tempdir().unwrap();
+        fs::write(etc.path().join("hosts"), "10.0.0.1 mine\n").unwrap();
+        fs::write(etc.path().join("hostname"), "").unwrap();
+        std::os::unix::fs::symlink("../run/nowhere", etc.path().join("resolv.conf")).unwrap();
+        write_in(etc.path(), &config()).unwrap();
+        let read = |name| fs::read_to_string(etc.path().join(name)).unwrap();
+        assert_eq!((read("hosts"), read("hostname")), ("10.0.0.1 mine\n".into(), "web-1\n".into()));
+        assert_eq!(read("resolv.conf"), "nameserver fd00::53\n");
+    }
+}

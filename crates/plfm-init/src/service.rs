@@ -1,0 +1,121 @@
+//! `plfm.guest.v1`, answered from the daemon's state.
+
+use std::fs;
+use std::sync::Arc;
+use std::time::Duration;
+
+use connectrpc::{ConnectError, RequestContext, Response, Router, ServiceRequest, ServiceResult, ServiceStream};
+use plfm_api::guest::{self, Guest, GuestExt, PROTOCOL, State};
+
+use crate::args::VERSION;
+use crate::daemon::{Config, Daemon};
+use crate::{net, workload};
+
+mod facts;
+mod streams;
+
+/// A probe that may take longer would outlive its host's patience.
+const PROBE_MAX: Duration = Duration::from_secs(60);
+
+pub fn router(daemon: &Arc<Daemon>) -> Router {
+    Arc::new(Host(daemon.clone())).register(Router::new())
+}
+
+struct Host(Arc<Daemon>);
+
+impl Host {
+    fn state(&self) -> State {
+        State { phase: Some(self.0.phase().borrow().clone()), ..Default::default() }
+    }
+}
+
+// The trait allows cheaper answers than whole messages; none is needed here.
+#[allow(refining_impl_trait)]
+impl Guest for Host {
+    async fn hello(&self, _: RequestContext, request: ServiceRequest<'_, guest::HelloRequest>) -> ServiceResult<guest::HelloResponse> {
+        let versions = request.to_owned_message().versions;
+        if !versions.contains(&PROTOCOL) {
+            let wrong = format!("the host speaks protocol versions {versions:?}, this daemon {PROTOCOL}");
+            return Err(ConnectError::failed_precondition(wrong));
+        }
+        let config = self.0.config();
+        Response::ok(guest::HelloResponse {
+            daemon_version: VERSION.into(),
+            protocol: PROTOCOL,
+            instance_id: config.map(|config| config.instance_id.clone()).unwrap_or_default(),
+            boot_id: config.map(|config| config.boot_id.clone()).unwrap_or_default(),
+            state: self.state().into(),
+            ..facts::machine()
+        })
+    }
+
+    async fn configure(
+        &self,
+        _: RequestContext,
+        request: ServiceRequest<'_, guest::ConfigureRequest>,
+    ) -> ServiceResult<guest::ConfigureResponse> {
+        let config = Config::read(request.to_owned_message(), self.0.is_machine);
+        let config = config.map_err(|invalid| ConnectError::invalid_argument(invalid.to_string()))?;
+        let news = self.0.configure(config).map_err(|contradiction| ConnectError::failed_precondition(contradiction.to_string()))?;
+        if news {
+            tokio::spawn(workload::run(self.0.clone()));
+        }
+        Response::ok(guest::ConfigureResponse { state: self.state().into(), ..Default::default() })
+    }
+
+    async fn put_secrets(
+        &self,
+        _: RequestContext,
+        request: ServiceRequest<'_, guest::PutSecretsRequest>,
+    ) -> ServiceResult<guest::PutSecretsResponse> {
+        if !self.0.config().is_some_and(|config| config.expects_secrets) {
+            return Err(ConnectError::failed_precondition("this machine is not configured to expect secrets"));
+        }
+        if request.data.len() > workload::SECRETS_BYTES_MAX {
+            return Err(ConnectError::invalid_argument(format!("{} bytes of secrets are too many", request.data.len())));
+        }
+        let put = self.0.put_secrets(request.to_owned_message());
+        put.map_err(|_| ConnectError::failed_precondition("this machine has its secrets already, and others"))?;
+        Response::ok(guest::PutSecretsResponse::default())
+    }
+
+    async fn watch(
+        &self,
+        _: RequestContext,
+        _: ServiceRequest<'_, guest::WatchRequest>,
+    ) -> ServiceResult<ServiceStream<guest::WatchResponse>> {
+        Response::stream_ok(streams::phases(&self.0))
+    }
+
+    async fn logs(
+        &self,
+        _: RequestContext,
+        request: ServiceRequest<'_, guest::LogsRequest>,
+    ) -> ServiceResult<ServiceStream<guest::LogsResponse>> {
+        Response::stream_ok(streams::logs(self.0.clone(), request.from_seq, request.follow))
+    }
+
+    async fn probe(&self, _: RequestContext, request: ServiceRequest<'_, guest::ProbeRequest>) -> ServiceResult<guest::ProbeResponse> {
+        let request = request.to_owned_message();
+        let config = self.0.config().ok_or_else(|| ConnectError::failed_precondition("this machine is not configured"))?;
+        let port = u16::try_from(request.port).ok().filter(|port| *port != 0);
+        let port = port.ok_or_else(|| ConnectError::invalid_argument(format!("{} is not a port", request.port)))?;
+        let kind = request.kind.ok_or_else(|| ConnectError::invalid_argument("the probe has no kind"))?;
+        let within = Duration::from_millis(request.timeout_ms.into()).min(PROBE_MAX);
+        Response::ok(net::probe::probe(&net::dial::addresses(config, false), port, &kind, within).await)
+    }
+
+    async fn shutdown(
+        &self,
+        _: RequestContext,
+        request: ServiceRequest<'_, guest::ShutdownRequest>,
+    ) -> ServiceResult<guest::ShutdownResponse> {
+        self.0.ask_to_stop(Duration::from_millis(request.grace_ms.into()));
+        Response::ok(guest::ShutdownResponse::default())
+    }
+}
+
+/// A file of the kernel's, or nothing.
+fn kernel(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_default().trim().to_owned()
+}

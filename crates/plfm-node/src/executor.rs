@@ -1,0 +1,98 @@
+//! The loop: something happens, the mind looks, the hands act, the memory is saved, the report goes out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use plfm_api::documents::{PlanMessage, Report, ReportNumber, WORKLOAD_VERSION, Workload};
+use plfm_core::event::Capacity;
+use plfm_core::ids::InstanceId;
+use plfm_core::reason::{Failure, Reason};
+use plfm_core::units::Timestamp;
+use tokio::sync::{mpsc, watch};
+
+use crate::NodeError;
+use crate::hands::Hands;
+use crate::memory::Memory;
+use crate::mind::{Action, Local, Observed, Outcome, Plan, next_step, step};
+use crate::node::now;
+
+pub struct Executor {
+    pub local: Local,
+    pub plan: Plan,
+    pub observed: Observed,
+    pub memory: Memory,
+    pub hands: Arc<Hands>,
+    pub outcomes: mpsc::UnboundedReceiver<(InstanceId, Outcome)>,
+    pub plans: mpsc::Receiver<PlanMessage>,
+    pub reports: watch::Sender<Option<Report>>,
+    pub capacity: Capacity,
+}
+
+impl Executor {
+    /// Until `stop` changes. Machines are left as they are: a later start takes them up again.
+    pub async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<(), NodeError> {
+        loop {
+            self.act();
+            self.memory.save(&self.local)?;
+            self.report();
+            tokio::select! {
+                _ = stop.wait_for(|stop| *stop) => return Ok(()),
+                Some(message) = self.plans.recv() => self.plan(message),
+                Some((id, outcome)) = self.outcomes.recv() => self.absorb(id, outcome),
+                () = until(next_step(&self.local, now())) => {}
+            }
+        }
+    }
+
+    fn act(&mut self) {
+        let at = now();
+        for action in step(&self.local, &self.plan, &self.observed, at) {
+            let id = action.instance();
+            self.local.begin(&action, &self.plan, at);
+            self.observed.retain(|known, _| *known != id || matches!(action, Action::Adopt(..)));
+            match self.workload(id) {
+                Some(workload) if workload.version > WORKLOAD_VERSION => self.absorb(id, unsupported()),
+                // Only what was never planned here has no workload, and all that is done to it is to remove it.
+                workload => drop(tokio::spawn(self.hands.clone().carry_out(action, workload))),
+            }
+        }
+    }
+
+    /// As planned, with the values of its variables; else as remembered.
+    fn workload(&self, id: InstanceId) -> Option<Arc<Workload>> {
+        let planned = self.plan.assignments.get(&id).map(|assignment| &assignment.workload);
+        planned.or_else(|| self.local.slots.get(&id).map(|slot| &slot.workload)).cloned().map(Arc::new)
+    }
+
+    fn plan(&mut self, message: PlanMessage) {
+        self.local.hear(&mut self.plan, message);
+    }
+
+    fn absorb(&mut self, id: InstanceId, outcome: Outcome) {
+        tracing::debug!(instance = %id, ?outcome, "outcome");
+        self.local.absorb(id, outcome, now());
+    }
+
+    fn report(&mut self) {
+        let instances = self.local.reports();
+        let applied = self.plan.position;
+        let same = |last: &Report| last.instances == instances && last.applied.map(|at| at.log) == applied.map(|at| at.log);
+        if self.reports.borrow().as_ref().is_some_and(same) {
+            return;
+        }
+        // The link numbers reports as it sends them.
+        let (number, capacity) = (ReportNumber::default(), self.capacity.clone());
+        self.reports.send_replace(Some(Report { number, applied, capacity, instances }));
+    }
+}
+
+fn unsupported() -> Outcome {
+    Outcome::Failed(Failure::new(Reason::SpecUnsupported, "the plan is for a later version of plfm"))
+}
+
+async fn until(at: Option<Timestamp>) {
+    match at {
+        Some(at) => tokio::time::sleep(at.since(now()).max(Duration::from_millis(1))).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,239 @@
+//! What the mind asks for, done: one function per action, each with one outcome. Nothing is decided here.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use plfm_api::documents::Workload;
+use plfm_api::guest::Client;
+use plfm_core::ids::{BootId, InstanceId};
+use plfm_core::reason::{Failure, Reason};
+use plfm_image::{Image, ImageRef, ImageStore, Platform, Registries};
+use plfm_runtime::microvm::{HELLO_WAIT, patience};
+use plfm_runtime::{MachineSpec, Runtime, RuntimeError};
+use tokio::sync::mpsc;
+
+use crate::guest::{self, Seen};
+use crate::logs::Logs;
+use crate::mind::{Action, Outcome};
+use crate::net::Net;
+
+/// Between the guest's own end of a stop and ours (P-VM-32).
+const STOP_MARGIN: Duration = Duration::from_secs(2);
+/// A watch on the guest that broke is not taken up again at once.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+pub struct Hands {
+    pub runtime: Arc<dyn Runtime>,
+    pub images: Arc<ImageStore>,
+    pub registries: Registries,
+    /// None where the node may not make networks.
+    pub net: Option<Net>,
+    pub logs: Logs,
+    pub outcomes: mpsc::UnboundedSender<(InstanceId, Outcome)>,
+}
+
+impl Hands {
+    /// Does it and tells what came of it.
+    pub async fn carry_out(self: Arc<Self>, action: Action, workload: Option<Arc<Workload>>) {
+        let id = action.instance();
+        let done = match (&action, &workload) {
+            (Action::Prepare(_), Some(workload)) => self.prepare(id, workload).await,
+            (Action::Boot(_), Some(workload)) => self.boot(id, workload).await,
+            (Action::Probe(_), Some(workload)) => Ok(self.probe(id, workload).await),
+            (Action::Adopt(_, boot), _) => self.adopt(id, *boot).await,
+            (Action::Stop { grace, .. }, _) => self.stop(id, *grace).await,
+            (Action::Destroy(_), _) => self.destroy(id).await,
+            (Action::Forget(_), _) => return self.logs.prune(),
+            (_, None) => unreachable!("the mind starts only what is planned"),
+        };
+        if let Err(failure) = &done {
+            tracing::warn!(instance = %id, ?action, %failure, "could not be done");
+            self.logs.node(id, &failure.to_string());
+        }
+        self.tell(id, done.unwrap_or_else(Outcome::Failed));
+    }
+
+    fn tell(&self, id: InstanceId, outcome: Outcome) {
+        // Nobody listens only when the node is going down.
+        let _ = self.outcomes.send((id, outcome));
+    }
+
+    async fn prepare(&self, id: InstanceId, workload: &Workload) -> Result<Outcome, Failure> {
+        let image = self.image(workload).await?;
+        self.images.acquire(image.digest, id).map_err(|error| error.failure())?;
+        // A boot begins on a fresh disk (P-VM-13).
+        self.runtime.destroy(id).await.map_err(|error| failure(&error))?;
+        let vcpus = workload.resources.cpu.0.div_ceil(1000).clamp(1, 32);
+        let spec = MachineSpec {
+            id,
+            memory: workload.resources.memory,
+            vcpus: u8::try_from(vcpus).unwrap_or(32),
+            disk: workload.resources.disk,
+            images: image.devices,
+        };
+        self.runtime.create(&spec).await.map_err(|error| failure(&error))?;
+        Ok(Outcome::Prepared)
+    }
+
+    async fn image(&self, workload: &Workload) -> Result<Image, Failure> {
+        let reference = workload.image.reference.parse::<ImageRef>().map_err(|error| error.failure())?;
+        let pinned = reference.pinned(workload.image.digest);
+        let ensured = self.images.ensure(&pinned, &Platform::host(), &self.registries, &|_| {}).await;
+        ensured.map_err(|error| error.failure())
+    }
+
+    async fn boot(self: &Arc<Self>, id: InstanceId, workload: &Workload) -> Result<Outcome, Failure> {
+        let image = self.image(workload).await?;
+        let tap = match &self.net {
+            Some(net) => Some(net.ensure(id, workload.address).await.map_err(|error| network(&error))?),
+            None => None,
+        };
+        let (boot, card) = (fresh_boot(), tap.is_some());
+        let begun = Instant::now();
+        self.runtime.start(id, boot, tap).await.map_err(|error| failure(&error))?;
+        let configuration = guest::configuration(id, boot, workload, &image, card)?;
+        let client = guest::client(self.runtime.clone(), id);
+        let wait = patience(self.runtime.class(), HELLO_WAIT);
+        let hello_ms = self.alive(id, async {
+            let hello = tokio::time::timeout(wait, guest::hello(&client)).await;
+            hello.map_err(|_| Failure::new(Reason::ConfigHandshakeFailed, format!("the guest said nothing for {wait:?}")))??;
+            let hello_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+            client.configure(configuration).await.map_err(|error| guest::refused(&error))?;
+            Ok(hello_ms)
+        });
+        let hello_ms = hello_ms.await?;
+        self.running(id, &client).await?;
+        self.attend(id, boot, client);
+        Ok(Outcome::Started { boot, hello_ms })
+    }
+
+    /// A machine that ends is not waited for.
+    async fn alive<T>(&self, id: InstanceId, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        tokio::select! {
+            done = work => done,
+            ended = self.runtime.ended(id) => {
+                let tail = ended.map(|machine| last_line(&machine.console_tail)).unwrap_or_default();
+                Err(Failure::new(Reason::ConfigHandshakeFailed, format!("the machine ended while booting: {tail}")))
+            }
+        }
+    }
+
+    /// Until the workload has been started, prestart commands included; those have limits of their own.
+    async fn running(&self, id: InstanceId, client: &Client) -> Result<(), Failure> {
+        self.alive(id, async {
+            let mut watch = client.watch().await.map_err(|error| guest::refused(&error))?;
+            loop {
+                match watch.next().await.map_err(|error| guest::refused(&error))?.map(guest::read) {
+                    Some(Seen::Running) => return Ok(()),
+                    Some(Seen::Starting) => {}
+                    Some(Seen::Ended { failure, .. }) => return Err(failure),
+                    None => return Err(Failure::new(Reason::ConfigHandshakeFailed, "the guest ended its report")),
+                }
+            }
+        })
+        .await
+    }
+
+    async fn adopt(self: &Arc<Self>, id: InstanceId, boot: BootId) -> Result<Outcome, Failure> {
+        let client = guest::client(self.runtime.clone(), id);
+        let wait = patience(self.runtime.class(), HELLO_WAIT);
+        let hello = tokio::time::timeout(wait, guest::hello(&client)).await;
+        let hello = hello.map_err(|_| Failure::new(Reason::ConfigHandshakeFailed, "the guest answers no more"))??;
+        if hello.boot_id != boot.to_string() {
+            return Err(Failure::new(Reason::ConfigHandshakeFailed, "another guest answers"));
+        }
+        self.attend(id, boot, client);
+        Ok(Outcome::Adopted { boot })
+    }
+
+    /// Follows a running machine in the background: its output into the log, its end to the mind.
+    fn attend(self: &Arc<Self>, id: InstanceId, boot: BootId, client: Client) {
+        tokio::spawn(self.logs.clone().follow(id, boot, client.clone()));
+        let hands = self.clone();
+        tokio::spawn(async move {
+            let (exit_code, failure) = hands.end_of(id, &client).await;
+            hands.logs.node(id, &failure.to_string());
+            hands.tell(id, Outcome::Ended { boot, exit_code, failure });
+        });
+    }
+
+    async fn end_of(&self, id: InstanceId, client: &Client) -> (Option<i32>, Failure) {
+        tokio::select! {
+            biased;
+            told = told_end(client) => told,
+            ended = self.runtime.ended(id) => {
+                let tail = ended.map(|machine| last_line(&machine.console_tail)).unwrap_or_default();
+                (None, Failure::new(Reason::WorkloadExited, format!("the machine ended{tail}")))
+            }
+        }
+    }
+
+    async fn probe(&self, id: InstanceId, workload: &Workload) -> Outcome {
+        let client = guest::client(self.runtime.clone(), id);
+        let (healthy, detail) = guest::probe(&client, workload).await;
+        Outcome::Probed { healthy, detail }
+    }
+
+    async fn stop(&self, id: InstanceId, grace: Duration) -> Result<Outcome, Failure> {
+        if grace > Duration::ZERO {
+            let margin = patience(self.runtime.class(), STOP_MARGIN);
+            let client = guest::client(self.runtime.clone(), id);
+            let orderly = async {
+                // A guest that does not answer is ended all the same.
+                let _ = client.shutdown(grace).await;
+                let _ = self.runtime.ended(id).await;
+            };
+            let _ = tokio::time::timeout(grace + margin, orderly).await;
+        }
+        self.runtime.stop(id).await.map_err(|error| failure(&error))?;
+        Ok(Outcome::Stopped { exit_code: None })
+    }
+
+    async fn destroy(&self, id: InstanceId) -> Result<Outcome, Failure> {
+        self.runtime.destroy(id).await.map_err(|error| failure(&error))?;
+        if let Some(net) = &self.net {
+            net.remove(id).await.map_err(|error| network(&error))?;
+        }
+        self.images.release(id).map_err(|error| error.failure())?;
+        Ok(Outcome::Destroyed)
+    }
+}
+
+/// What the guest itself says of its end; a stream that is merely cut says nothing.
+async fn told_end(client: &Client) -> (Option<i32>, Failure) {
+    loop {
+        if let Ok(mut watch) = client.watch().await {
+            while let Ok(Some(phase)) = watch.next().await {
+                if let Seen::Ended { exit_code, failure } = guest::read(phase) {
+                    return (exit_code, failure);
+                }
+            }
+        }
+        tokio::time::sleep(RETRY_AFTER).await;
+    }
+}
+
+fn fresh_boot() -> BootId {
+    let bytes = guest::entropy();
+    let entropy = u128::from_ne_bytes(bytes[..16].try_into().expect("sixteen of sixty-four"));
+    plfm_core::facts::Facts { now: crate::node::now(), entropy, ..Default::default() }.ids().fresh()
+}
+
+fn last_line(console: &str) -> String {
+    let last = console.lines().rfind(|line| !line.trim().is_empty());
+    last.map(|line| format!(" (console: {})", line.trim())).unwrap_or_default()
+}
+
+fn failure(error: &RuntimeError) -> Failure {
+    Failure::new(error.reason(), chain(error))
+}
+
+fn network(error: &crate::net::NetError) -> Failure {
+    Failure::new(error.reason(), chain(error))
+}
+
+/// An error with its causes, in one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |error| error.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}

@@ -1,0 +1,150 @@
+//! Parse, build, run: a node from its configuration to its end.
+
+use std::fs::File;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use plfm_core::units::{Mebibytes, Timestamp};
+use plfm_image::{ImageStore, Limits as ImageLimits, Registries};
+use plfm_runtime::Runtime;
+use plfm_runtime::microvm::patience;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+
+use crate::NodeError;
+use crate::capacity;
+use crate::executor::Executor;
+use crate::hands::Hands;
+use crate::join::{Invitation, Membership, join};
+use crate::link::Link;
+use crate::logs::Logs;
+use crate::memory::Memory;
+use crate::mind::{Limits, Local, Observed, Plan};
+use crate::net::Net;
+use crate::tunnel;
+
+/// Plans that wait for the executor; it takes them at once unless the disk is slow.
+const PLANS_MAX: usize = 64;
+
+pub struct Config {
+    pub data: PathBuf,
+    /// Where servers and edges reach the tunnel; also what is told to them.
+    pub tunnel: SocketAddr,
+    pub name: String,
+    /// Needed once; afterwards the data directory knows.
+    pub invitation: Option<Invitation>,
+    pub registries: Registries,
+    /// Instead of what the host has.
+    pub memory: Option<Mebibytes>,
+}
+
+pub struct Node {
+    executor: Executor,
+    link: Link,
+    listener: TcpListener,
+    membership: Membership,
+    plans: mpsc::Sender<plfm_api::documents::PlanMessage>,
+    /// Held as long as the node lives: one node on one data directory.
+    _lock: File,
+}
+
+impl Node {
+    pub async fn build(config: Config, runtime: Arc<dyn Runtime>) -> Result<Self, NodeError> {
+        let data = &config.data;
+        std::fs::create_dir_all(data).map_err(NodeError::file(data))?;
+        let lock = lock(data)?;
+        let listener = TcpListener::bind(config.tunnel).await;
+        let listener = listener.map_err(|source| NodeError::Listen { address: config.tunnel.to_string(), source })?;
+        let tunnel = listener.local_addr().map_err(NodeError::file(data))?.to_string();
+        let capacity = capacity::measure(&*runtime, data, tunnel, config.memory).map_err(NodeError::file(data))?;
+        let membership = match (Membership::load(data)?, &config.invitation) {
+            (Some(membership), _) => membership,
+            (None, Some(invitation)) => join(invitation, &config.name, capacity.clone(), data).await?,
+            (None, None) => return Err(NodeError::JoinText(String::new())),
+        };
+        let (memory, remembered) = Memory::open(data)?;
+        let observed = observe(&*runtime).await?;
+        let limits = limits(&*runtime);
+        let local = remembered.map_or_else(|| Local::new(limits.clone()), |it| it.wake(limits.clone(), &observed, now()));
+        let logs = Logs::open(data.join("logs")).map_err(NodeError::file(data))?;
+        let (tell, outcomes) = mpsc::unbounded_channel();
+        let (plans, inbox) = mpsc::channel(PLANS_MAX);
+        let hands = Hands {
+            runtime,
+            images: Arc::new(ImageStore::open(data.join("images"), ImageLimits::default())?),
+            registries: config.registries,
+            net: network(),
+            logs,
+            outcomes: tell,
+        };
+        let executor = Executor {
+            local,
+            plan: Plan::default(),
+            observed,
+            memory,
+            hands: Arc::new(hands),
+            outcomes,
+            plans: inbox,
+            reports: watch::Sender::new(None),
+            capacity,
+        };
+        let link = Link::new(&membership)?;
+        Ok(Self { executor, link, listener, membership, plans, _lock: lock })
+    }
+
+    pub fn id(&self) -> plfm_core::ids::NodeId {
+        self.membership.node
+    }
+
+    /// Until `stop` changes. Machines go on.
+    pub async fn run(self, stop: watch::Receiver<bool>) -> Result<(), NodeError> {
+        let hands = self.executor.hands.clone();
+        let identity = self.membership.identity();
+        let reports = self.executor.reports.subscribe();
+        let door = tunnel::serve(self.listener, &identity, hands.runtime.clone(), hands.logs.clone());
+        tokio::select! {
+            ended = self.executor.run(stop) => ended,
+            ended = door => ended,
+            () = self.link.clone().follow(self.plans) => Ok(()),
+            () = self.link.report(reports) => Ok(()),
+        }
+    }
+}
+
+/// Guests that are emulated get more time.
+fn limits(runtime: &dyn Runtime) -> Limits {
+    let limits = Limits::default();
+    let longer = |limit| patience(runtime.class(), limit);
+    Limits { startup_max: longer(limits.startup_max), unready_max: longer(limits.unready_max), ..limits }
+}
+
+async fn observe(runtime: &dyn Runtime) -> Result<Observed, NodeError> {
+    let machines = runtime.list().await?;
+    Ok(machines.into_iter().map(|machine| (machine.id, machine.boot.filter(|_| machine.alive))).collect())
+}
+
+fn network() -> Option<Net> {
+    match Net::available() {
+        Ok(()) => Some(Net::default()),
+        Err(missing) => {
+            tracing::warn!(missing, "machines get no network card here; they are reached through the relay alone");
+            None
+        }
+    }
+}
+
+fn lock(data: &Path) -> Result<File, NodeError> {
+    let path = data.join("lock");
+    let lock = File::create(&path).map_err(NodeError::file(&path))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(_) => Err(NodeError::InUse(data.to_owned())),
+    }
+}
+
+pub fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}

@@ -1,0 +1,116 @@
+use expect_test::{Expect, expect};
+use plfm_api::channel::Secret;
+
+use super::*;
+use crate::microvm::vmm::Nic;
+
+fn launch() -> Launch {
+    Launch {
+        name: "plfm-inst_X-boot_Y".to_owned(),
+        accel: Accel::Tcg,
+        memory: Mebibytes(256),
+        vcpus: 2,
+        kernel: "/kernel".into(),
+        initramfs: "/initramfs".into(),
+        tsc_khz: 2_300_000,
+        secret: Secret::new([0xab; Secret::BYTES]),
+        images: vec![7, 8],
+        disk: Some(9),
+        net: Some(Nic { tap: 10, mtu: 1420 }),
+        console: 4,
+        control: 5,
+        channel: 6,
+    }
+}
+
+/// One option a line.
+fn check(launch: &Launch, expected: Expect) {
+    expected.assert_eq(&args(launch).join(" ").replace(" -", "\n-"));
+}
+
+#[test]
+fn a_machine_with_everything() {
+    check(
+        &launch(),
+        expect![[r#"
+        -name plfm-inst_X-boot_Y
+        -nodefaults
+        -no-user-config
+        -display none
+        -no-reboot
+        -sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny
+        -M microvm
+        -global virtio-mmio.force-legacy=false
+        -accel tcg,tb-size=128
+        -cpu max
+        -smp 2
+        -m 256M
+        -kernel /kernel
+        -initrd /initramfs
+        -append console=ttyS0 quiet reboot=t panic=-1 tsc_early_khz=2300000 tsc=reliable no_timer_check mitigations=off random.trust_cpu=on 8250.nr_uarts=1 cryptomgr.notests plfm.secret=abababababababababababababababababababababababababababababababab
+        -chardev socket,id=console,fd=4,server=on,wait=off
+        -serial chardev:console
+        -chardev socket,id=control,fd=5,server=on,wait=off
+        -mon chardev=control,mode=control
+        -chardev socket,id=channel,fd=6,server=on,wait=off
+        -device virtio-serial-device,id=ports
+        -device virtserialport,bus=ports.0,chardev=channel,name=plfm.0
+        -add-fd fd=7,set=0
+        -blockdev driver=raw,node-name=img0,file.driver=file,file.filename=/dev/fdset/0,read-only=on
+        -device virtio-blk-device,drive=img0,serial=img0,werror=report,rerror=report
+        -add-fd fd=8,set=1
+        -blockdev driver=raw,node-name=img1,file.driver=file,file.filename=/dev/fdset/1,read-only=on
+        -device virtio-blk-device,drive=img1,serial=img1,werror=report,rerror=report
+        -add-fd fd=9,set=2
+        -blockdev driver=raw,node-name=rw,file.driver=file,file.filename=/dev/fdset/2,cache.no-flush=on,discard=unmap
+        -device virtio-blk-device,drive=rw,serial=rw,werror=report,rerror=report
+        -object rng-builtin,id=rng
+        -device virtio-rng-device,rng=rng
+        -netdev tap,id=net,fd=10,vhost=off
+        -device virtio-net-device,netdev=net,mac=02:70:6c:66:6d:01,host_mtu=1420"#]],
+    );
+}
+
+#[test]
+fn a_probe_on_kvm() {
+    let launch = Launch { accel: Accel::Kvm, images: Vec::new(), disk: None, net: None, ..launch() };
+    check(
+        &launch,
+        expect![[r#"
+        -name plfm-inst_X-boot_Y
+        -nodefaults
+        -no-user-config
+        -display none
+        -no-reboot
+        -sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny
+        -M microvm
+        -global virtio-mmio.force-legacy=false
+        -accel kvm
+        -cpu host
+        -smp 2
+        -m 256M
+        -kernel /kernel
+        -initrd /initramfs
+        -append console=ttyS0 quiet reboot=t panic=-1 tsc_early_khz=2300000 tsc=reliable no_timer_check random.trust_cpu=on 8250.nr_uarts=1 cryptomgr.notests plfm.secret=abababababababababababababababababababababababababababababababab
+        -chardev socket,id=console,fd=4,server=on,wait=off
+        -serial chardev:console
+        -chardev socket,id=control,fd=5,server=on,wait=off
+        -mon chardev=control,mode=control
+        -chardev socket,id=channel,fd=6,server=on,wait=off
+        -device virtio-serial-device,id=ports
+        -device virtserialport,bus=ports.0,chardev=channel,name=plfm.0
+        -object rng-builtin,id=rng
+        -device virtio-rng-device,rng=rng"#]],
+    );
+}
+
+#[tokio::test]
+async fn only_a_qmp_greeting_is_one() {
+    for (said, good) in [(r#"{"QMP": {"version": {}}}"#, true), ("HTTP/1.1 400", false), ("", false)] {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        theirs.try_write(said.as_bytes()).unwrap();
+        drop(theirs);
+        let qemu = Qemu { program: PathBuf::new() };
+        assert_eq!(qemu.greeting(ours).await.is_ok(), good, "{said}");
+    }
+}

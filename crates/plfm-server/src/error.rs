@@ -1,0 +1,120 @@
+//! What the API says when it cannot do what was asked, and why a server does not start.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use axum::response::{IntoResponse, Response};
+use http::{StatusCode, header};
+use plfm_api::views::{Problem, ProblemDetail};
+use plfm_core::manifest::ManifestError;
+use plfm_core::refusal::{Refusal, RefusalClass};
+
+use crate::routes;
+use crate::writer::SubmitError;
+
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    #[error("cannot use {path}")]
+    File { path: PathBuf, source: io::Error },
+    #[error("cannot make a certificate")]
+    Certificate(#[from] rcgen::Error),
+    #[error("cannot set up TLS")]
+    Tls(#[source] plfm_api::tls::TlsError),
+    #[error("cannot open the log")]
+    Store(#[from] plfm_store::StoreError),
+    #[error("cannot begin to write the log")]
+    Writer(#[from] SubmitError),
+    #[error("another plfm server runs on the data directory {0}")]
+    InUse(PathBuf),
+    #[error("cannot listen on {address}")]
+    Listen { address: String, source: io::Error },
+}
+
+impl ServerError {
+    pub(crate) fn file(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::File { path: path.to_owned(), source }
+    }
+}
+
+/// Becomes a [`Problem`].
+#[derive(Debug)]
+pub struct ApiError {
+    pub status: StatusCode,
+    pub code: &'static str,
+    pub detail: String,
+    pub hint: String,
+    pub retryable: bool,
+    pub details: Vec<ProblemDetail>,
+}
+
+impl ApiError {
+    pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>, hint: impl Into<String>) -> Self {
+        let retryable = matches!(status.as_u16(), 429 | 502 | 503 | 504);
+        Self { status, code, detail: detail.into(), hint: hint.into(), retryable, details: Vec::new() }
+    }
+
+    pub fn not_found(what: &str, name: impl std::fmt::Display) -> Self {
+        let hint = "list what there is with `plfm status` or `plfm instances`";
+        Self::new(StatusCode::NOT_FOUND, "not_found", format!("there is no {what} `{name}`"), hint)
+    }
+
+    pub fn invalid(detail: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid_argument", detail, hint)
+    }
+
+    pub fn manifest(errors: &[ManifestError]) -> Self {
+        let detail = format!("the manifest has {} error(s)", errors.len());
+        let mut error = Self::new(StatusCode::BAD_REQUEST, "invalid_manifest", detail, "mend the manifest");
+        let line = |error: &ManifestError| ProblemDetail {
+            field: format!("{}:{}", error.line, error.path),
+            message: format!("{}: {}", error.code, error.message),
+        };
+        error.details = errors.iter().map(line).collect();
+        error
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let problem = Problem {
+            kind: "about:blank".to_owned(),
+            title: self.status.canonical_reason().unwrap_or_default().to_owned(),
+            status: self.status.as_u16(),
+            detail: self.detail,
+            code: self.code.to_owned(),
+            request_id: routes::current_request(),
+            retryable: self.retryable,
+            hint: self.hint,
+            details: self.details,
+        };
+        let body = serde_json::to_vec(&problem).unwrap_or_default();
+        (self.status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response()
+    }
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        let status = match refusal.class() {
+            RefusalClass::Invalid => StatusCode::BAD_REQUEST,
+            RefusalClass::Unauthorized => StatusCode::FORBIDDEN,
+            RefusalClass::NotFound => StatusCode::NOT_FOUND,
+            RefusalClass::Conflict | RefusalClass::Stale => StatusCode::CONFLICT,
+        };
+        Self::new(status, refusal.code(), refusal.to_string(), refusal.hint())
+    }
+}
+
+impl From<SubmitError> for ApiError {
+    fn from(error: SubmitError) -> Self {
+        match error {
+            SubmitError::Refused(refusal) => refusal.into(),
+            SubmitError::Busy | SubmitError::Stopped => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", error.to_string(), "try again in a moment")
+            }
+            SubmitError::Store(_) => {
+                let hint = "look at the disk of the server, then try again";
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "log_unwritable", error.to_string(), hint)
+            }
+        }
+    }
+}

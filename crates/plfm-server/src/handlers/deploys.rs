@@ -1,0 +1,86 @@
+//! `POST …/deploys`: read the manifest, pin the image, seal the variables, submit.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use axum::response::Response;
+use axum::{Extension, Json};
+use http::StatusCode;
+use plfm_api::views::{DeployReceipt, DeployRequest, ExposeRequest};
+use plfm_core::command::{Command, Deploy, Expose};
+use plfm_core::event::{Entry, ReleaseImage};
+use plfm_core::manifest::Manifest;
+use plfm_core::digest::Digest;
+use plfm_core::state::State as Fold;
+use plfm_image::reference::Place;
+use plfm_image::{ImageRef, Platform};
+
+use super::org;
+use crate::ApiError;
+use crate::identity::Caller;
+use crate::routes::{accepted, current_request};
+use crate::serve::Shared;
+
+pub async fn create(
+    State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
+    Path((org_name, app, env)): Path<(String, String, String)>,
+    Json(request): Json<DeployRequest>,
+) -> Result<Response, ApiError> {
+    org(&shared.writer.state(), &caller, &org_name)?;
+    let actor = caller.actor().ok_or_else(|| ApiError::not_found("org", &org_name))?;
+    let mut manifest = Manifest::parse(request.manifest.as_bytes()).map_err(|errors| ApiError::manifest(&errors))?;
+    let image = pin(&shared, request.image.as_ref().or(manifest.image.reference.as_ref())).await?;
+    let vars = shared.vault.redact(&mut manifest);
+    let vars = if vars.values().all(|vars| vars.is_empty()) { None } else { Some(shared.keep(shared.vault.seal(&vars)).await?) };
+    let expose = request.expose.into_iter().map(exposed).collect();
+    let wanted = Deploy { org: org_name.clone(), app: app.clone(), env: env.clone(), image, manifest, vars, expose };
+    let seq = shared.writer.submit(Command::Deploy(Box::new(wanted)), actor, current_request()).await?;
+    let receipt = receipt(&shared.writer.state(), &org_name, &app, &env, seq);
+    Ok(accepted(StatusCode::ACCEPTED, seq, receipt.ok_or_else(|| ApiError::not_found("environment", &env))?))
+}
+
+/// A tag is looked up once, here; from now on only its digest counts.
+async fn pin(shared: &Shared, reference: Option<&String>) -> Result<ReleaseImage, ApiError> {
+    let Some(reference) = reference else {
+        let hint = "write `ref = \"registry/name:tag\"` under `[image]`, or use `plfm deploy --image`";
+        return Err(ApiError::invalid("the manifest names no image", hint));
+    };
+    let parsed = reference.parse::<ImageRef>();
+    let parsed = parsed.map_err(|error| ApiError::invalid(error.to_string(), "write `registry/name:tag`"))?;
+    if is_local(&parsed) && !shared.local_images {
+        let hint = "push the image to a registry; only `plfm dev` reads images from this machine's disk";
+        return Err(ApiError::invalid("this server does not read images from disk", hint));
+    }
+    let resolved = plfm_image::resolve(&parsed, &shared.registries).await.map_err(unresolved)?;
+    Ok(ReleaseImage { reference: reference.clone(), digest: resolved.digest, platforms: linux(resolved.platforms) })
+}
+
+fn is_local(image: &ImageRef) -> bool {
+    matches!(image.place, Place::Layout(_) | Place::Archive(_))
+}
+
+/// By architecture; where there are variants, the plain one.
+fn linux(platforms: Vec<(Platform, Digest)>) -> BTreeMap<String, Digest> {
+    let mut linux: Vec<_> = platforms.into_iter().filter(|(platform, _)| platform.os == "linux").collect();
+    linux.sort_by_key(|(platform, _)| std::cmp::Reverse(platform.variant.clone()));
+    linux.into_iter().map(|(platform, digest)| (platform.architecture, digest)).collect()
+}
+
+fn unresolved(error: plfm_image::ImageError) -> ApiError {
+    let hint = error.reason().hint();
+    ApiError::new(StatusCode::BAD_REQUEST, error.reason().code(), error.failure().detail, hint)
+}
+
+fn exposed(request: ExposeRequest) -> Expose {
+    let ExposeRequest { listen, process, port } = request;
+    Expose { entry: Entry::TcpPort(listen), process, port }
+}
+
+fn receipt(state: &Fold, org: &str, app: &str, env: &str, seq: plfm_core::units::Seq) -> Option<DeployReceipt> {
+    let app = state.app_named(state.org_named(org)?, app)?;
+    let group = state.envs.get(&state.env_named(app, env)?)?.groups.values().next()?;
+    let image = state.releases.get(&group.release)?.image.digest;
+    Some(DeployReceipt { deploy: group.deploy, release: group.release, image, seq })
+}

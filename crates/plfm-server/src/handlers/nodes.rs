@@ -1,0 +1,133 @@
+//! Nodes: how one joins, the plan it follows, the reports it sends.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Path, State};
+use axum::response::Response;
+use axum::{Extension, Json};
+use http::StatusCode;
+use plfm_api::documents::{Assignment, PlanChange, PlanMessage, Report, assignments};
+use plfm_api::tls::{Role, node_name};
+use plfm_api::views::{Items, JoinReply, JoinRequest, JoinTokenView, NodeView, nodes};
+use plfm_core::command::Command;
+use plfm_core::event::Actor;
+use plfm_core::ids::{InstanceId, NodeId};
+use plfm_core::state::State as Fold;
+
+use super::{ndjson, whenever};
+use crate::ApiError;
+use crate::identity::Caller;
+use crate::routes::{KEEP_ALIVE, accepted, current_request};
+use crate::secrets::{new_token, token_hash};
+use crate::serve::Shared;
+use crate::writer::now;
+
+/// P-TEN-15.
+const JOIN_TOKEN_LIFE: Duration = Duration::from_secs(3600);
+
+pub async fn list(State(shared): State<Arc<Shared>>) -> Json<Items<NodeView>> {
+    Json(Items { items: nodes(&shared.writer.state()) })
+}
+
+pub async fn create_join_token(
+    State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
+) -> Result<Response, ApiError> {
+    let actor = caller.actor().unwrap_or(Actor::System);
+    let (token, expires_at) = (new_token("enroll_"), now() + JOIN_TOKEN_LIFE);
+    let command = Command::CreateJoinToken { hash: token_hash(&token), expires_at };
+    let seq = shared.writer.submit(command, actor, current_request()).await?;
+    let view = JoinTokenView { token, expires_at, ca_fingerprint: shared.ca.fingerprint() };
+    Ok(accepted(StatusCode::CREATED, seq, view))
+}
+
+/// Open: the token in the body is what admits.
+pub async fn join(
+    State(shared): State<Arc<Shared>>,
+    Json(request): Json<JoinRequest>,
+) -> Result<Response, ApiError> {
+    let token = token_hash(&request.token);
+    let command = Command::JoinNode { token, name: request.name, capacity: request.capacity };
+    let actor = joining(&shared.writer.state(), token);
+    let seq = shared.writer.submit(command, actor, current_request()).await?;
+    let state = shared.writer.state();
+    let node = state.join_tokens.values().find(|known| known.hash == token).and_then(|known| known.used_by);
+    let node = node.ok_or_else(|| ApiError::not_found("node", "just joined"))?;
+    let certificate = shared.ca.certify(Some(Role::Node), &node.to_string(), &[node_name(node)], &request.public_key_pem);
+    let certificate_pem = certificate.map_err(|error| {
+        ApiError::invalid(crate::writer::chain(&error), "send the public key as a PEM `PUBLIC KEY` block")
+    })?;
+    let ca_pem = shared.ca.certificate_pem().to_owned();
+    Ok(accepted(StatusCode::CREATED, seq, JoinReply { node, certificate_pem, ca_pem }))
+}
+
+fn joining(state: &Fold, token: plfm_core::digest::Digest) -> Actor {
+    let known = state.join_tokens.iter().find(|(_, known)| known.hash == token);
+    known.map_or(Actor::System, |(id, _)| Actor::Joining(*id))
+}
+
+pub async fn report(
+    State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
+    Path(node): Path<NodeId>,
+    Json(report): Json<Report>,
+) -> Result<Response, ApiError> {
+    itself(&caller, node)?;
+    let seq = shared.writer.report(node, report, current_request()).await?;
+    Ok(accepted(StatusCode::OK, seq, serde_json::json!({ "ok": true })))
+}
+
+/// The whole plan first, then what changes in it, and an empty change now and then as a sign of life.
+pub async fn plan(
+    State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
+    Path(node): Path<NodeId>,
+) -> Result<Response, ApiError> {
+    itself(&caller, node)?;
+    let published = shared.writer.watch();
+    let messages = whenever((shared, published, None), move |(shared, mut published, sent)| async move {
+        loop {
+            let state = published.borrow_and_update().clone();
+            let wanted = shared.with_vars(&state, assignments(&state, node)).await;
+            if let Some(message) = difference(&state, sent.as_ref(), &wanted) {
+                return Some((message, (shared, published, Some(wanted))));
+            }
+            match tokio::time::timeout(KEEP_ALIVE, published.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return None,
+                Err(_) => return Some((unchanged(&state)?, (shared, published, Some(wanted)))),
+            }
+        }
+    });
+    Ok(ndjson(messages))
+}
+
+/// The id in a path equals the one in the certificate.
+fn itself(caller: &Caller, node: NodeId) -> Result<(), ApiError> {
+    if *caller == Caller::Node(node) {
+        return Ok(());
+    }
+    Err(ApiError::new(StatusCode::FORBIDDEN, "forbidden", "this is another node's", "use the node's own certificate"))
+}
+
+type Assignments = BTreeMap<InstanceId, Assignment>;
+
+fn difference(state: &Fold, sent: Option<&Assignments>, wanted: &Assignments) -> Option<PlanMessage> {
+    let position = state.position()?;
+    let Some(sent) = sent else {
+        let assignments = wanted.values().cloned().collect();
+        return Some(PlanMessage { position, change: PlanChange::Full { assignments } });
+    };
+    let upserts: Vec<_> = wanted.iter().filter(|(id, it)| sent.get(id) != Some(it)).map(|(_, it)| it.clone()).collect();
+    let drops: Vec<_> = sent.keys().filter(|id| !wanted.contains_key(id)).copied().collect();
+    let news = !upserts.is_empty() || !drops.is_empty();
+    news.then_some(PlanMessage { position, change: PlanChange::Delta { upserts, drops } })
+}
+
+fn unchanged(state: &Fold) -> Option<PlanMessage> {
+    let change = PlanChange::Delta { upserts: Vec::new(), drops: Vec::new() };
+    Some(PlanMessage { position: state.position()?, change })
+}
+

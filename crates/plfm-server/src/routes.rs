@@ -1,0 +1,154 @@
+//! The one route table: method, path, who may call, what answers. Nothing is reachable that is not a row here.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, get, post};
+use http::{HeaderName, HeaderValue, StatusCode};
+use plfm_api::tls::Peer;
+use plfm_core::event::Scope;
+use plfm_core::facts::Facts;
+use plfm_core::ids::RequestId;
+use plfm_store::AuditRecord;
+use ring::rand::{SecureRandom, SystemRandom};
+
+use crate::identity::Caller;
+use crate::serve::Shared;
+use crate::writer::now;
+use crate::{ApiError, handlers};
+
+/// P-API-1.
+const BODY_BYTES_MAX: usize = 1 << 20;
+/// A header names the newest event that an answer includes.
+pub const SEQ_HEADER: HeaderName = HeaderName::from_static("x-plfm-seq");
+const REQUEST_HEADER: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Who may call a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Anybody. The handler itself checks what the body carries, or there is nothing to protect.
+    Open,
+    /// The holder of a token with this scope.
+    Token(Scope),
+    /// A node, by its certificate.
+    Node,
+}
+
+pub struct Route {
+    pub method: &'static str,
+    pub path: &'static str,
+    pub access: Access,
+    handler: MethodRouter<Arc<Shared>>,
+}
+
+const fn route(
+    method: &'static str,
+    path: &'static str,
+    access: Access,
+    handler: MethodRouter<Arc<Shared>>,
+) -> Route {
+    Route { method, path, access, handler }
+}
+
+#[rustfmt::skip]
+pub fn table() -> Vec<Route> {
+    use Access::{Node, Open, Token};
+    use Scope::*;
+    use handlers::{apps, deploys, events, instances, nodes, platform};
+    vec![
+        route("GET",  "/healthz",                                          Open,                get(platform::healthz)),
+        route("GET",  "/v1/capabilities",                                  Open,                get(platform::capabilities)),
+        route("GET",  "/v1/events",                                        Token(EventsRead),   get(events::stream)),
+        route("GET",  "/v1/nodes",                                         Token(NodesAdmin),   get(nodes::list)),
+        route("POST", "/v1/join-tokens",                                   Token(NodesAdmin),   post(nodes::create_join_token)),
+        route("POST", "/v1/nodes/join",                                    Open,                post(nodes::join)),
+        route("GET",  "/v1/nodes/{node}/plan",                             Node,                get(nodes::plan)),
+        route("POST", "/v1/nodes/{node}/report",                           Node,                post(nodes::report)),
+        route("GET",  "/v1/orgs/{org}/envs",                               Token(AppsRead),     get(apps::list_envs)),
+        route("GET",  "/v1/orgs/{org}/apps/{app}/envs/{env}",              Token(AppsRead),     get(apps::env)),
+        route("GET",  "/v1/orgs/{org}/apps/{app}/envs/{env}/explain",      Token(AppsRead),     get(apps::explain)),
+        route("POST", "/v1/orgs/{org}/apps/{app}/envs/{env}/deploys",      Token(DeploysWrite), post(deploys::create)),
+        route("GET",  "/v1/orgs/{org}/instances",                          Token(AppsRead),     get(instances::list)),
+        route("GET",  "/v1/orgs/{org}/instances/{instance}",               Token(AppsRead),     get(instances::show)),
+        route("GET",  "/v1/orgs/{org}/instances/{instance}/explain",       Token(AppsRead),     get(instances::explain)),
+        route("GET",  "/v1/orgs/{org}/instances/{instance}/logs",          Token(LogsRead),     get(instances::logs)),
+        route("GET",  "/v1/orgs/{org}/instances/{instance}/exec",          Token(ExecWrite),    get(instances::exec)),
+    ]
+}
+
+pub(crate) fn router(shared: Arc<Shared>) -> Router {
+    let mut router = Router::new();
+    for Route { path, access, handler, .. } in table() {
+        let guard = middleware::from_fn_with_state((shared.clone(), access), admit);
+        router = router.route(path, handler.layer(guard));
+    }
+    router
+        .fallback(|| async { ApiError::not_found("such route", "here") })
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(middleware::from_fn(with_request_id))
+        .with_state(shared)
+}
+
+tokio::task_local! {
+    static REQUEST: RequestId;
+}
+
+/// The request that this task answers.
+pub(crate) fn current_request() -> RequestId {
+    REQUEST.try_with(|request| *request).unwrap_or_else(|_| fresh_request())
+}
+
+fn fresh_request() -> RequestId {
+    let mut entropy = [0; 16];
+    SystemRandom::new().fill(&mut entropy).expect("the kernel gives random bytes once it has booted");
+    Facts { now: now(), entropy: u128::from_ne_bytes(entropy), ..Facts::default() }.ids().fresh()
+}
+
+async fn with_request_id(request: Request, next: Next) -> Response {
+    let id = fresh_request();
+    let mut response = REQUEST.scope(id, next.run(request)).await;
+    if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
+        response.headers_mut().insert(REQUEST_HEADER, value);
+    }
+    response
+}
+
+/// The one gate: who is it, may they, and if not, on record.
+async fn admit(State((shared, access)): State<(Arc<Shared>, Access)>, mut request: Request, next: Next) -> Response {
+    let peer = request.extensions().get::<Peer>().cloned();
+    let caller = Caller::of(request.headers(), peer.as_ref(), &shared.writer.state());
+    if let Err(refusal) = caller.may(access) {
+        let action = format!("{} {}", request.method(), request.uri().path());
+        record(&shared, &caller, action, refusal.code).await;
+        return refusal.into_response();
+    }
+    request.extensions_mut().insert(caller);
+    next.run(request).await
+}
+
+async fn record(shared: &Arc<Shared>, caller: &Caller, action: String, code: &'static str) {
+    let record = AuditRecord {
+        at: now(),
+        identity: caller.name(),
+        action,
+        code: code.to_owned(),
+        request: current_request(),
+    };
+    let store = shared.store.clone();
+    let written = tokio::task::spawn_blocking(move || store.audit(&record)).await;
+    if !matches!(written, Ok(Ok(()))) {
+        tracing::error!("a refusal could not be written to the audit");
+    }
+}
+
+/// How long a stream may be silent before it says that it is still there.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(5);
+
+/// A write's answer.
+pub(crate) fn accepted(status: StatusCode, seq: plfm_core::units::Seq, body: impl serde::Serialize) -> Response {
+    (status, [(SEQ_HEADER, seq.to_string())], axum::Json(body)).into_response()
+}

@@ -1,0 +1,258 @@
+//! Parse, build, run, drain: a server from its configuration to its end.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::net::{Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use plfm_api::documents::Assignment;
+use plfm_api::tls::{self, Identity, Peer, Role};
+use plfm_api::tunnel::{Tunnel, TunnelError, Tunnels};
+use plfm_core::command::Command;
+use plfm_core::digest::Digest;
+use plfm_core::facts::Facts;
+use plfm_core::ids::{InstanceId, NodeId};
+use plfm_core::state::{Instance, State};
+use plfm_image::Registries;
+use plfm_store::{SqliteStore, Store, StoreError};
+use ring::rand::{SecureRandom, SystemRandom};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
+use tower::ServiceExt;
+
+use crate::ca::Ca;
+use crate::secrets::{Vault, new_token, token_hash, write_private};
+use crate::writer::{SubmitError, Writer, now};
+use crate::{ApiError, ServerError, routes};
+
+/// A client that says nothing holds its socket no longer than this.
+const TLS_HANDSHAKE_MAX: Duration = Duration::from_secs(10);
+
+pub struct Config {
+    /// The log, the keys and the admin's token; nobody else's.
+    pub data: PathBuf,
+    pub listen: SocketAddr,
+    /// Names and addresses under which clients reach this server.
+    pub hosts: Vec<String>,
+    /// Apps are reached as `APP.domain`.
+    pub domain: String,
+    pub registries: Registries,
+    /// Whether `oci:` references, which name files of this machine, may be deployed.
+    pub local_images: bool,
+}
+
+/// A server that listens and is not serving yet.
+pub struct Server {
+    pub(crate) shared: Arc<Shared>,
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+    thread: std::thread::JoinHandle<()>,
+    /// Held as long as the server lives: one server on one data directory.
+    _lock: File,
+}
+
+/// What every handler needs.
+pub(crate) struct Shared {
+    pub writer: Writer,
+    pub store: Arc<dyn Store>,
+    pub vault: Vault,
+    pub ca: Ca,
+    pub registries: Registries,
+    pub local_images: bool,
+    tunnels: Tunnels,
+}
+
+impl Server {
+    pub async fn build(config: Config) -> Result<Self, ServerError> {
+        let data = &config.data;
+        std::fs::create_dir_all(data).map_err(ServerError::file(data))?;
+        let lock = lock(data)?;
+        let (ca, vault) = (Ca::open(data)?, Vault::open(data)?);
+        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&data.join("log.db"))?);
+        let first = bootstrap(data, &config.domain)?;
+        let (writer, thread) = Writer::start(store.clone(), first)?;
+        let identity = ca.identity(Some(Role::Server), "server", &server_hosts(&config))?;
+        let tunnels = Tunnels::new(&identity).map_err(ServerError::Tls)?;
+        let acceptor = tls::server_config(&identity, tls::ClientAuth::Optional).map_err(ServerError::Tls)?;
+        let listener = TcpListener::bind(config.listen).await;
+        let listener = listener.map_err(|source| ServerError::Listen { address: config.listen.to_string(), source })?;
+        let (registries, local_images) = (config.registries, config.local_images);
+        let shared = Arc::new(Shared { writer, store, vault, ca, registries, local_images, tunnels });
+        Ok(Self { shared, listener, acceptor: TlsAcceptor::from(Arc::new(acceptor)), thread, _lock: lock })
+    }
+
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// The newest state, and each one after it.
+    pub fn watch(&self) -> watch::Receiver<Arc<State>> {
+        self.shared.writer.watch()
+    }
+
+    /// What an edge in this process shows to nodes.
+    pub fn edge_identity(&self) -> Result<Identity, ServerError> {
+        self.shared.ca.identity(Some(Role::Edge), "edge", &[])
+    }
+
+    /// A certificate of the cluster's CA for a managed host name.
+    pub fn certificates(&self) -> impl Fn(&str) -> Result<Identity, ServerError> + Send + Sync + 'static {
+        let shared = self.shared.clone();
+        move |host| shared.ca.identity(None, host, &[host.to_owned()])
+    }
+
+    pub fn ca_pem(&self) -> &str {
+        self.shared.ca.certificate_pem()
+    }
+
+    /// For a node of this process, which needs no command typed.
+    pub async fn join_token(&self) -> Result<String, ServerError> {
+        let token = new_token("enroll_");
+        let command = Command::CreateJoinToken { hash: token_hash(&token), expires_at: now() + Duration::from_secs(60) };
+        let actor = plfm_core::event::Actor::System;
+        self.shared.writer.submit(command, actor, routes::current_request()).await?;
+        Ok(token)
+    }
+
+    /// Serves until `stop` changes; then takes no more connections, lets the writer finish and returns.
+    pub async fn run(self, mut stop: watch::Receiver<bool>) {
+        let router = routes::router(self.shared.clone());
+        loop {
+            tokio::select! {
+                _ = stop.wait_for(|stop| *stop) => break,
+                accepted = self.listener.accept() => match accepted {
+                    Ok((stream, _)) => drop(tokio::spawn(connection(stream, self.acceptor.clone(), router.clone()))),
+                    Err(error) => tracing::warn!(%error, "cannot accept a connection"),
+                },
+            }
+        }
+        self.shared.writer.stop();
+        let joined = tokio::task::spawn_blocking(move || self.thread.join()).await;
+        if !matches!(joined, Ok(Ok(()))) {
+            tracing::error!("the writer did not end in order");
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, acceptor: TlsAcceptor, router: Router) {
+    let _ = stream.set_nodelay(true);
+    let Ok(Ok(stream)) = tokio::time::timeout(TLS_HANDSHAKE_MAX, acceptor.accept(stream)).await else { return };
+    let peer = Peer::of(stream.get_ref().1).ok().flatten();
+    let service = hyper::service::service_fn(move |mut request: http::Request<hyper::body::Incoming>| {
+        if let Some(peer) = peer.clone() {
+            request.extensions_mut().insert(peer);
+        }
+        router.clone().oneshot(request)
+    });
+    let mut server = auto::Builder::new(TokioExecutor::new());
+    server.http1().timer(hyper_util::rt::TokioTimer::new()).header_read_timeout(TLS_HANDSHAKE_MAX);
+    server.http2().timer(hyper_util::rt::TokioTimer::new()).keep_alive_interval(Some(routes::KEEP_ALIVE));
+    let _ = server.serve_connection_with_upgrades(TokioIo::new(stream), service).await;
+}
+
+impl Shared {
+    /// For explaining; what only the writer hears is not in it.
+    pub fn facts(&self) -> Facts {
+        Facts { now: now(), ..Facts::default() }
+    }
+
+    pub async fn keep(&self, blob: Vec<u8>) -> Result<Digest, ApiError> {
+        let store = self.store.clone();
+        let kept = tokio::task::spawn_blocking(move || store.put_blob(&blob)).await;
+        match kept {
+            Ok(Ok(name)) => Ok(name),
+            Ok(Err(error)) => Err(SubmitError::Store(error.to_string()).into()),
+            Err(_) => Err(SubmitError::Stopped.into()),
+        }
+    }
+
+    /// Adds the values of variables, which are not in the state.
+    pub async fn with_vars(
+        &self,
+        state: &State,
+        mut assignments: BTreeMap<InstanceId, Assignment>,
+    ) -> BTreeMap<InstanceId, Assignment> {
+        for assignment in assignments.values_mut() {
+            let workload = &mut assignment.workload;
+            let Some(name) = state.releases.get(&workload.release).and_then(|release| release.vars) else { continue };
+            let store = self.store.clone();
+            let blob = tokio::task::spawn_blocking(move || store.blob(name)).await;
+            let vars = blob.ok().and_then(Result::ok).flatten().and_then(|blob| self.vault.unseal(&blob));
+            match vars.and_then(|mut vars| vars.remove(&workload.process)) {
+                Some(vars) => workload.vars = vars,
+                None => tracing::error!(release = %workload.release, "the variables of a release cannot be read"),
+            }
+        }
+        assignments
+    }
+
+    pub fn tunnel(&self, state: &State, instance: &Instance) -> Result<NodeTunnel, ApiError> {
+        let node = state.nodes.get(&instance.node).ok_or_else(|| ApiError::not_found("node", instance.node))?;
+        Ok(NodeTunnel { tunnels: self.tunnels.clone(), node: instance.node, at: node.capacity.tunnel.clone() })
+    }
+}
+
+/// The relayed way into the instances of one node.
+#[derive(Clone)]
+pub(crate) struct NodeTunnel {
+    tunnels: Tunnels,
+    node: NodeId,
+    at: String,
+}
+
+impl NodeTunnel {
+    pub async fn open(&self, instance: InstanceId, port: u16) -> Result<Tunnel, TunnelError> {
+        self.tunnels.open(self.node, &self.at, instance, port).await
+    }
+
+    pub async fn get(&self, path: &str) -> Result<http::Response<hyper::body::Incoming>, TunnelError> {
+        self.tunnels.get(self.node, &self.at, path).await
+    }
+}
+
+fn lock(data: &Path) -> Result<File, ServerError> {
+    let path = data.join("lock");
+    let lock = File::create(&path).map_err(ServerError::file(&path))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(_) => Err(ServerError::InUse(data.to_owned())),
+    }
+}
+
+/// The admin's token is made before the log that knows its hash; a crash between the two uses the same token again.
+fn bootstrap(data: &Path, domain: &str) -> Result<Command, ServerError> {
+    let file = data.join("admin.token");
+    if !file.exists() {
+        write_private(&file, new_token("plfm_pat_").as_bytes())?;
+    }
+    let token = std::fs::read_to_string(&file).map_err(ServerError::file(&file))?;
+    Ok(Command::Bootstrap { domain: domain.to_owned(), prefix: prefix(), admin: token_hash(token.trim()) })
+}
+
+/// A /48 of the cluster's own (RFC 4193, section 3.2.2: 40 random bits behind `fd`).
+fn prefix() -> Ipv6Addr {
+    let mut random = [0; 5];
+    SystemRandom::new().fill(&mut random).expect("the kernel gives random bytes once it has booted");
+    let mut octets = [0; 16];
+    octets[0] = 0xfd;
+    octets[1..6].copy_from_slice(&random);
+    Ipv6Addr::from(octets)
+}
+
+fn server_hosts(config: &Config) -> Vec<String> {
+    let own = [tls::SERVER_NAME, "localhost", "127.0.0.1", "::1"].map(str::to_owned);
+    own.into_iter().chain(config.hosts.iter().cloned()).collect()
+}
+
+impl From<StoreError> for SubmitError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(crate::writer::chain(&error))
+    }
+}

@@ -1,0 +1,66 @@
+//! Whether all is as it should be: what is wanted is ready, and nothing else is anywhere.
+
+use std::collections::BTreeSet;
+
+use plfm_core::ids::{EnvId, InstanceId};
+use plfm_core::phase::{DeployStatus, Desired, InstancePhase, NodePhase};
+use plfm_core::state::State;
+
+use crate::node::{Mind, Node};
+
+/// The first thing that is not as it should be.
+pub fn unsettled(state: &State, nodes: &[Node]) -> Option<String> {
+    let lost = state.nodes.iter().find(|(_, node)| node.phase != NodePhase::Active);
+    lost.map(|(id, _)| format!("{id} is offline"))
+        .or_else(|| deploys(state))
+        .or_else(|| groups(state))
+        .or_else(|| live(state))
+        .or_else(|| nodes.iter().find_map(|node| left_over(state, node)))
+}
+
+fn deploys(state: &State) -> Option<String> {
+    let newest = |env: &EnvId| state.deploys.iter().rfind(|(_, deploy)| deploy.env == *env);
+    let newest = state.envs.keys().filter_map(newest);
+    let mut open = newest.filter(|(_, deploy)| deploy.status != DeployStatus::Succeeded);
+    open.next().map(|(id, deploy)| format!("deploy {id} is {}: {:?}", deploy.status, deploy.failure))
+}
+
+fn groups(state: &State) -> Option<String> {
+    let groups = state.envs.iter().flat_map(|(id, env)| env.groups.iter().map(move |(name, group)| (*id, name, group)));
+    for (env, name, group) in groups {
+        let wanted = state.process(group.release, name)?.scaling.min as usize;
+        let members = state.instances.values().filter(|it| it.env == env && it.process == *name && it.is_ready());
+        let ready = members.filter(|it| it.release == group.release).count();
+        if ready != wanted || group.waiting.is_some() {
+            return Some(format!("{ready} of {wanted} of {name} in {env} are ready, waiting: {:?}", group.waiting));
+        }
+    }
+    None
+}
+
+fn live(state: &State) -> Option<String> {
+    let mut live = state.instances.iter().filter(|(_, it)| it.holds_resources());
+    let odd = live.find(|(_, it)| it.desired != Desired::Running || it.status.phase != InstancePhase::Ready);
+    odd.map(|(id, it)| format!("{id} is {} and should be {}", it.status.phase, it.desired))
+}
+
+fn left_over(state: &State, node: &Node) -> Option<String> {
+    let Some(mind) = &node.mind else { return Some(format!("node {} is down", node.index)) };
+    let here = state.instances.iter().filter(|(_, it)| it.node == node.id && it.holds_resources());
+    let here: BTreeSet<_> = here.map(|(id, _)| *id).collect();
+    let places: [(&str, BTreeSet<InstanceId>); 4] = [
+        ("the plan", mind.plan.assignments.keys().copied().collect()),
+        ("the memory", mind.local.slots.keys().copied().collect()),
+        ("the machines", node.host.machines.keys().copied().collect()),
+        ("the directories", node.host.directories.clone()),
+    ];
+    let differs = places.into_iter().find(|(_, place)| *place != here);
+    let differs = differs.map(|(place, found)| format!("{place} of node {}: {found:?}, not {here:?}", node.index));
+    differs.or_else(|| busy(node.index, mind))
+}
+
+fn busy(index: usize, mind: &Mind) -> Option<String> {
+    let mut detached = mind.local.slots.iter().filter(|(_, slot)| !slot.attached);
+    let detached = detached.next().map(|(id, _)| format!("node {index} does not speak with {id}"));
+    detached.or_else(|| (!mind.local.strays.is_empty()).then(|| format!("node {index} still sweeps")))
+}

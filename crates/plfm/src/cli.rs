@@ -1,0 +1,248 @@
+//! The grammar of the command line: flags and what they mean. Nothing is done here.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::error::ErrorKind;
+use clap::{Args, Parser, Subcommand};
+use plfm_core::ids::InstanceId;
+
+use crate::{Exit, time};
+
+mod expose;
+mod roles;
+
+pub use expose::Expose;
+pub use roles::{DevArgs, JoinAddress, NodeArgs, NodeCommand, ServerArgs};
+
+/// A microVM cloud on your own machines.
+#[derive(Debug, Parser)]
+#[command(name = "plfm", version, disable_help_subcommand = true, max_term_width = 100)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// For every command.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Global {
+    /// Print one JSON document (or JSON lines) on standard output and nothing else
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Profile of the configuration file [default: the current one]
+    #[arg(long, global = true, value_name = "NAME", env = "PLFM_PROFILE", hide_env_values = true)]
+    pub profile: Option<String>,
+    /// URL of the API, https://host:port
+    #[arg(long, global = true, value_name = "URL", env = "PLFM_API_URL", hide_env_values = true)]
+    pub api_url: Option<String>,
+    /// The cluster's CA certificate, PEM
+    #[arg(long, global = true, value_name = "FILE", env = "PLFM_CA_FILE", hide_env_values = true)]
+    pub ca_file: Option<PathBuf>,
+    /// Organisation
+    #[arg(long, global = true, value_name = "NAME", env = "PLFM_ORG", hide_env_values = true)]
+    pub org: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Deploy an image by its manifest, and wait until it runs
+    Deploy(DeployArgs),
+    /// Show what should run and what does
+    Status(StatusArgs),
+    /// List instances
+    Instances(InstancesArgs),
+    /// List nodes
+    Nodes,
+    /// Show what instances have written
+    Logs(LogsArgs),
+    /// Run a command in an instance
+    Exec(ExecArgs),
+    /// Say why something is here, or not
+    Explain(ExplainArgs),
+    /// Show what has happened
+    Events(EventsArgs),
+    /// Check whether this machine can run instances
+    Doctor(DoctorArgs),
+    /// Show the versions of this program and of the server
+    Version,
+    /// Run a whole cluster here: server, node and edge in one process
+    Dev(DevArgs),
+    /// Run a server
+    Server(ServerArgs),
+    /// Run a node, or add one
+    Node(NodeArgs),
+}
+
+/// Which app, by name.
+#[derive(Debug, Clone, Default, Args)]
+pub struct AppArgs {
+    /// App [default: `name` under `[app]` in plfm.toml here or above]
+    #[arg(long, value_name = "NAME", env = "PLFM_APP", hide_env_values = true)]
+    pub app: Option<String>,
+}
+
+/// Which environment, by name.
+#[derive(Debug, Clone, Default, Args)]
+pub struct EnvArgs {
+    /// Environment [default: the profile's]
+    #[arg(long, value_name = "NAME", env = "PLFM_ENV", hide_env_values = true)]
+    pub env: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct DeployArgs {
+    /// Manifest [default: plfm.toml here or above]
+    #[arg(long, value_name = "PATH")]
+    pub manifest: Option<PathBuf>,
+    #[command(flatten)]
+    pub app: AppArgs,
+    #[command(flatten)]
+    pub env: EnvArgs,
+    /// Image, instead of the manifest's
+    #[arg(long, value_name = "REF")]
+    pub image: Option<String>,
+    /// Open a TCP port of the edge that leads to a port of a process type
+    #[arg(long, value_name = "LISTEN=PROCESS:PORT")]
+    pub expose: Vec<Expose>,
+    /// Wait until the deploy has succeeded or failed; this is the default
+    #[arg(long, overrides_with = "no_wait")]
+    pub wait: bool,
+    /// Return as soon as the deploy is accepted
+    #[arg(long, overrides_with = "wait")]
+    pub no_wait: bool,
+    /// Stop waiting after this long
+    #[arg(long, value_name = "TIME", value_parser = time::parse, default_value = "10m")]
+    pub wait_timeout: Duration,
+}
+
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// App [default: that of plfm.toml here or above; else all]
+    #[arg(env = "PLFM_APP", hide_env_values = true)]
+    pub app: Option<String>,
+    #[command(flatten)]
+    pub env: EnvArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct InstancesArgs {
+    /// Only of this app
+    #[arg(long, value_name = "NAME")]
+    pub app: Option<String>,
+    /// Only of this environment
+    #[arg(long, value_name = "NAME")]
+    pub env: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct LogsArgs {
+    /// App [default: that of plfm.toml here or above]
+    #[arg(env = "PLFM_APP", hide_env_values = true)]
+    pub app: Option<String>,
+    #[command(flatten)]
+    pub env: EnvArgs,
+    /// Go on with what is written from now on
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Only of this instance
+    #[arg(long, value_name = "ID")]
+    pub instance: Option<InstanceId>,
+    /// What the machine's kernel and guest daemon have said, too
+    #[arg(long)]
+    pub console: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ExecArgs {
+    /// App whose first ready instance is used [default: that of plfm.toml here or above]
+    #[arg(env = "PLFM_APP", hide_env_values = true)]
+    pub app: Option<String>,
+    #[command(flatten)]
+    pub env: EnvArgs,
+    /// In this instance
+    #[arg(long, value_name = "ID")]
+    pub instance: Option<InstanceId>,
+    /// Give the command a terminal, and pass input on
+    #[arg(short, long)]
+    pub tty: bool,
+    /// Pass standard input on
+    #[arg(short, long)]
+    pub interactive: bool,
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub command: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// App or instance [default: the app of plfm.toml here or above]
+    #[arg(value_name = "APP|INSTANCE", env = "PLFM_APP", hide_env_values = true)]
+    pub subject: Option<String>,
+    #[command(flatten)]
+    pub env: EnvArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct EventsArgs {
+    /// Go on with what happens from now on
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Only what came after this number
+    #[arg(long, value_name = "SEQ", default_value_t = 0)]
+    pub after: u64,
+}
+
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Where machines would be kept
+    #[arg(long, value_name = "DIR", default_value = roles::DATA)]
+    pub data: PathBuf,
+    /// Where a kernel package lies unpacked
+    #[arg(long, value_name = "DIR")]
+    pub kernel: Vec<PathBuf>,
+}
+
+/// What was typed is not in the grammar; or it asks for help or the version, which is none of the errors.
+pub fn refuse(error: &clap::Error, args: &[OsString]) -> Exit {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            let _ = error.print();
+            Exit::Success
+        }
+        _ if wants_json(args) => {
+            println!("{}", usage_document(error));
+            Exit::Usage
+        }
+        _ => {
+            let _ = error.print();
+            Exit::Usage
+        }
+    }
+}
+
+fn wants_json(args: &[OsString]) -> bool {
+    args.iter().take_while(|arg| *arg != "--").any(|arg| arg == "--json")
+}
+
+fn usage_document(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+    serde_json::json!({
+        "schema": "plfm.error.v1",
+        "error": {
+            "category": Exit::Usage.category(),
+            "code": "invalid_usage",
+            "message": message,
+            "hint": "see `plfm --help`",
+            "retryable": false,
+        },
+    })
+    .to_string()
+}
+
+#[cfg(test)]
+mod tests;

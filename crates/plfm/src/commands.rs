@@ -1,0 +1,46 @@
+//! One file for each command: what it asks of the API, and how it shows the answer.
+
+use crate::cli::{Cli, Command, NodeCommand};
+use crate::context::Context;
+use crate::printer::Printer;
+use crate::{CliError, Exit, dev, node, server};
+
+mod deploy;
+mod doctor;
+mod events;
+mod exec;
+mod explain;
+mod instances;
+mod logs;
+mod node_token;
+mod nodes;
+mod status;
+mod version;
+
+pub async fn run(cli: Cli, out: &mut Printer) -> Result<Exit, CliError> {
+    let context = || Context::new(&cli.global);
+    match cli.command {
+        Command::Deploy(args) => deploy::run(args, &context()?, out).await,
+        Command::Status(args) => status::run(args, &context()?, out).await,
+        Command::Instances(args) => instances::run(args, &context()?, out).await,
+        Command::Nodes => nodes::run(&context()?, out).await,
+        Command::Logs(args) => logs::run(args, &context()?, out).await,
+        Command::Exec(args) => exec::run(args, &context()?, out).await,
+        Command::Explain(args) => explain::run(args, &context()?, out).await,
+        Command::Events(args) => events::run(args, &context()?, out).await,
+        Command::Doctor(args) => doctor::run(args, &context()?, out).await,
+        Command::Version => version::run(&context()?, out).await,
+        Command::Dev(args) => dev::run(args).await,
+        Command::Server(args) => server::run(args).await,
+        Command::Node(args) if matches!(args.command, Some(NodeCommand::Token)) => {
+            node_token::run(&args, &context()?, out).await
+        }
+        Command::Node(args) => node::run(args).await,
+    }
+}
+
+/// An id without its time, for where the full one is too long to read.
+fn short(id: impl ToString) -> String {
+    let id = id.to_string();
+    id[id.len().saturating_sub(6)..].to_lowercase()
+}

@@ -1,0 +1,77 @@
+//! `plfm deploy`: check the manifest here, send it, follow the rollout.
+
+use plfm_api::views::{DeployReceipt, DeployRequest};
+use serde_json::{Value, json};
+
+use crate::cli::DeployArgs;
+use crate::context::Context;
+use crate::printer::Printer;
+use crate::{CliError, Exit, manifest};
+
+mod progress;
+mod rollout;
+
+use rollout::{Outcome, Rollout};
+
+pub async fn run(args: DeployArgs, context: &Context, out: &mut Printer) -> Result<Exit, CliError> {
+    let path = context.manifest(args.manifest.as_ref())?;
+    let checked = manifest::check(&path)?;
+    let app = context.app_of(&args.app, &checked.manifest)?;
+    let (org, env) = (context.org(), context.explicit_env(&args.env)?);
+    if args.image.is_none() && checked.manifest.image.reference.is_none() {
+        return Err(CliError::NoImage);
+    }
+    let client = context.client()?;
+    let expose = args.expose.into_iter().map(|expose| expose.0).collect();
+    let request = DeployRequest { manifest: checked.text, image: args.image, expose };
+    out.note(format_args!("deploying {app} to {env} of {org} at {}", client.api_url()));
+    let receipt = client.deploy(&org, &app, &env, &request).await?;
+    out.note(format_args!("accepted: {} with {}, image {}", receipt.deploy, receipt.release, receipt.image));
+    let rollout = Rollout { client: &client, org: &org, app: &app, env: &env, receipt: &receipt };
+    let outcome = if args.no_wait { Outcome::Accepted } else { rollout.follow(args.wait_timeout, out).await? };
+    show(&rollout, &outcome, out)
+}
+
+fn show(rollout: &Rollout<'_>, outcome: &Outcome, out: &mut Printer) -> Result<Exit, CliError> {
+    if out.is_json() {
+        out.document("receipt", &receipt(rollout, outcome))?;
+        return Ok(outcome.exit());
+    }
+    let Rollout { app, env, receipt, .. } = rollout;
+    match outcome {
+        Outcome::Accepted => out.note(format_args!("next: plfm status {app} --env {env}")),
+        Outcome::Detached => {
+            out.note(format_args!("{} goes on without you\nnext: plfm status {app} --env {env}", receipt.deploy));
+        }
+        Outcome::Converged { env: view, took } => {
+            out.done(format_args!("deployed {app} to {env} in {}", crate::time::short(*took)));
+            for url in rollout.urls(view) {
+                out.line(url)?;
+            }
+        }
+    }
+    Ok(outcome.exit())
+}
+
+/// P-CLI-12.
+fn receipt(rollout: &Rollout<'_>, outcome: &Outcome) -> Value {
+    let Rollout { org, app, env, receipt: DeployReceipt { deploy, release, image, seq }, .. } = rollout;
+    let next = |label: &str, cmd: String| json!({ "label": label, "cmd": cmd });
+    let current = match outcome {
+        Outcome::Converged { env, .. } => json!(env),
+        _ => Value::Null,
+    };
+    json!({
+        "status": outcome.code(),
+        "kind": "deploy",
+        "ids": { "deploy": deploy, "release": release },
+        "seq": seq,
+        "desired": { "org": org, "app": app, "env": env, "image": image },
+        "current": current,
+        "next": [
+            next("watch", format!("plfm status {app} --env {env}")),
+            next("why", format!("plfm explain {app} --env {env}")),
+            next("output", format!("plfm logs {app} --env {env} --follow")),
+        ],
+    })
+}

@@ -1,0 +1,95 @@
+//! `plfm doctor`: whether this machine can run instances, and whether the API answers.
+
+use std::fs::File;
+use std::path::PathBuf;
+
+use plfm_runtime::doctor::{self, Check, Facts};
+use plfm_runtime::microvm::Verdict;
+use serde::Serialize;
+
+use crate::cli::DoctorArgs;
+use crate::context::Context;
+use crate::printer::{Colour, Printer};
+use crate::{CliError, Exit};
+
+/// Without these nothing runs; without the others it runs slower or less walled off.
+const REQUIRED: &[&str] = &["qemu", "kernel", "mke2fs", "free_disk"];
+
+pub async fn run(args: DoctorArgs, context: &Context, out: &mut Printer) -> Result<Exit, CliError> {
+    let installed = || vec![PathBuf::from("/")];
+    let roots = if args.kernel.is_empty() { installed() } else { args.kernel };
+    let facts = Facts::gather(&args.data, &roots, kvm()).await;
+    let mut findings: Vec<Finding> = doctor::checks(&facts).into_iter().map(Finding::of).collect();
+    let api = api(context).await;
+    findings.extend(api.as_ref().map(|(finding, _)| finding.clone()));
+    let exit = api.map_or(Exit::Success, |(_, exit)| exit);
+    let ready = findings.iter().all(|it| it.ok || !it.required);
+    show(&findings, ready, out)?;
+    if ready { Ok(exit) } else { Ok(Exit::Failure) }
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct Finding {
+    name: &'static str,
+    ok: bool,
+    required: bool,
+    detail: String,
+    fix: String,
+}
+
+impl Finding {
+    fn of(check: Check) -> Self {
+        let Check { name, ok, detail, fix } = check;
+        Self { name, ok, required: REQUIRED.contains(&name), detail, fix: fix.to_owned() }
+    }
+}
+
+/// That a guest boots on it is found out when a node starts; here only whether it could be tried.
+fn kvm() -> Verdict {
+    match File::options().read(true).write(true).open("/dev/kvm") {
+        Ok(_) => Verdict { usable: true, detail: "/dev/kvm opens; a node tries it with a guest when it starts".to_owned() },
+        Err(error) => Verdict { usable: false, detail: format!("/dev/kvm: {error}") },
+    }
+}
+
+/// None when no cluster is configured: that is no finding about this machine.
+async fn api(context: &Context) -> Option<(Finding, Exit)> {
+    let client = match context.client() {
+        Err(CliError::NoCluster) => return None,
+        client => client,
+    };
+    let finding = |ok, detail, fix| Finding { name: "api", ok, required: false, detail, fix };
+    let answer = match client {
+        Ok(client) => client.capabilities().await.map(|it| (client, it)).map_err(CliError::from),
+        Err(error) => Err(error),
+    };
+    Some(match answer {
+        Ok((client, server)) => {
+            let detail = format!("{} answers, version {}", client.api_url(), server.version);
+            (finding(true, detail, String::new()), Exit::Success)
+        }
+        Err(error) => (finding(false, error.to_string(), error.hint()), error.exit()),
+    })
+}
+
+fn show(findings: &[Finding], ready: bool, out: &mut Printer) -> Result<(), CliError> {
+    if out.is_json() {
+        return Ok(out.document("doctor", &serde_json::json!({ "ready": ready, "checks": findings }))?);
+    }
+    let width = findings.iter().map(|it| it.name.len()).max().unwrap_or(0);
+    for it in findings {
+        let mark = match (it.ok, it.required) {
+            (true, _) => out.paint(Colour::Green, "ok  "),
+            (false, true) => out.paint(Colour::Red, "FAIL"),
+            (false, false) => out.paint(Colour::Yellow, "warn"),
+        };
+        out.line(format_args!("{mark}  {:<width$}  {}", it.name, it.detail))?;
+        if !it.ok {
+            out.line(format_args!("      {:<width$}  fix: {}", "", it.fix))?;
+        }
+    }
+    if !ready {
+        out.note("this machine cannot run instances yet: do what stands beside FAIL, then run `plfm doctor` again");
+    }
+    Ok(())
+}

@@ -1,0 +1,49 @@
+//! `plfm explain`: why something is here, or not, and what to do.
+
+use plfm_api::views::Explanation;
+use plfm_core::ids::InstanceId;
+
+use crate::cli::ExplainArgs;
+use crate::context::Context;
+use crate::printer::Printer;
+use crate::{CliError, Exit};
+
+pub async fn run(args: ExplainArgs, context: &Context, out: &mut Printer) -> Result<Exit, CliError> {
+    let (client, org) = (context.client()?, context.org());
+    let explanation = match args.subject.as_ref().and_then(|subject| subject.parse::<InstanceId>().ok()) {
+        Some(instance) => client.explain_instance(&org, instance).await?,
+        None => client.explain_env(&org, &context.app(args.subject.as_ref())?, &context.env(&args.env)).await?,
+    };
+    if out.is_json() {
+        out.document("explanation", &explanation)?;
+    } else {
+        out.bytes(text(&explanation).as_bytes())?;
+    }
+    Ok(Exit::Success)
+}
+
+fn text(explanation: &Explanation) -> String {
+    let lines = explanation.lines.iter().map(|line| format!("\n{}\n  why:  {}\n  next: {}\n", line.what, line.why, line.next));
+    let subject = if explanation.answer.starts_with(&explanation.subject) { String::new() } else { format!("{}: ", explanation.subject) };
+    format!("{subject}{}\n{}", explanation.answer, lines.collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+    use plfm_api::views::ExplainLine;
+
+    use super::*;
+
+    #[test]
+    fn what_why_and_next() {
+        let line = ExplainLine {
+            what: "web waits for a place".to_owned(),
+            why: "no node is active".to_owned(),
+            next: "join a node: `plfm node token` prints the command".to_owned(),
+        };
+        let answer = "shop in dev is not as it should be: web 0 of 1 ready".to_owned();
+        let explanation = Explanation { subject: "shop in dev".to_owned(), answer, lines: vec![line] };
+        expect![[""]].assert_eq(&text(&explanation));
+    }
+}

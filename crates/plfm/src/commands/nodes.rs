@@ -1,0 +1,38 @@
+//! `plfm nodes`: every node, what it offers and what is held.
+
+use plfm_api::views::NodeView;
+
+use crate::context::Context;
+use crate::printer::{Printer, Table};
+use crate::{CliError, Exit};
+
+pub async fn run(context: &Context, out: &mut Printer) -> Result<Exit, CliError> {
+    let nodes = context.client()?.nodes().await?;
+    if out.is_json() {
+        out.document("nodes", &nodes)?;
+        return Ok(Exit::Success);
+    }
+    out.table(&table(&nodes.items))?;
+    if nodes.items.is_empty() {
+        out.note("no node has joined; `plfm node token` prints the command that adds one");
+    }
+    Ok(Exit::Success)
+}
+
+fn table(nodes: &[NodeView]) -> Table {
+    let mut table = Table::new(["NAME", "NODE", "PHASE", "ARCH", "ISOLATION", "CPU", "MEMORY", "INSTANCES"]);
+    for node in nodes {
+        let offer = &node.capacity;
+        table.row([
+            node.name.clone(),
+            node.id.to_string(),
+            node.phase.to_string(),
+            offer.arch.clone(),
+            format!("{:?}", offer.isolation).to_lowercase(),
+            offer.cpu.to_string(),
+            format!("{} of {}", node.committed.0, offer.memory),
+            node.instances.to_string(),
+        ]);
+    }
+    table
+}

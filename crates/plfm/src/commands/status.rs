@@ -1,0 +1,99 @@
+//! `plfm status`: what should run and what does.
+
+use plfm_api::client::ApiError;
+use plfm_api::views::{DeployView, EnvView};
+use plfm_core::units::Timestamp;
+
+use super::instances;
+use crate::cli::StatusArgs;
+use crate::context::Context;
+use crate::printer::{Printer, Table};
+use crate::{CliError, Exit, time};
+
+pub async fn run(args: StatusArgs, context: &Context, out: &mut Printer) -> Result<Exit, CliError> {
+    let (client, org) = (context.client()?, context.org());
+    let Some(app) = context.app_if_any(args.app.as_ref())? else {
+        return all(&client.envs(&org).await?.items, out);
+    };
+    let mut env = client.env(&org, &app, &context.env(&args.env)).await?;
+    for url in &mut env.urls {
+        *url = reachable(url, client.api_url());
+    }
+    if out.is_json() {
+        out.document("status", &env)?;
+    } else {
+        out.bytes(text(&env, time::now()).as_bytes())?;
+    }
+    Ok(Exit::Success)
+}
+
+fn all(envs: &[EnvView], out: &mut Printer) -> Result<Exit, CliError> {
+    if out.is_json() {
+        out.document("envs", &envs)?;
+        return Ok(Exit::Success);
+    }
+    let mut table = Table::new(["APP", "ENV", "DEPLOY", "READY", "URL"]);
+    for env in envs {
+        let deploy = env.deploy.as_ref().map(|deploy| deploy.status.to_string()).unwrap_or_default();
+        let url = env.urls.first().cloned().unwrap_or_default();
+        table.row([env.app.clone(), env.env.clone(), deploy, ready(env), url]);
+    }
+    out.table(&table)?;
+    if envs.is_empty() {
+        out.note("nothing is deployed; begin with `plfm deploy`");
+    }
+    Ok(Exit::Success)
+}
+
+fn ready(env: &EnvView) -> String {
+    let counts = env.processes.iter().map(|process| format!("{} {}/{}", process.name, process.ready, process.wanted));
+    counts.collect::<Vec<_>>().join(", ")
+}
+
+pub(super) fn text(env: &EnvView, now: Timestamp) -> String {
+    let mut text = format!("{} in {}\n", env.app, env.env);
+    if let Some(deploy) = &env.deploy {
+        text += &headline(deploy, now);
+    }
+    for process in &env.processes {
+        text += &format!("{}: {} of {} ready\n", process.name, process.ready, process.wanted);
+        if let Some(waiting) = &process.waiting {
+            text += &format!("  waiting: {waiting}\n");
+        }
+    }
+    text += &env.urls.iter().map(|url| format!("url: {url}\n")).collect::<String>();
+    if !env.instances.is_empty() {
+        text += &format!("\n{}", instances::table(&env.instances, now));
+    }
+    text
+}
+
+fn headline(deploy: &DeployView, now: Timestamp) -> String {
+    let age = time::short(now.since(deploy.created_at));
+    let failure = deploy.failure.as_ref().map(|it| format!("\n  {it}\n  hint: {}", it.reason.hint())).unwrap_or_default();
+    format!("{} {} for {age}, image {}{failure}\n", deploy.id, deploy.status, deploy.image)
+}
+
+/// A port of the edge has no host of its own: the API's stands in.
+pub(super) fn reachable(url: &str, api_url: &str) -> String {
+    match (url.strip_prefix("tcp://:"), host(api_url)) {
+        (Some(port), Some(host)) => format!("tcp://{host}:{port}"),
+        _ => url.to_owned(),
+    }
+}
+
+fn host(api_url: &str) -> Option<&str> {
+    let authority = api_url.split_once("://")?.1.split('/').next()?;
+    Some(authority.rsplit_once(':').map_or(authority, |(host, _)| host))
+}
+
+/// None when there is no such env (yet).
+pub(super) fn found<T>(answer: Result<T, ApiError>) -> Result<Option<T>, ApiError> {
+    match answer {
+        Err(error) if error.status() == Some(404) => Ok(None),
+        answer => answer.map(Some),
+    }
+}
+
+#[cfg(test)]
+mod tests;
