@@ -9,6 +9,7 @@ use xshell::Shell;
 
 mod build;
 mod check;
+mod demo;
 mod rust_tests;
 mod setup;
 mod sim;
@@ -24,6 +25,8 @@ enum Command {
     Build(build::Args),
     /// Check format, lints, house rules, tests and simulation seeds
     Check(check::Args),
+    /// Show an image as a real microVM: deployed, served, healed, found again
+    Demo,
     /// Set up, build and run every test
     Test,
     /// Run the simulated fleet from seeds
@@ -50,6 +53,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Setup => setup::run(&shell),
         Command::Build(args) => build::run(&shell, &args),
         Command::Check(args) => check::run(&shell, &args),
+        Command::Demo => demo::run(&shell),
         Command::Test => test::run(&shell),
         Command::Sim(args) => sim::run(&shell, &args),
         Command::Tidy => tidy::run(&shell),

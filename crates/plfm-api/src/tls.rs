@@ -11,6 +11,7 @@ use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
+use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 mod peer;
@@ -95,6 +96,11 @@ pub fn key_pair() -> Result<Key, TlsError> {
 }
 
 impl Identity {
+    /// For a TLS server that chooses by name.
+    pub fn certified_key(&self) -> Result<CertifiedKey, TlsError> {
+        Ok(CertifiedKey::from_der(self.chain()?, self.key()?, &provider())?)
+    }
+
     fn chain(&self) -> Result<Vec<CertificateDer<'static>>, TlsError> {
         let mut chain = certificates(&self.certificate_pem, "certificate")?;
         chain.extend(certificates(&self.ca_pem, "CA certificate")?);

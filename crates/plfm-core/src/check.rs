@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::net::Ipv6Addr;
 
-use crate::event::Entry;
+use crate::event::{Entry, Event};
 use crate::ids::*;
 use crate::phase::InstancePhase;
 use crate::state::{Instance, State};
@@ -22,6 +22,8 @@ pub enum Violation {
     ForeignOrg { what: String },
     TwoDeploysUnfinished { env: EnvId },
     PhaseWithoutCause { instance: InstanceId, phase: InstancePhase },
+    ForeignNode { instance: InstanceId, told_by: NodeId },
+    ImpossibleChange { what: String, from: String, to: String },
 }
 
 pub fn check(state: &State) -> Vec<Violation> {
@@ -34,6 +36,38 @@ pub fn check(state: &State) -> Vec<Violation> {
     instances(state, &mut violations);
     deploys(state, &mut violations);
     violations
+}
+
+/// Whether an event is a step that its life cycle knows.
+pub fn check_step(before: &State, event: &Event) -> Option<Violation> {
+    match event {
+        Event::InstanceDesiredChanged { instance, desired, .. } => {
+            let now = before.instances.get(instance)?.desired;
+            impossible(instance, now, *desired, now.may_become(*desired))
+        }
+        Event::InstanceStatusChanged { instance, node, status } => {
+            let known = before.instances.get(instance)?;
+            let (now, next) = (&known.status, status.phase);
+            let told_by = (known.node != *node).then_some(Violation::ForeignNode { instance: *instance, told_by: *node });
+            let allowed = now.phase == next || now.phase.may_become(next, now.boot != status.boot);
+            told_by.or_else(|| impossible(instance, now.phase, next, allowed))
+        }
+        Event::DeployStatusChanged { deploy, status, .. } => {
+            let now = before.deploys.get(deploy)?.status;
+            impossible(deploy, now, *status, now.may_become(*status))
+        }
+        Event::NodePhaseChanged { node, phase } => {
+            let now = before.nodes.get(node)?.phase;
+            impossible(node, now, *phase, now.may_become(*phase))
+        }
+        _ => None,
+    }
+}
+
+fn impossible(what: &dyn Display, from: impl Display, to: impl Display, allowed: bool) -> Option<Violation> {
+    let change =
+        || Violation::ImpossibleChange { what: what.to_string(), from: from.to_string(), to: to.to_string() };
+    (!allowed).then(change)
 }
 
 /// Reports each key that a second owner has.

@@ -117,7 +117,7 @@ pub struct ReleaseImage {
 }
 
 /// Where traffic enters.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Entry {
     /// HTTPS under this name, terminated at the edge.

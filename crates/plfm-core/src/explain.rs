@@ -43,8 +43,8 @@ pub fn instance(state: &State, facts: &Facts, id: InstanceId) -> Option<Explanat
     let node = node_name(state, instance.node);
     let phase = instance.status.phase;
     let answer = match instance.desired {
-        Desired::Running => format!("it is {phase} on {node}"),
-        other => format!("it is {phase} on {node} and should be {other}"),
+        Desired::Running => format!("{phase} on {node}"),
+        other => format!("{phase} on {node}, and should be {other}"),
     };
     let finding = leaving(id, instance).or_else(|| trouble(state, facts, id, instance));
     Some(Explanation { subject: id.to_string(), answer, findings: finding.into_iter().collect() })

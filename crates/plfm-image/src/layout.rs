@@ -34,7 +34,8 @@ enum Files {
 
 /// Files in an archive: a blob for each layer, and some documents.
 const FILES_MAX: usize = 10_000;
-const CHUNK_BYTES: usize = 256 * 1024;
+/// So many of them wait before the decoder that larger ones would show in the memory bound.
+const CHUNK_BYTES: usize = 64 * 1024;
 /// The annotation that carries the tag.
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
 

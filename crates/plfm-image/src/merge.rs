@@ -27,38 +27,31 @@ pub struct Weight {
 pub fn plan(layers: &[Weight]) -> Vec<Range<usize>> {
     let bottom = layers.iter().rposition(|layer| layer.opaque).unwrap_or(0);
     // All that lies below a layer with implied directories may have the truth about them.
-    let fixed = (bottom + 1..layers.len()).rev().find(|at| layers[*at].implied).map_or(bottom + 1, |at| at + 1);
-    let mut cuts = vec![bottom];
-    cuts.extend(fixed..layers.len());
-    let weigh = |from: usize, to: usize| match to - from {
+    let truth = (bottom + 1..layers.len()).rev().find(|at| layers[*at].implied).unwrap_or(bottom);
+    let borders: Vec<_> = [bottom].into_iter().chain(truth + 1..=layers.len()).collect();
+    split(layers, &borders, DEVICES_MAX).1
+}
+
+/// The cheapest way to make at most so many groups between the first border and the last, and its cost in bytes that
+/// are written again. It tries them all: with 128 layers a third of a million, once for an image.
+fn split(layers: &[Weight], borders: &[usize], groups: usize) -> (u64, Vec<Range<usize>>) {
+    let cost = |group: &Range<usize>| match group.len() {
         1 => 0,
-        _ => layers[from..to].iter().map(|layer| layer.bytes.max(1)).sum::<u64>(),
+        _ => layers[group.clone()].iter().map(|layer| layer.bytes).sum::<u64>() + 1,
     };
-    // best[g][i]: the least weight of making g + 1 groups of what lies between the first cut and cut i, and where
-    // the last of them begins.
-    let ends: Vec<usize> = cuts.iter().skip(1).copied().chain([layers.len()]).collect();
-    let mut best: Vec<Vec<(u64, usize)>> = vec![ends.iter().map(|end| (weigh(bottom, *end), 0)).collect()];
-    for groups in 1..DEVICES_MAX.min(ends.len()) {
-        let with_fewer = &best[groups - 1];
-        let row = ends.iter().enumerate().map(|(i, end)| {
-            let splits = (groups..=i).map(|start| (with_fewer[start - 1].0 + weigh(cuts[start], *end), start));
-            splits.min().unwrap_or((u64::MAX / 2, 0))
-        });
-        best.push(row.collect());
+    let whole = borders[0]..borders[borders.len() - 1];
+    let mut best = (cost(&whole), vec![whole]);
+    if groups == 1 {
+        return best;
     }
-    let mut last = ends.len() - 1;
-    let mut groups = (0..best.len()).min_by_key(|groups| best[*groups][last].0).expect("there is at least one row");
-    let mut ranges = Vec::new();
-    loop {
-        let start = if groups == 0 { 0 } else { best[groups][last].1 };
-        ranges.push(cuts[start]..ends[last]);
-        if start == 0 {
-            break;
+    for at in 1..borders.len() - 1 {
+        let first = borders[0]..borders[at];
+        let (rest_cost, rest) = split(layers, &borders[at..], groups - 1);
+        if cost(&first) + rest_cost < best.0 {
+            best = (cost(&first) + rest_cost, [vec![first], rest].concat());
         }
-        (groups, last) = (groups - 1, start - 1);
     }
-    ranges.reverse();
-    ranges
+    best
 }
 
 /// Writes what a stack of images shows, lowest first. At the bottom of all layers there is nothing left to hide.

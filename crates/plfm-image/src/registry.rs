@@ -6,6 +6,7 @@
 
 mod auth;
 mod client;
+mod redirect;
 mod retry;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,7 +15,7 @@ use std::net::IpAddr;
 
 use plfm_core::digest::Digest;
 
-pub use client::Registry;
+use client::Registry;
 pub use retry::Retry;
 
 use crate::error::ImageError;
@@ -93,17 +94,21 @@ fn host_name(host: &str) -> &str {
 }
 
 /// A repository on its host and mirrors.
-pub struct Repository<'a> {
-    pub registry: &'a Registry,
-    pub host: &'a str,
-    pub name: &'a str,
+pub struct Repository {
+    registry: Registry,
+    host: String,
+    name: String,
 }
 
-impl Repository<'_> {
-    /// A manifest or index by tag or digest: its bytes and what they hash to.
+impl Repository {
+    pub fn new(host: &str, name: &str, registries: &Registries) -> Result<Self, ImageError> {
+        Ok(Self { registry: Registry::new(registries)?, host: host.to_owned(), name: name.to_owned() })
+    }
+
+    /// A manifest or index by digest, else by tag: its bytes and what they hash to.
     pub async fn manifest(&self, tag: &str, digest: Option<&Digest>) -> Result<(Digest, Vec<u8>), ImageError> {
         let mut last = None;
-        for endpoint in self.registry.endpoints(self.host, self.name) {
+        for endpoint in self.registry.endpoints(&self.host, &self.name) {
             match self.registry.manifest(&endpoint, tag, digest).await {
                 Ok(found) => return Ok(found),
                 Err(error) => last = Some(error),
@@ -115,7 +120,7 @@ impl Repository<'_> {
     /// A blob's bytes, unjudged; what one place did not bring to an end the next one continues.
     pub async fn blob(&self, blob: &Descriptor, into: &mut Sink<'_>) -> Result<(), ImageError> {
         let mut last = None;
-        for endpoint in self.registry.endpoints(self.host, self.name) {
+        for endpoint in self.registry.endpoints(&self.host, &self.name) {
             match self.registry.blob(&endpoint, blob, into).await {
                 Ok(()) => return Ok(()),
                 Err(error) => last = Some(error),

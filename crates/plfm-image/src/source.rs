@@ -9,20 +9,17 @@ use crate::layout::Layout;
 use crate::limits::DOCUMENT_BYTES_MAX;
 use crate::manifest::Descriptor;
 use crate::reference::{ImageRef, Place};
-use crate::registry::{Registries, Registry, Repository};
+use crate::registry::{Registries, Repository};
 
 pub enum Source {
-    Registry { registry: Registry, host: String, name: String },
+    Repository(Repository),
     Layout(Layout),
 }
 
 impl Source {
     pub async fn open(image: &ImageRef, registries: &Registries) -> Result<Self, ImageError> {
         Ok(match &image.place {
-            Place::Registry { host, repository } => {
-                let (host, name) = (host.clone(), repository.clone());
-                Self::Registry { registry: Registry::new(registries)?, host, name }
-            }
+            Place::Registry { host, repository } => Self::Repository(Repository::new(host, repository, registries)?),
             Place::Layout(path) => Self::Layout(Layout::directory(path)),
             Place::Archive(path) => Self::Layout(Layout::archive(path).await?),
         })
@@ -30,26 +27,21 @@ impl Source {
 
     /// The manifest or index that a reference means.
     pub async fn find(&self, image: &ImageRef) -> Result<(Digest, Vec<u8>), ImageError> {
-        match self {
-            Self::Registry { .. } => {
-                let tag = image.tag.as_deref().unwrap_or_default();
-                self.repository().expect("it is one").manifest(tag, image.digest.as_ref()).await
+        match (self, image.digest) {
+            (Self::Repository(repository), digest) => {
+                repository.manifest(image.tag.as_deref().unwrap_or_default(), digest.as_ref()).await
             }
-            Self::Layout(layout) => {
-                let digest = match image.digest {
-                    Some(digest) => digest,
-                    None => layout.find(image.tag.as_deref()).await?,
-                };
-                layout.document("manifest", digest).await.map(|bytes| (digest, bytes))
+            (Self::Layout(_), Some(digest)) => Ok((digest, self.manifest(digest).await?)),
+            (Self::Layout(layout), None) => {
+                let digest = layout.find(image.tag.as_deref()).await?;
+                Ok((digest, self.manifest(digest).await?))
             }
         }
     }
 
     pub async fn manifest(&self, digest: Digest) -> Result<Vec<u8>, ImageError> {
         match self {
-            Self::Registry { .. } => {
-                self.repository().expect("it is one").manifest("", Some(&digest)).await.map(|(_, bytes)| bytes)
-            }
+            Self::Repository(repository) => repository.manifest("", Some(&digest)).await.map(|(_, bytes)| bytes),
             Self::Layout(layout) => layout.document("manifest", digest).await,
         }
     }
@@ -83,15 +75,8 @@ impl Source {
     /// A blob's bytes, unjudged.
     pub async fn blob(&self, blob: &Descriptor, into: &mut Sink<'_>) -> Result<(), ImageError> {
         match self {
-            Self::Registry { .. } => self.repository().expect("it is one").blob(blob, into).await,
+            Self::Repository(repository) => repository.blob(blob, into).await,
             Self::Layout(layout) => layout.blob(blob, into).await,
-        }
-    }
-
-    fn repository(&self) -> Option<Repository<'_>> {
-        match self {
-            Self::Registry { registry, host, name } => Some(Repository { registry, host, name }),
-            Self::Layout(_) => None,
         }
     }
 }

@@ -224,6 +224,3 @@ fn distinct(manifest: &Manifest, config: &Config) -> Vec<(Descriptor, Digest)> {
 
 /// What a directory of digests holds.
 type Keys = BTreeSet<(Kind, Digest)>;
-
-#[cfg(test)]
-mod tests;

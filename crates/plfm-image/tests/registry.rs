@@ -267,7 +267,7 @@ async fn a_registry_without_ranges_is_read_from_the_start() {
     let host = setup
         .serve(move |asked| {
             let whole = fs::read(blobs.join(asked.path.split("/blobs/sha256:").nth(1)?)).ok()?;
-            let cut = (cuts.fetch_add(1, Ordering::Relaxed) % 2 == 0).then_some(whole.len() / 2);
+            let cut = cuts.fetch_add(1, Ordering::Relaxed).is_multiple_of(2).then_some(whole.len() / 2);
             Some(Answer { cut, ..Answer::new(200, whole) })
         })
         .await;

@@ -19,6 +19,8 @@ use crate::net::Net;
 
 /// Between the guest's own end of a stop and ours (P-VM-32).
 const STOP_MARGIN: Duration = Duration::from_secs(2);
+/// What a workload gets when the whole node stops.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 /// A watch on the guest that broke is not taken up again at once.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -187,6 +189,18 @@ impl Hands {
         }
         self.runtime.stop(id).await.map_err(|error| failure(&error))?;
         Ok(Outcome::Stopped { exit_code: None })
+    }
+
+    /// Every machine, at once, with the time to end in order.
+    pub async fn stop_all(&self) {
+        let machines = self.runtime.list().await.unwrap_or_default();
+        let alive = machines.into_iter().filter(|machine| machine.alive);
+        let stops = alive.map(|machine| async move {
+            if let Err(failure) = self.stop(machine.id, SHUTDOWN_GRACE).await {
+                tracing::warn!(instance = %machine.id, %failure, "a machine could not be stopped");
+            }
+        });
+        futures::future::join_all(stops).await;
     }
 
     async fn destroy(&self, id: InstanceId) -> Result<Outcome, Failure> {

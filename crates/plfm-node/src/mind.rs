@@ -137,7 +137,7 @@ fn keep_running(
 ) -> Option<Action> {
     let id = assignment.instance;
     let Some(slot) = slot else {
-        // A machine that nobody remembers is not known to be what was wanted; the server sends another instance for it.
+        // A machine that nobody remembers is not known to be what was wanted.
         return Some(if machine.is_some() { Action::Destroy(id) } else { Action::Prepare(id) });
     };
     use InstancePhase::*;
@@ -150,9 +150,10 @@ fn keep_running(
         }),
         Booting | Ready | Unready if slot.is_sick(&local.limits, now) => Some(stop_now(id)),
         Booting | Ready | Unready => slot.probe_due(now).then_some(Action::Probe(id)),
-        Failed | Draining if slot.machine => Some(stop_now(id)),
+        Failed if slot.machine => Some(stop_now(id)),
         Failed => slot.retry_at.is_some_and(|at| now >= at).then_some(Action::Prepare(id)),
-        Draining | Stopped | Gone => None,
+        // Once on its way out it goes all the way; the server sends another instance for it.
+        Draining | Stopped | Gone => wind_down(id, Some(slot), Duration::ZERO),
     }
 }
 

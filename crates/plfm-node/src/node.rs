@@ -40,6 +40,14 @@ pub struct Config {
     pub memory: Option<Mebibytes>,
 }
 
+/// What becomes of the machines when the node stops in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AtEnd {
+    /// They run on; the next start takes them up again.
+    LeaveMachines,
+    StopMachines,
+}
+
 pub struct Node {
     executor: Executor,
     link: Link,
@@ -98,18 +106,22 @@ impl Node {
         self.membership.node
     }
 
-    /// Until `stop` changes. Machines go on.
-    pub async fn run(self, stop: watch::Receiver<bool>) -> Result<(), NodeError> {
+    /// Until `stop` changes.
+    pub async fn run(self, stop: watch::Receiver<bool>, at_end: AtEnd) -> Result<(), NodeError> {
         let hands = self.executor.hands.clone();
         let identity = self.membership.identity();
         let reports = self.executor.reports.subscribe();
         let door = tunnel::serve(self.listener, &identity, hands.runtime.clone(), hands.logs.clone());
-        tokio::select! {
+        let ended = tokio::select! {
             ended = self.executor.run(stop) => ended,
             ended = door => ended,
             () = self.link.clone().follow(self.plans) => Ok(()),
             () = self.link.report(reports) => Ok(()),
+        };
+        if at_end == AtEnd::StopMachines {
+            hands.stop_all().await;
         }
+        ended
     }
 }
 

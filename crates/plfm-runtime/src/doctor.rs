@@ -10,7 +10,7 @@ use plfm_core::units::Mebibytes;
 
 use crate::kernel::Kernel;
 use crate::microvm::cgroup::{self, Support};
-use crate::microvm::{Verdict, tools};
+use crate::microvm::{Verdict, tools, wall};
 
 /// Images and disks of a handful of small apps.
 const FREE_MIN: Mebibytes = Mebibytes(2048);
@@ -39,7 +39,8 @@ pub struct Facts {
     pub kvm: Verdict,
     pub net_admin: bool,
     pub tun: Result<(), String>,
-    pub root: bool,
+    /// Whether each machine has a user of its own.
+    pub own_users: bool,
     pub cgroup: Support,
     pub free: Mebibytes,
 }
@@ -54,14 +55,14 @@ impl Facts {
             ip: tools::find("ip"),
             nft: tools::find("nft"),
             kvm,
-            net_admin: has_capability(CAP_NET_ADMIN),
+            net_admin: tools::has_capability(CAP_NET_ADMIN),
             tun: File::options()
                 .read(true)
                 .write(true)
                 .open("/dev/net/tun")
                 .map(drop)
                 .map_err(|error| error.to_string()),
-            root: rustix::process::geteuid().is_root(),
+            own_users: wall::can_build(),
             cgroup: cgroup::support(),
             free: free_space(dir),
         }
@@ -92,7 +93,11 @@ pub fn checks(facts: &Facts) -> Vec<Check> {
             "run as root or with CAP_NET_ADMIN and CAP_SYS_ADMIN; else machines have no network",
         ),
         check("tun", &facts.tun.clone().map(|()| "/dev/net/tun opens".to_owned()), "load the module tun"),
-        flag("own_users", facts.root, "run as root; else all machines share one user"),
+        flag(
+            "own_users",
+            facts.own_users,
+            "run as root, outside of containers; else machines share our user and see our files",
+        ),
         Check {
             name: "cgroup",
             ok: facts.cgroup != Support::None,
@@ -138,12 +143,6 @@ fn flag(name: &'static str, ok: bool, fix: &'static str) -> Check {
 
 fn unless(ok: bool, fix: &'static str) -> &'static str {
     if ok { "" } else { fix }
-}
-
-fn has_capability(number: u32) -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    effective.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).is_some_and(|set| set & 1 << number != 0)
 }
 
 fn free_space(dir: &Path) -> Mebibytes {

@@ -36,7 +36,7 @@ mod sockets;
 mod start;
 pub(crate) mod tools;
 mod vmm;
-mod wall;
+pub(crate) mod wall;
 
 pub use accel::{Accel, EMULATED_FACTOR, HELLO_WAIT, patience};
 pub use probe::Verdict;

@@ -1,5 +1,5 @@
-//! Real machines under QEMU. They need QEMU, `mke2fs` and `mkfs.erofs`; a kernel package, unpacked under `PLFM_KERNEL` or installed; and
-//! the guest daemon, at `PLFM_GUEST` or where `cargo build -p plfm-init --profile guest --target x86_64-unknown-linux-musl` puts it.
+//! Real machines under QEMU. They need QEMU, `mke2fs` and `mkfs.erofs`; a kernel package, unpacked under `PLFM_KERNEL` or where
+//! `cargo xtask setup` puts it, or installed; and the guest daemon, at `PLFM_GUEST` or where `cargo xtask build` puts it.
 
 use std::env;
 use std::fs;
@@ -39,12 +39,11 @@ impl House {
     }
 
     fn try_build() -> Result<Self, String> {
-        let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-        let built = workspace.join("target/x86_64-unknown-linux-musl/guest/plfm-init");
-        let guest = env::var_os("PLFM_GUEST").map_or(built, PathBuf::from);
+        let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target");
+        let guest = env::var_os("PLFM_GUEST").map_or_else(|| target.join("plfm-init"), PathBuf::from);
         let guest = fs::read(&guest).map_err(|error| format!("the guest daemon {}: {error}", guest.display()))?;
-        let kernel_roots =
-            env::var_os("PLFM_KERNEL").map(PathBuf::from).into_iter().chain(["/".into()]).collect::<Vec<_>>();
+        let kernel = env::var_os("PLFM_KERNEL").map_or_else(|| target.join("kernel"), PathBuf::from);
+        let kernel_roots = vec![kernel, "/".into()];
         plfm_runtime::kernel::Kernel::find(&kernel_roots).map_err(|error| error.to_string())?;
         for program in ["qemu-system-x86_64", "mke2fs", "mkfs.erofs"] {
             Command::new(program).arg("-V").output().map_err(|error| format!("`{program}`: {error}"))?;
@@ -194,7 +193,7 @@ fn check_wall(pid: i32) {
     assert_eq!(field("Seccomp:"), ["2"], "QEMU filters its own system calls");
     if fs::read_to_string("/proc/self/status").unwrap().contains("Uid:\t0\t") {
         let uids = field("Uid:");
-        assert!(uids.iter().all(|uid| uid.parse::<u32>().unwrap() >= 200_000), "{uids:?}");
+        assert!(uids.iter().all(|uid| uid.parse::<u32>().unwrap() >= 1_900_000_000), "{uids:?}");
         assert_eq!(field("CapEff:"), ["0000000000000000"]);
         assert!(!Path::new(&format!("/proc/{pid}/root/etc")).exists());
     }

@@ -14,4 +14,5 @@ mod terminal;
 pub mod writer;
 
 pub use error::{ApiError, ServerError};
+pub use plfm_store::StoreError;
 pub use serve::{Config, Server};

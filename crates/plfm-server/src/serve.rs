@@ -22,6 +22,7 @@ use plfm_core::state::{Instance, State};
 use plfm_image::Registries;
 use plfm_store::{SqliteStore, Store, StoreError};
 use ring::rand::{SecureRandom, SystemRandom};
+use rustls::sign::CertifiedKey;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
@@ -102,14 +103,18 @@ impl Server {
         self.shared.ca.identity(Some(Role::Edge), "edge", &[])
     }
 
-    /// A certificate of the cluster's CA for a managed host name.
-    pub fn certificates(&self) -> impl Fn(&str) -> Result<Identity, ServerError> + Send + Sync + 'static {
+    /// Certificates of the cluster's CA for managed host names.
+    pub fn certificates(&self) -> impl Fn(&str) -> Option<Arc<CertifiedKey>> + Send + Sync + 'static {
         let shared = self.shared.clone();
-        move |host| shared.ca.identity(None, host, &[host.to_owned()])
+        move |host| {
+            let issued = shared.ca.identity(None, host, &[host.to_owned()]);
+            let key = issued.and_then(|identity| identity.certified_key().map_err(ServerError::Tls));
+            key.inspect_err(|error| tracing::error!(%error, host, "cannot issue a certificate")).ok().map(Arc::new)
+        }
     }
 
-    pub fn ca_pem(&self) -> &str {
-        self.shared.ca.certificate_pem()
+    pub fn ca_fingerprint(&self) -> Digest {
+        self.shared.ca.fingerprint()
     }
 
     /// For a node of this process, which needs no command typed.

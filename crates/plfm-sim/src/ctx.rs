@@ -41,6 +41,8 @@ pub enum Happening {
     Finishes { node: usize, life: u64, action: Action, fails: bool },
     WorkloadEnds { node: usize, id: InstanceId, boot: BootId },
     NodeCrashes(usize),
+    /// It crashes in the middle of something.
+    NodeStumbles(usize),
     NodeStarts(usize),
     PartitionBegins(usize),
     PartitionEnds(usize),
@@ -63,11 +65,11 @@ pub struct Ctx {
 }
 
 impl Ctx {
-    pub fn new(seed: u64) -> Self {
+    pub fn new(seed: u64, kept: usize) -> Self {
         Self {
             queue: Queue::new(Timestamp(BEGINNING)),
             rng: Rng::with_seed(seed),
-            trace: Trace::default(),
+            trace: Trace::new(kept),
             coverage: Coverage::default(),
             calm: true,
             desired: BTreeMap::new(),

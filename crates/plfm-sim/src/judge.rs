@@ -1,11 +1,11 @@
 //! Reads every event as it becomes durable and knows what must never be: the invariants, the life cycles, a rollout's promise.
 
-use plfm_core::check::check;
+use plfm_core::check::{check, check_step};
 use plfm_core::decide::OFFLINE_AFTER;
-use plfm_core::event::{DesiredChange, Envelope, Event, InstanceStatus};
+use plfm_core::event::{DesiredChange, Envelope, Event, Waiting};
 use plfm_core::evolve::evolve;
-use plfm_core::ids::{DeployId, EnvId, InstanceId, NodeId};
-use plfm_core::phase::{DeployStatus, Desired, NodePhase};
+use plfm_core::ids::{EnvId, InstanceId, NodeId};
+use plfm_core::phase::{Desired, NodePhase};
 use plfm_core::state::State;
 use plfm_core::units::Timestamp;
 
@@ -30,7 +30,8 @@ impl Judge {
         ctx.expect(read == *envelope, || format!("event {} changes on its way through JSON", envelope.seq));
         evolve(&mut self.state, &read);
         note_desired(ctx, &read.event);
-        let violations = check(&self.state);
+        let mut violations = check(&self.state);
+        violations.extend(check_step(&before, &read.event));
         ctx.expect(violations.is_empty(), || format!("after event {}: {violations:#?}", envelope.seq));
         if let Some(complaint) = self.complaint(&before, envelope) {
             ctx.violate(|| complaint);
@@ -39,10 +40,9 @@ impl Judge {
 
     fn complaint(&self, before: &State, envelope: &Envelope) -> Option<String> {
         match &envelope.event {
-            Event::InstanceDesiredChanged { instance, desired, why } => desired_changed(before, *instance, *desired)
-                .or_else(|| self.too_few_ready(before, *instance, *desired, *why)),
-            Event::InstanceStatusChanged { instance, node, status } => status_changed(before, *instance, *node, status),
-            Event::DeployStatusChanged { deploy, status, .. } => deploy_changed(before, *deploy, *status),
+            Event::InstanceDesiredChanged { instance, desired, why } => {
+                self.too_few_ready(before, *instance, *desired, *why)
+            }
             Event::NodePhaseChanged { node, phase: NodePhase::Offline } => {
                 let waited = envelope.at.since(self.writer_since);
                 (waited < OFFLINE_AFTER).then(|| format!("{node} is judged lost {waited:?} after the writer began"))
@@ -51,7 +51,8 @@ impl Judge {
         }
     }
 
-    /// A rollout or a scale-down never takes a ready instance when fewer would be left than are wanted.
+    /// A rollout or a scale-down never takes a ready instance when fewer would be left than are wanted, unless it has said that there
+    /// is no room.
     fn too_few_ready(&self, before: &State, id: InstanceId, desired: Desired, why: DesiredChange) -> Option<String> {
         let instance = before.instances.get(&id)?;
         let by_choice = matches!(why, DesiredChange::RolloutReplace | DesiredChange::ScaleDown);
@@ -59,6 +60,9 @@ impl Judge {
             return None;
         }
         let group = self.state.envs.get(&instance.env)?.groups.get(&instance.process)?;
+        if matches!(group.waiting, Some(Waiting::NoCapacityMemory { .. } | Waiting::NoCapacityDisk { .. })) {
+            return None;
+        }
         let wanted = self.state.process(group.release, &instance.process)?.scaling.min as usize;
         let ready = ready(&self.state, instance.env, &instance.process);
         (ready < wanted).then(|| format!("{why:?} of {id} leaves {ready} ready of {wanted} wanted"))
@@ -77,22 +81,4 @@ fn ready(state: &State, env: EnvId, process: &str) -> usize {
     let reachable = |node: NodeId| state.nodes.get(&node).is_some_and(|node| node.phase == NodePhase::Active);
     let members = state.instances.values().filter(|it| it.env == env && it.process == process);
     members.filter(|it| it.is_ready() && reachable(it.node)).count()
-}
-
-fn desired_changed(before: &State, id: InstanceId, next: Desired) -> Option<String> {
-    let now = before.instances.get(&id)?.desired;
-    (!now.may_become(next)).then(|| format!("{id} was to be {now} and is to be {next}"))
-}
-
-fn status_changed(before: &State, id: InstanceId, node: NodeId, next: &InstanceStatus) -> Option<String> {
-    let instance = before.instances.get(&id)?;
-    let now = &instance.status;
-    let allowed = now.phase == next.phase || now.phase.may_become(next.phase, now.boot != next.boot);
-    let own = instance.node == node;
-    (!allowed || !own).then(|| format!("{id} of {} became {next:?} on {node} after {now:?}", instance.node))
-}
-
-fn deploy_changed(before: &State, id: DeployId, next: DeployStatus) -> Option<String> {
-    let now = before.deploys.get(&id)?.status;
-    (!now.may_become(next)).then(|| format!("{id} was {now} and became {next}"))
 }

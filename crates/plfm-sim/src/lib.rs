@@ -19,6 +19,7 @@ mod trace;
 mod writer;
 
 pub use coverage::Coverage;
+pub use trace::KEPT;
 pub use world::{Failed, run};
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Instant;
 
 use clap::Parser;
-use plfm_sim::{Coverage, Failed, run};
+use plfm_sim::{Coverage, Failed, KEPT, run};
 
 /// Runs the fleet in virtual time, once for each seed
 #[derive(Debug, Parser)]
@@ -22,13 +22,16 @@ struct Args {
     /// Run only this seed
     #[arg(long, conflicts_with_all = ["seeds", "first"])]
     seed: Option<u64>,
+    /// How much to tell of what led to a failure
+    #[arg(long, default_value_t = KEPT)]
+    trace: usize,
 }
 
 fn main() -> ExitCode {
     let args = Args::parse();
     let (first, count) = args.seed.map_or((args.first, args.seeds), |seed| (seed, 1));
     let began = Instant::now();
-    match all(first, count) {
+    match all(first, count, args.trace) {
         Ok(coverage) => {
             print!("{coverage}");
             let never = coverage.never_seen();
@@ -44,7 +47,7 @@ fn main() -> ExitCode {
 }
 
 /// On every processor; of several that fail the smallest seed is told.
-fn all(first: u64, count: u64) -> Result<Coverage, Box<Failed>> {
+fn all(first: u64, count: u64, trace: usize) -> Result<Coverage, Box<Failed>> {
     let (next, covered) = (AtomicU64::new(first), Mutex::new((Coverage::default(), None::<Box<Failed>>)));
     let work = || {
         loop {
@@ -52,7 +55,7 @@ fn all(first: u64, count: u64) -> Result<Coverage, Box<Failed>> {
             if seed - first >= count || covered.lock().is_ok_and(|covered| covered.1.is_some()) {
                 return;
             }
-            let outcome = run(seed);
+            let outcome = run(seed, trace);
             let Ok(mut covered) = covered.lock() else { return };
             match outcome {
                 Ok(coverage) => covered.0.add(&coverage),

@@ -165,7 +165,9 @@ impl Node {
     }
 
     pub fn looks(&mut self, ctx: &mut Ctx, life: u64) {
-        let Some(mind) = self.mind(life) else { return };
+        let now = ctx.now();
+        // One that a sooner look has overtaken finds that already set anew.
+        let Some(mind) = self.mind(life).filter(|mind| mind.looks_at == Some(now)) else { return };
         mind.looks_at = None;
         self.acts(ctx);
     }
@@ -247,6 +249,9 @@ impl Node {
         let slot = self.mind.as_ref().and_then(|mind| mind.local.slots.get(&id)).expect("what boots is remembered");
         let machine = Machine::new(ctx.boot(), &slot.workload);
         ctx.after(appears, Happening::MachineAppears { node: self.index, life: self.life, id, machine });
+        if ctx.mishap(0.01) {
+            ctx.after(appears / 2, Happening::NodeStumbles(self.index));
+        }
         let answers = appears + ctx.ms(50..1_500);
         self.finishes_after(ctx, answers, Action::Boot(id), 0.03);
     }

@@ -42,8 +42,8 @@ fn deploy(app: &str, env: &str, processes: &str, image: ReleaseImage, expose: Ve
 }
 
 fn process(ctx: &mut Ctx, name: &str, temper: Temper, replicas: std::ops::Range<u32>) -> String {
-    let memory = if ctx.mishap(0.05) { 3_000 } else { [64, 128, 256, 512][ctx.rng.usize(..4)] };
-    let disk = if ctx.mishap(0.03) { 900 } else { 1 };
+    let memory = if ctx.mishap(0.05) { 3_000 } else { [64, 128, 256, 512][ctx.rng.usize(..if ctx.calm { 2 } else { 4 })] };
+    let disk = if ctx.mishap(0.03) { 60 } else { 1 };
     let replicas = ctx.rng.u32(replicas);
     let policy = ["always", "always", "on-failure", "never"][ctx.rng.usize(..4)];
     let mut text = format!("[processes.{name}]\ncommand = [\"{}\"]\n", temper.command());

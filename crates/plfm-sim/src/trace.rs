@@ -9,10 +9,16 @@ use plfm_core::units::Timestamp;
 use plfm_node::mind::{Action, Outcome};
 
 /// Enough to see what led to a violation, few enough to be read.
-const KEPT: usize = 20;
+pub const KEPT: usize = 20;
 
-#[derive(Debug, Default)]
-pub struct Trace(VecDeque<(Timestamp, Note)>);
+/// A release's manifest would fill the screen.
+const CHARS_MAX: usize = 300;
+
+#[derive(Debug)]
+pub struct Trace {
+    notes: VecDeque<(Timestamp, Note)>,
+    kept: usize,
+}
 
 #[derive(Debug)]
 pub enum Note {
@@ -25,24 +31,28 @@ pub enum Note {
 }
 
 impl Trace {
+    pub fn new(kept: usize) -> Self {
+        Self { notes: VecDeque::new(), kept }
+    }
+
     pub fn add(&mut self, at: Timestamp, note: Note) {
-        if self.0.len() == KEPT {
-            self.0.pop_front();
+        if self.notes.len() >= self.kept {
+            self.notes.pop_front();
         }
-        self.0.push_back((at, note));
+        self.notes.push_back((at, note));
     }
 }
 
 impl fmt::Display for Trace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|(at, note)| writeln!(f, "  {at}  {note}"))
+        self.notes.iter().try_for_each(|(at, note)| writeln!(f, "  {at}  {note}"))
     }
 }
 
 impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Event(envelope) => write!(f, "log {} {:?}", envelope.seq, envelope.event),
+            Self::Event(envelope) => write!(f, "log {} {:.CHARS_MAX$}", envelope.seq, format!("{:?}", envelope.event)),
             Self::Begins(node, action) => write!(f, "node {node} begins {action:?}"),
             Self::Came(node, id, outcome) => write!(f, "node {node} {id} {outcome:?}"),
             Self::Machine(node, id, what) => write!(f, "node {node} machine of {id} {what}"),

@@ -49,9 +49,9 @@ impl fmt::Display for Failed {
     }
 }
 
-/// Runs one seed; what it covered, or what went wrong.
-pub fn run(seed: u64) -> Result<Coverage, Box<Failed>> {
-    let mut world = World::new(seed);
+/// Runs one seed; what it covered, or what went wrong and the last so many things that happened before.
+pub fn run(seed: u64, trace: usize) -> Result<Coverage, Box<Failed>> {
+    let mut world = World::new(seed, trace);
     let outcome = catch_unwind(AssertUnwindSafe(|| world.lives()));
     if let Err(panic) = outcome {
         let text = panic.downcast_ref::<String>().cloned();
@@ -77,9 +77,9 @@ struct World {
 }
 
 impl World {
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64, trace: usize) -> Self {
         Self {
-            ctx: Ctx::new(seed),
+            ctx: Ctx::new(seed, trace),
             writer: Writer::default(),
             nodes: Vec::new(),
             judge: Judge::default(),
@@ -164,6 +164,7 @@ impl World {
             Finishes { node, life, action, fails } => nodes[node].finishes(ctx, life, action, fails),
             WorkloadEnds { node, id, boot } => nodes[node].workload_ends(ctx, id, boot),
             NodeCrashes(node) => self.node_crashes(node),
+            NodeStumbles(node) => nodes[node].crashes(ctx),
             NodeStarts(node) => nodes[node].starts(ctx),
             PartitionBegins(node) => self.partition_begins(node),
             PartitionEnds(node) => nodes[node].is_cut_off = false,
@@ -269,7 +270,7 @@ fn capacity(memory: u64) -> Capacity {
         isolation: Isolation::Vm,
         cpu: MilliCpu(8_000),
         memory: Mebibytes(memory),
-        disk: Mebibytes(1_000 << 10),
+        disk: Mebibytes(50 << 10),
         overhead: Mebibytes(64),
         tunnel: "[fd00::1]:7443".to_owned(),
     }

@@ -104,7 +104,9 @@ impl Writer {
     }
 
     pub fn looks(&mut self, ctx: &mut Ctx, life: u64) {
-        let Some(mind) = self.mind.as_mut().filter(|_| self.life == life) else { return };
+        let now = ctx.now();
+        let due = |mind: &&mut Mind| self.life == life && mind.looks_at == Some(now);
+        let Some(mind) = self.mind.as_mut().filter(due) else { return };
         mind.looks_at = None;
         if !mind.busy {
             self.work(ctx);
@@ -156,7 +158,9 @@ impl Writer {
         if ctx.fault("append failed", 0.005) {
             mind.sequencer.abandon();
             mind.busy = false;
-            ctx.after(Duration::from_secs(1), Happening::WriterLooks { life });
+            let again_at = ctx.now() + Duration::from_secs(1);
+            mind.looks_at = Some(again_at);
+            ctx.queue.at(again_at, Happening::WriterLooks { life });
             return;
         }
         self.store.append(mind.sequencer.batch()).expect("there is one writer");

@@ -14,7 +14,7 @@ mod expose;
 mod roles;
 
 pub use expose::Expose;
-pub use roles::{DevArgs, JoinAddress, NodeArgs, NodeCommand, ServerArgs};
+pub use roles::{DevArgs, JoinAddress, MachineArgs, Mirror, NodeArgs, NodeCommand, ServerArgs};
 
 /// A microVM cloud on your own machines.
 #[derive(Debug, Parser)]
@@ -198,11 +198,11 @@ pub struct EventsArgs {
 
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
-    /// Where machines would be kept
-    #[arg(long, value_name = "DIR", default_value = roles::DATA)]
-    pub data: PathBuf,
-    /// Where a kernel package lies unpacked
+    /// Where machines would be kept [default: plfm in the user's data directory]
     #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Where a kernel package lies unpacked
+    #[arg(long, value_name = "DIR", env = "PLFM_KERNEL", hide_env_values = true)]
     pub kernel: Vec<PathBuf>,
 }
 

@@ -30,12 +30,12 @@ pub async fn run(cli: Cli, out: &mut Printer) -> Result<Exit, CliError> {
         Command::Events(args) => events::run(args, &context()?, out).await,
         Command::Doctor(args) => doctor::run(args, &context()?, out).await,
         Command::Version => version::run(&context()?, out).await,
-        Command::Dev(args) => dev::run(args).await,
-        Command::Server(args) => server::run(args).await,
+        Command::Dev(args) => dev::run(args, out).await,
+        Command::Server(args) => server::run(args, out).await,
         Command::Node(args) if matches!(args.command, Some(NodeCommand::Token)) => {
             node_token::run(&args, &context()?, out).await
         }
-        Command::Node(args) => node::run(args).await,
+        Command::Node(args) => node::run(args, out).await,
     }
 }
 

@@ -1,52 +1,57 @@
 //! `plfm dev`: server, node and edge in one process, on one data directory, speaking the same documents over the same mutual TLS as
-//! three machines would. Ctrl-C drains and stops everything; killed, it leaves machines that the next start adopts.
+//! three machines would. Ctrl-C stops everything; killed, it leaves machines that the next start adopts.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use plfm_api::views::{RouteTable, route_table};
+use plfm_core::event::Isolation;
 use plfm_core::state::State;
-use plfm_node::Node;
-use plfm_node::join::Invitation;
+use plfm_node::join::{Invitation, Membership};
+use plfm_node::{AtEnd, Node};
+use plfm_runtime::Runtime;
 use plfm_server::Server;
-use plfm_server::writer::SubmitError;
 use tokio::sync::watch;
 
 use crate::cli::DevArgs;
 use crate::edge::{self, Edge};
 use crate::printer::Printer;
-use crate::role::{self, Guest};
+use crate::role::{self, Stop, failed};
 use crate::{CliError, Exit, profile};
 
-/// The managed domain of a developer's machine: every system resolves `*.localhost` to itself (RFC 6761, section 6.3).
+/// The managed domain of a developer's machine: `*.localhost` leads to itself (RFC 6761, section 6.3).
 const DOMAIN: &str = "localhost";
 const NODE_NAME: &str = "dev";
+/// Each node listens where the system lets it; the server hears where.
+const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 pub async fn run(args: DevArgs, out: &mut Printer) -> Result<Exit, CliError> {
-    let stop = role::stop_signal()?;
-    let data = role::data_dir(&args.data)?;
+    role::trace();
+    let mut stop = Stop::listen()?;
+    let data = role::data_dir(args.data.as_deref())?;
     let server = server(&args, &data).await?;
-    let api = server.address().map_err(role::failed("listen"))?;
+    let edge = edge(args.https, DOMAIN, &server).await?;
+    let (api, https) = (server.address()?, edge.https_address());
+    let invitation = invitation(&server, &data, api).await?;
+    let (token, ca) = (data.join("server/admin.token"), data.join("server/ca.pem"));
+
     let (halt, halted) = watch::channel(false);
-    let edge = edge(&args, &server).await?;
-    let https = edge.https_address();
-    let invitation = invitation(&server, api).await?;
-    let ca_file = data.join("server").join("ca.pem");
-    let state = server.watch();
     let serving = tokio::spawn(server.run(halted.clone()));
-    let runtime = role::machines(&data.join("node"), &args.kernel, out).await?;
-    let node = Node::build(node_config(&args, &data, invitation), runtime).await.map_err(CliError::node)?;
-    let running = tokio::spawn(node.run(halted.clone()));
-    let edging = tokio::spawn(edge.run(halted));
-    profile::write_dev(&format!("https://{api}"), &ca_file, &data.join("server").join("admin.token"))?;
-    welcome(out, &data, api, https);
-    stop.wait().await;
-    out.note(format_args!("stopping"));
-    drain(&args, &state).await;
+    let edging = tokio::spawn(edge.run(halted.clone()));
+    let runtime = role::machines(&args.machines, &data).await?;
+    let isolation = runtime.class();
+    let node = Node::build(node_config(&args, &data, invitation), runtime).await.map_err(failed("the node"))?;
+    let at_end = if args.keep { AtEnd::LeaveMachines } else { AtEnd::StopMachines };
+    let running = tokio::spawn(node.run(halted, at_end));
+
+    profile::write_dev(&format!("https://{api}"), &ca, &token)?;
+    welcome(out, &data, api, https, isolation);
+    stop.asked().await;
+    out.note(if args.keep { "stopping; the machines are left running" } else { "stopping all machines" });
     halt.send_replace(true);
-    let _ = tokio::join!(serving, running, edging);
+    let (_, _, ran) = tokio::join!(serving, edging, running);
+    ran.unwrap_or(Ok(())).map_err(failed("the node"))?;
     Ok(Exit::Success)
 }
 
@@ -56,8 +61,68 @@ async fn server(args: &DevArgs, data: &Path) -> Result<Server, CliError> {
         listen: args.listen,
         hosts: Vec::new(),
         domain: DOMAIN.to_owned(),
-        registries: role::registries(&args.registry),
+        registries: role::registries(&args.machines),
         local_images: true,
     };
-    Server::build(config).await.map_err(CliError::server)
+    Server::build(config).await.map_err(failed("the server"))
+}
+
+/// An edge that follows this server.
+pub async fn edge(https: SocketAddr, domain: &str, server: &Server) -> Result<Edge, CliError> {
+    let config = edge::Config {
+        https,
+        domain: domain.to_owned(),
+        identity: server.edge_identity().map_err(failed("the edge"))?,
+        certificates: Box::new(server.certificates()),
+        routes: route_tables(server.watch()),
+    };
+    Edge::build(config).await.map_err(failed("the edge"))
+}
+
+/// What the edge follows: every route of every new state.
+fn route_tables(mut states: watch::Receiver<Arc<State>>) -> watch::Receiver<Arc<RouteTable>> {
+    let (tell, table) = watch::channel(Arc::new(route_table(&states.borrow_and_update())));
+    tokio::spawn(async move {
+        while states.changed().await.is_ok() {
+            let new = route_table(&states.borrow_and_update());
+            tell.send_if_modified(|known| {
+                let changed = known.routes != new.routes;
+                if changed {
+                    *known = Arc::new(new);
+                }
+                changed
+            });
+        }
+    });
+    table
+}
+
+/// The node of this process joins as any other does; only the typing is spared.
+async fn invitation(server: &Server, data: &Path, api: SocketAddr) -> Result<Option<Invitation>, CliError> {
+    if Membership::load(&data.join("node")).map_err(failed("the node"))?.is_some() {
+        return Ok(None);
+    }
+    let token = server.join_token().await.map_err(failed("the server"))?;
+    Ok(Some(Invitation { token, server: api.to_string(), ca: server.ca_fingerprint() }))
+}
+
+fn node_config(args: &DevArgs, data: &Path, invitation: Option<Invitation>) -> plfm_node::Config {
+    plfm_node::Config {
+        data: data.join("node"),
+        tunnel: ANY_PORT,
+        name: NODE_NAME.to_owned(),
+        invitation,
+        registries: role::registries(&args.machines),
+        memory: role::memory(&args.machines),
+    }
+}
+
+fn welcome(out: &mut Printer, data: &Path, api: SocketAddr, https: SocketAddr, isolation: Isolation) {
+    out.note(format_args!("plfm dev keeps everything in {}", data.display()));
+    out.note(format_args!("  API   https://{api} (profile `{}`)", profile::DEV));
+    out.note(format_args!("  apps  https://APP.{DOMAIN}:{}", https.port()));
+    if isolation != Isolation::Vm {
+        out.warn("KVM does not work here: machines are emulated, slow, and no wall against hostile code");
+    }
+    out.done("ready; deploy with `plfm deploy`, stop with Ctrl-C");
 }

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use crate::exit::{ExecExit, Exit};
 use crate::printer::Printer;
 use crate::profile::ProfileError;
+use crate::role;
 
 #[derive(Debug, thiserror::Error)]
 pub enum CliError {
@@ -60,6 +61,10 @@ pub enum CliError {
     /// What a role says that could not start or go on.
     #[error("{role} cannot go on")]
     Role { role: &'static str, source: Box<dyn Error + Send + Sync> },
+    #[error("neither --data, XDG_DATA_HOME nor HOME says where to keep data")]
+    NoDataDir,
+    #[error("this plfm was built without its guest daemon")]
+    NoGuest,
     #[error("the current directory is not there")]
     Here { source: io::Error },
     #[error("cannot start the runtime")]
@@ -69,14 +74,9 @@ pub enum CliError {
 }
 
 impl CliError {
-    /// For a role's own errors.
-    pub fn role(role: &'static str) -> impl Fn(Box<dyn Error + Send + Sync>) -> Self {
-        move |source| Self::Role { role, source }
-    }
-
     pub fn exit(&self) -> Exit {
         match self {
-            Self::NoCluster | Self::NoCa | Self::NoApp | Self::NoEnv | Self::NoImage => Exit::Usage,
+            Self::NoCluster | Self::NoCa | Self::NoApp | Self::NoEnv | Self::NoImage | Self::NoDataDir => Exit::Usage,
             Self::NoManifest { .. } | Self::ManifestRead { .. } | Self::Manifest { .. } => Exit::Usage,
             Self::File { .. } | Self::Profile(_) | Self::Here { .. } => Exit::Usage,
             Self::Api(error) => api_exit(error),
@@ -87,7 +87,7 @@ impl CliError {
             Self::Exec { source, .. } => Exit::Exec(exec_exit(source)),
             Self::ExecRefused { code, .. } => Exit::Exec(refused_exit(code)),
             Self::ExecCut { .. } => Exit::Exec(ExecExit::Server),
-            Self::DeployFailed { .. } | Self::Role { .. } | Self::Output(_) | Self::Terminal { .. } => {
+            Self::DeployFailed { .. } | Self::Role { .. } | Self::Output(_) | Self::Terminal { .. } | Self::NoGuest => {
                 Exit::Failure
             }
             Self::Runtime { .. } => Exit::Internal,
@@ -116,6 +116,8 @@ impl CliError {
             Self::ExecRefused { code, .. } => code,
             Self::Terminal { .. } => "terminal",
             Self::Role { .. } => "role_failed",
+            Self::NoDataDir => "no_data_directory",
+            Self::NoGuest => "no_guest_daemon",
             Self::Here { .. } => "no_directory",
             Self::Runtime { .. } => "internal",
             Self::Output(_) => "output",
@@ -147,7 +149,9 @@ impl CliError {
             Self::ExecRefused { .. } => "check the command; `plfm exec -- ls /bin` shows what the image holds".to_owned(),
             Self::ExecCut { instance } => format!("see whether it still runs with `plfm explain {instance}`"),
             Self::Terminal { .. } => "leave -t out".to_owned(),
-            Self::Role { .. } => "run `plfm doctor`".to_owned(),
+            Self::Role { source, .. } => role::hint(&**source).to_owned(),
+            Self::NoDataDir => "name a directory with --data".to_owned(),
+            Self::NoGuest => "build with `cargo xtask build`, which makes the guest daemon first".to_owned(),
             Self::Here { .. } => "change to a directory that exists".to_owned(),
             Self::Runtime { .. } => "try again when the machine has threads and memory to spare".to_owned(),
             Self::Output(_) => String::new(),

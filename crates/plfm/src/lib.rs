@@ -18,6 +18,7 @@ pub mod manifest;
 pub mod node;
 pub mod printer;
 pub mod profile;
+pub mod role;
 pub mod server;
 pub mod terminal;
 pub mod time;

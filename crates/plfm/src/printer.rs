@@ -149,3 +149,26 @@ fn object(body: &impl Serialize) -> io::Result<serde_json::Map<String, Value>> {
         other => serde_json::Map::from_iter([("items".to_owned(), other)]),
     })
 }
+
+/// Where a test reads what was written.
+#[cfg(test)]
+#[derive(Clone, Default)]
+pub struct Memory(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
+
+#[cfg(test)]
+impl Memory {
+    pub fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+#[cfg(test)]
+impl Write for Memory {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

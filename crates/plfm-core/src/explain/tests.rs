@@ -141,38 +141,75 @@ fn failed(reason: Reason, detail: &str) -> Option<Failure> {
 
 #[test]
 fn without_a_node() {
-    World::new().deploy(1).check_env(expect![[""]]);
+    World::new().deploy(1).check_env(expect![[r#"
+        shop in dev: shop in dev is not as it should be: web 0 of 1 ready
+        - web waits for a place
+          no node is active
+          join a node: `plfm node token` prints the command
+    "#]]);
 }
 
 #[test]
 fn without_memory() {
-    World::new().node("a", "amd64", 400).deploy(2).check_env(expect![[""]]);
+    World::new().node("a", "amd64", 400).deploy(2).check_env(expect![[r#"
+        shop in dev: shop in dev is not as it should be: web 0 of 2 ready
+        - web waits for a place
+          no node has 306 MiB of memory free (the most is 94 MiB)
+          lower `resources.memory`, or add a node: `plfm node token` prints the command
+        - inst_… is placed on a
+          the node has not taken it up yet
+          wait, or look at `plfm logs --console --instance inst_…`
+    "#]]);
 }
 
 #[test]
 fn without_the_right_machine() {
-    World::new().node("a", "arm64", 4000).deploy(1).check_env(expect![[""]]);
+    World::new().node("a", "arm64", 4000).deploy(1).check_env(expect![[r#"
+        shop in dev: shop in dev is not as it should be: web 0 of 1 ready
+        - web waits for a place
+          the image is made for amd64, the nodes are arm64
+          build the image for arm64 too
+    "#]]);
 }
 
 #[test]
 fn all_well() {
     let world = World::new().node("a", "amd64", 4000).deploy(1).report(InstancePhase::Ready, None, 0);
-    world.check_env(expect![[""]]);
-    world.check_instance(expect![[""]]);
+    world.check_env(expect![[r#"
+        shop in dev: shop in dev is as it should be: web 1 of 1 ready
+    "#]]);
+    world.check_instance(expect![[r#"
+        inst_…: ready on a
+    "#]]);
 }
 
 #[test]
 fn on_its_way() {
     let world = World::new().node("a", "amd64", 4000).deploy(1);
-    world.check_env(expect![[""]]);
-    world.report(InstancePhase::Booting, None, 0).check_instance(expect![[""]]);
+    world.check_env(expect![[r#"
+        shop in dev: shop in dev is not as it should be: web 0 of 1 ready
+        - inst_… is placed on a
+          the node has not taken it up yet
+          wait, or look at `plfm logs --console --instance inst_…`
+    "#]]);
+    world.report(InstancePhase::Booting, None, 0).check_instance(expect![[r#"
+        inst_…: booting on a
+        - inst_… boots on a
+          its process has not answered yet
+          wait, or look at `plfm logs --console --instance inst_…`
+    "#]]);
 }
 
 #[test]
 fn the_image_is_missing() {
     let failure = failed(Reason::ImagePullFailed, "the registry knows no shop:1");
     let world = World::new().node("a", "amd64", 4000).deploy(1).report(InstancePhase::Failed, failure, 0);
-    world.check_instance(expect![[""]]);
+    world.check_instance(expect![[r#"
+        inst_…: failed on a
+        - inst_… has failed on a
+          image_pull_failed: the registry knows no shop:1
+          check that the registry answers and that the reference is right
+    "#]]);
 }
 
 #[test]
@@ -182,26 +219,51 @@ fn it_keeps_ending() {
     for restart in 1..4 {
         world = world.report(InstancePhase::Failed, failure(), restart);
     }
-    world.check_env(expect![[""]]);
+    world.check_env(expect![[r#"
+        shop in dev: shop in dev is not as it should be: web 0 of 1 ready
+        - inst_… keeps ending on a
+          workload_exited: it ended, exit code 1, restarted 3 times
+          see `plfm logs`: the process ended
+    "#]]);
 }
 
 #[test]
 fn a_deploy_that_has_failed() {
     let failure = failed(Reason::WorkloadStartFailed, "no such file: /bin/shop");
     let world = World::new().node("a", "amd64", 4000).deploy(1).report(InstancePhase::Failed, failure, 0);
-    world.check_env(expect![[""]]);
-    world.check_instance(expect![[""]]);
+    world.check_env(expect![[r#"
+        shop in dev: shop in dev is not as it should be: web 0 of 1 ready
+        - dep_… has failed: it starts no more instances
+          workload_start_failed: no such file: /bin/shop
+          check `command`, `workdir` and `user` against what the image holds; then `plfm deploy`
+    "#]]);
+    world.check_instance(expect![[r#"
+        inst_…: failed on a, and should be stopped
+        - inst_… is not wanted any more
+          it was told to stop; before, workload_start_failed: no such file: /bin/shop
+          see what is wanted with `plfm status`
+    "#]]);
 }
 
 #[test]
 fn unhealthy() {
     let failure = failed(Reason::HealthcheckFailed, "3 checks failed");
     let world = World::new().node("a", "amd64", 4000).deploy(1).report(InstancePhase::Ready, None, 0);
-    world.report(InstancePhase::Unready, failure, 0).check_env(expect![[""]]);
+    world.report(InstancePhase::Unready, failure, 0).check_env(expect![[r#"
+        shop in dev: shop in dev is not as it should be: web 0 of 1 ready
+        - inst_… does not answer on a
+          healthcheck_failed: 3 checks failed
+          see `plfm logs`: the process stopped answering its health check
+    "#]]);
 }
 
 #[test]
 fn the_node_is_silent() {
     let world = World::new().node("a", "amd64", 4000).deploy(1).report(InstancePhase::Ready, None, 0);
-    world.later(Duration::from_secs(45)).check_env(expect![[""]]);
+    world.later(Duration::from_secs(45)).check_env(expect![[r#"
+        shop in dev: shop in dev is not as it should be: web 1 of 1 ready
+        - inst_… was ready when a was last heard
+          a has been silent for 45 s
+          look at the host of a; `plfm nodes` shows when it is back
+    "#]]);
 }

@@ -1,9 +1,10 @@
-//! One step of one group towards its release: start what is missing, drain what is too much (P-SCH-30, -33, first form).
+//! One step of one group towards its release: start what is missing, drain what is too much (P-SCH-30, -31, -33).
 
 use crate::command::Command;
-use crate::event::DesiredChange;
+use crate::decide::resources;
+use crate::event::{DesiredChange, Waiting};
 use crate::ids::*;
-use crate::phase::{DeployStatus, Desired, InstancePhase};
+use crate::phase::{DeployStatus, Desired, InstancePhase, NodePhase};
 use crate::place::Wanted;
 use crate::state::{Group, Instance, State};
 
@@ -31,8 +32,13 @@ pub fn step(
         commands.extend(hopeless.map(|(id, _)| set_desired(*id, Desired::Stopped, DesiredChange::StartupFailed)));
         return None;
     }
+    let said = commands.len();
     drain(count, &new, &old, commands);
     let missing = missing(count, new.len(), old.len());
+    if new.len() < count && commands.len() == said && !is_leaving(fleet, env, process) {
+        let room = make_room(state, process, group, &old);
+        commands.extend(room.map(|id| set_desired(id, Desired::Draining, DesiredChange::RolloutReplace)));
+    }
     let process = process.to_owned();
     (missing > 0).then(|| Wanted { env, process, release: group.release, count: missing as u32 })
 }
@@ -67,6 +73,27 @@ fn drain(count: usize, new: &[Member<'_>], old: &[Member<'_>], commands: &mut Ve
     };
     leave(old, DesiredChange::RolloutReplace);
     leave(&surplus, DesiredChange::ScaleDown);
+}
+
+/// Where there is no room for a surge, and the group has said so, one old instance goes first (P-SCH-31): one whose place a new one
+/// can take.
+fn make_room(state: &State, process: &str, group: &Group, old: &[Member<'_>]) -> Option<InstanceId> {
+    let waits = matches!(group.waiting, Some(Waiting::NoCapacityMemory { .. } | Waiting::NoCapacityDisk { .. }));
+    let committed = if waits { state.committed() } else { return None };
+    let fits = |(_, leaves): &&Member<'_>| {
+        let node = state.nodes.get(&leaves.node).filter(|node| node.phase == NodePhase::Active)?;
+        let (held, needs) = (committed.get(&leaves.node)?, resources(state, group.release, process, node)?);
+        let memory = held.memory - leaves.resources.memory - leaves.resources.overhead + needs.memory + needs.overhead;
+        let disk = held.disk - leaves.resources.disk + needs.disk;
+        Some(memory <= node.capacity.memory && disk <= node.capacity.disk)
+    };
+    let places = old.iter().filter(|member| fits(member).unwrap_or(false));
+    places.min_by_key(|(id, instance)| (drain_rank(instance), instance.created_at, *id)).map(|(id, _)| *id)
+}
+
+/// Something of the group is on its way out, and its place will be free; what was stopped on a lost node does not count.
+fn is_leaving(fleet: &Fleet<'_>, env: EnvId, process: &str) -> bool {
+    fleet.live(env, process).any(|(_, instance)| instance.desired == Desired::Draining)
 }
 
 /// What once answered is worth its node's patience, whatever became of the deploy that brought it.

@@ -30,7 +30,7 @@ pub enum Run {
 impl Map {
     /// A map of offset and length in turns, which has to fit the file's size and its bytes in the archive.
     pub fn new(numbers: &[u64], size: u64, archived: u64) -> Result<Self, &'static str> {
-        if numbers.len() % 2 != 0 || numbers.len() / 2 > PIECES_MAX {
+        if !numbers.len().is_multiple_of(2) || numbers.len() / 2 > PIECES_MAX {
             return Err("the sparse map is not pairs of numbers, or is too long");
         }
         let pieces: Vec<_> = numbers.chunks_exact(2).map(|pair| Piece { offset: pair[0], bytes: pair[1] }).collect();

@@ -1,7 +1,6 @@
 //! The requests themselves: one attempt each, and the loop around them.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -10,7 +9,8 @@ use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_RANGE, HeaderValue, LOCATIO
 use reqwest::{RequestBuilder, Response, StatusCode, Url};
 
 use super::auth::{self, Challenge};
-use super::{Endpoint, Registries, host_name};
+use super::redirect::authority;
+use super::{Endpoint, Registries};
 use crate::error::ImageError;
 use crate::limits::DOCUMENT_BYTES_MAX;
 use crate::manifest::{Descriptor, MANIFEST_TYPES};
@@ -214,33 +214,13 @@ impl Registry {
             let bad = || Failed::Never(pull(endpoint, what, "it redirects to where it may not"));
             let to = response.headers().get(LOCATION).and_then(|to| to.to_str().ok());
             let to = to.and_then(|to| response.url().join(to).ok()).ok_or_else(bad)?;
-            if !self.may_lead(response.url(), &to).await {
+            if !self.registries.may_lead(response.url(), &to).await {
                 return Err(bad());
             }
             let token = token.filter(|_| to.origin() == own);
             response = self.send(dress(self.http.get(to)), token).await?;
         }
         Err(Failed::Never(pull(endpoint, what, "it redirects too often")))
-    }
-
-    async fn may_lead(&self, from: &Url, to: &Url) -> bool {
-        let (Some(host), Some(port)) = (to.host_str(), to.port_or_known_default()) else { return false };
-        let same = from.host_str() == Some(host) && from.port_or_known_default() == Some(port);
-        let listed =
-            same || self.registries.insecure.contains(&authority(to)) || self.registries.insecure.contains(host);
-        if to.scheme() != "https"
-            && !(to.scheme() == "http" && from.scheme() == "http" && (listed || self.registries.is_plain(host)))
-        {
-            return false;
-        }
-        // From one port of this machine to another is what a test or a local mirror does.
-        if listed || (super::is_loopback(host) && from.host_str().is_some_and(super::is_loopback)) {
-            return true;
-        }
-        match tokio::net::lookup_host((host_name(host), port)).await {
-            Ok(mut addresses) => addresses.all(|address| is_public(address.ip())),
-            Err(_) => true,
-        }
     }
 
     async fn authorize(&self, endpoint: &Endpoint, what: &str, response: &Response) -> Result<HeaderValue, Failed> {
@@ -333,29 +313,4 @@ fn why(error: &reqwest::Error) -> String {
         cause = error.source();
     }
     if causes.is_empty() { "the request failed".to_owned() } else { causes.join(": ") }
-}
-
-fn authority(url: &Url) -> String {
-    let host = url.host_str().unwrap_or_default();
-    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
-}
-
-/// Addresses that a stranger may send us to.
-fn is_public(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => {
-            let [a, b, ..] = v4.octets();
-            let shared = a == 100 && (64..128).contains(&b);
-            !(v4.is_private() || v4.is_loopback() || v4.is_link_local() || v4.is_unspecified() || v4.is_broadcast())
-                && !(shared || a == 0 || v4.is_multicast())
-        }
-        IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
-            Some(v4) => is_public(IpAddr::V4(v4)),
-            None => {
-                let nat64 = v6.segments()[..2] == [0x64, 0xff9b];
-                let global = !(v6.is_loopback() || v6.is_unspecified() || v6.is_multicast() || v6.is_unique_local());
-                global && !v6.is_unicast_link_local() && !nat64 && v6.segments()[0] != 0x2002
-            }
-        },
-    }
 }

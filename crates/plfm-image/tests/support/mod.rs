@@ -158,7 +158,7 @@ fn xattrs(path: &Path) -> BTreeMap<String, Vec<u8>> {
     let names = names.split(|byte| *byte == 0).filter(|name| !name.is_empty());
     let value = |name: &[u8]| {
         let mut value = vec![0; 64 * 1024];
-        let length = rustix::fs::lgetxattr(&path, &CString::new(name).unwrap(), &mut value[..]).unwrap_or(0);
+        let length = rustix::fs::lgetxattr(&path, CString::new(name).unwrap(), &mut value[..]).unwrap_or(0);
         value.truncate(length);
         value
     };

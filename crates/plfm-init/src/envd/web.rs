@@ -16,6 +16,8 @@ use crate::serve::Rpc;
 
 type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 
+const CALLS: &str = "/process.Process/";
+
 #[derive(Clone)]
 pub struct Web {
     rpc: Rpc,
@@ -33,10 +35,11 @@ impl Service<Request<Incoming>> for Web {
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        // The rest is left to the calls, which answer 404 for what they don't know; `/init` is not known on purpose: what it
-        // would set comes from the host by its own service.
-        if request.method() == Method::GET && request.uri().path() == "/health" {
-            return Box::pin(async { Ok(empty(StatusCode::NO_CONTENT)) });
+        // `/init` is not known on purpose: what it would set comes from the host by its own service.
+        match (request.method(), request.uri().path()) {
+            (&Method::GET, "/health") => return Box::pin(async { Ok(empty(StatusCode::NO_CONTENT)) }),
+            (_, path) if !path.starts_with(CALLS) => return Box::pin(async { Ok(empty(StatusCode::NOT_FOUND)) }),
+            _ => {}
         }
         let answer = self.rpc.call(request);
         Box::pin(async move { Ok(answer.await?.map(boxed)) })

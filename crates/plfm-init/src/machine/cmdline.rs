@@ -17,8 +17,8 @@ pub fn secret() -> Result<Secret, BootError> {
 
 /// The line as a workload may see it.
 pub fn redacted(line: &str) -> String {
-    let words = line.split(' ').filter(|word| !word.starts_with(KEY));
-    words.collect::<Vec<_>>().join(" ")
+    let words = line.split_ascii_whitespace().filter(|word| !word.starts_with(KEY));
+    words.collect::<Vec<_>>().join(" ") + "\n"
 }
 
 fn find(line: &str) -> Result<Secret, String> {
@@ -36,6 +36,7 @@ mod tests {
         let line = format!("console=ttyS0 quiet plfm.secret={} panic=-1\n", secret.to_hex());
         assert_eq!(find(&line), Ok(secret));
         assert_eq!(redacted(&line), "console=ttyS0 quiet panic=-1\n");
+        assert_eq!(redacted("quiet plfm.secret=1\n"), "quiet\n");
         assert_eq!(find("quiet"), Err("plfm.secret= is missing".into()));
         assert_eq!(find("plfm.secret=12"), Err("plfm.secret= is wrong: a channel secret is 64 hex digits".into()));
     }

@@ -129,7 +129,8 @@ impl Slot {
                 self.enter(InstancePhase::Booting, now);
             }
             Action::Stop { .. } => self.stopping(planned, now),
-            Action::Adopt(..) | Action::Probe(_) | Action::Destroy(_) | Action::Forget(_) => {}
+            Action::Destroy(_) => self.leaving(now),
+            Action::Adopt(..) | Action::Probe(_) | Action::Forget(_) => {}
         }
     }
 
@@ -142,13 +143,17 @@ impl Slot {
     /// Takes the machine down: for good, or to start it anew where the plan still wants it.
     fn stopping(&mut self, planned: Option<&Assignment>, now: Timestamp) {
         if planned.is_none_or(|it| it.desired != Desired::Running) {
-            let is_over = matches!(self.status.phase, InstancePhase::Failed | InstancePhase::Stopped);
-            if !is_over {
-                self.enter(InstancePhase::Draining, now);
-            }
+            self.leaving(now);
         } else if self.lives() {
             let failure = self.sickness();
             self.fail(failure, None, now);
+        }
+    }
+
+    fn leaving(&mut self, now: Timestamp) {
+        let is_over = matches!(self.status.phase, InstancePhase::Failed | InstancePhase::Stopped | InstancePhase::Gone);
+        if !is_over {
+            self.enter(InstancePhase::Draining, now);
         }
     }
 

@@ -18,19 +18,22 @@ const NAMESPACES: &str = "/run/netns";
 const TUN: &str = "/dev/net/tun";
 const CAPABILITIES: &[(&str, u32)] = &[("CAP_NET_ADMIN", 12), ("CAP_SYS_ADMIN", 21)];
 
+const PROGRAMS: &[&str] = &["ip", "nft"];
+
 pub fn available() -> Result<(), String> {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap_or_default().trim();
     let effective = u64::from_str_radix(effective, 16).unwrap_or_default();
-    let mut missing: Vec<String> = Vec::new();
-    missing.extend(CAPABILITIES.iter().filter(|(_, bit)| effective & 1 << bit == 0).map(|(name, _)| (*name).to_owned()));
-    missing.extend(["ip", "nft"].iter().filter(|program| !answers(program)).map(|program| format!("the program `{program}`")));
+    let lacks = |(_, bit): &&(&str, u32)| effective & (1 << bit) == 0;
+    let mut missing: Vec<String> = CAPABILITIES.iter().filter(lacks).map(|(name, _)| (*name).to_owned()).collect();
+    missing.extend(PROGRAMS.iter().filter(|name| !answers(name)).map(|name| format!("the program `{name}`")));
     missing.extend(File::options().read(true).write(true).open(TUN).err().map(|error| format!("{TUN} ({error})")));
     if missing.is_empty() { Ok(()) } else { Err(format!("no network for machines, missing: {}", missing.join(", "))) }
 }
 
 fn answers(program: &str) -> bool {
-    Command::new(program).arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+    let asked = Command::new(program).arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    asked.is_ok_and(|status| status.success())
 }
 
 /// Lines for `ip -batch`; it stops at the first that fails.
@@ -89,7 +92,9 @@ pub fn links() -> io::Result<Vec<Link>> {
 pub fn namespaces() -> io::Result<Vec<InstanceId>> {
     match fs::read_dir(NAMESPACES) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        entries => Ok(entries?.flatten().filter_map(|entry| plan::namespace_owner(entry.file_name().to_str()?)).collect()),
+        entries => {
+            Ok(entries?.flatten().filter_map(|entry| plan::namespace_owner(entry.file_name().to_str()?)).collect())
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use super::plan::{Link, host_rules};
 use super::*;
 
 mod frame;
+mod guest;
 mod real;
 
 fn id(number: u128) -> InstanceId {
@@ -23,7 +24,9 @@ fn check(lines: &[String], expected: Expect) {
 #[test]
 fn what_is_made_for_an_instance() {
     let link = Link::choose(id(1), address(7), &[]);
-    check(&link.outside(), expect![[r#"
+    check(
+        &link.outside(),
+        expect![[r#"
         netns add plfm-inst_00000000000000000000000001
         link add plfmv1e393cfc07 address 02:70:6c:66:6d:03 mtu 1420 type veth peer name up0 address 02:70:6c:66:6d:04 mtu 1420 netns plfm-inst_00000000000000000000000001
         link set plfmv1e393cfc07 addrgenmode none
@@ -33,8 +36,11 @@ fn what_is_made_for_an_instance() {
         neigh replace fe80::2 lladdr 02:70:6c:66:6d:04 dev plfmv1e393cfc07 nud permanent
         route replace 198.19.50.155/32 via inet6 fe80::2 dev plfmv1e393cfc07
         route replace fd51:1:2:1::7/128 via fe80::2 dev plfmv1e393cfc07 src fd00:706c:666d:1::1
-    "#]]);
-    check(&link.inside(), expect![[r#"
+    "#]],
+    );
+    check(
+        &link.inside(),
+        expect![[r#"
         link set lo up
         link set up0 addrgenmode none
         addr add fe80::2/64 dev up0 nodad
@@ -51,10 +57,14 @@ fn what_is_made_for_an_instance() {
         link set tap0 up
         neigh replace 169.254.64.2 lladdr 02:70:6c:66:6d:01 dev tap0 nud permanent
         neigh replace fd00:706c:666d::2 lladdr 02:70:6c:66:6d:01 dev tap0 nud permanent
-    "#]]);
-    check(&link.finish(), expect![[r#"
+    "#]],
+    );
+    check(
+        &link.finish(),
+        expect![[r#"
         link set plfmv1e393cfc07 alias "plfm inst_00000000000000000000000001 fd51:1:2:1::7 198.19.50.155"
-    "#]]);
+    "#]],
+    );
     expect![[r#"
         table inet plfm
         delete table inet plfm
@@ -115,7 +125,8 @@ fn what_the_host_allows() {
         		iifname "plfmv*" ip6 saddr fc00::/7 masquerade
         	}
         }
-    "#]].assert_eq(&host_rules());
+    "#]]
+    .assert_eq(&host_rules());
 }
 
 #[test]
@@ -146,4 +157,3 @@ fn an_interface_tells_whose_it_is() {
     }
     assert_eq!(plan::namespace_owner("plfm-other"), None);
 }
-

@@ -12,7 +12,7 @@ fn good() -> Facts {
         kvm: Verdict { usable: true, detail: "a guest has booted".to_owned() },
         net_admin: true,
         tun: Ok(()),
-        root: true,
+        own_users: true,
         cgroup: Support::V2,
         free: Mebibytes(80_000),
     }
@@ -40,7 +40,7 @@ fn a_bare_host_hears_what_to_do() {
         kvm: Verdict { usable: false, detail: "there is no /dev/kvm".to_owned() },
         net_admin: false,
         tun: Err("permission denied".to_owned()),
-        root: false,
+        own_users: false,
         cgroup: Support::None,
         free: Mebibytes(100),
     };

@@ -81,6 +81,19 @@ fn modules_come_after_what_they_need() {
     );
 }
 
+#[test]
+fn a_module_loses_its_signature() {
+    let root = tempfile::tempdir().unwrap();
+    fs::create_dir_all(root.path().join("kernel")).unwrap();
+    fs::write(root.path().join("modules.builtin"), "").unwrap();
+    let signed = |signature: &[u8]| [&module(""), signature, b"~Module signature appended~\n"].concat();
+    let good = [&b"12345"[..], &[1, 2, 3, 4, 5, 6, 7, 8], &5_u32.to_be_bytes()].concat();
+    for (signature, left) in [(good.as_slice(), module("")), (&[0xff; 12], Vec::new())] {
+        fs::write(root.path().join("kernel/it.ko"), signed(signature)).unwrap();
+        assert_eq!(in_load_order(root.path(), &["it"]).unwrap()[0].bytes, left);
+    }
+}
+
 /// `printf '\0depends=\0' | xz --check=crc32`.
 #[rustfmt::skip]
 const EMPTY_NEEDS_XZ: &[u8] = &[

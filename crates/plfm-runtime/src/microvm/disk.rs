@@ -10,11 +10,13 @@ use std::path::Path;
 use plfm_core::units::Mebibytes;
 use tokio::process::Command;
 
+use super::tools;
+
 /// Takes 30 ms and a few hundred KiB, whatever the size.
 pub async fn format(path: &Path, size: Mebibytes) -> io::Result<()> {
     let file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
     file.set_len(size.bytes())?;
-    let mut command = Command::new("mke2fs");
+    let mut command = Command::new(tools::require(tools::MKE2FS)?);
     command.args(["-q", "-F", "-t", "ext4", "-b", "4096", "-m", "0", "-L", "plfm-rw"]);
     command.args(["-O", "^has_journal,^metadata_csum,^resize_inode", "-E", "lazy_itable_init=1,nodiscard"]);
     let output = command.arg(path).kill_on_drop(true).output().await?;

@@ -18,7 +18,6 @@ use super::{sockets, wall};
 /// A KVM guest needs about a third of a second.
 const HELLO_WAIT: Duration = Duration::from_secs(4);
 const MEMORY: Mebibytes = Mebibytes(128);
-const NAME: &str = "probe";
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verdict {
@@ -37,8 +36,10 @@ pub async fn run(host: &Host, dir: &Path) -> Verdict {
     if !Path::new("/dev/kvm").exists() {
         return Verdict { usable: false, detail: "there is no /dev/kvm".to_owned() };
     }
-    let dir = dir.join(format!("{NAME}-{}", std::process::id()));
-    let answer = boot(host, &dir).await;
+    let name = format!("probe-{}", std::process::id());
+    let dir = dir.join(&name);
+    let answer = boot(host, &dir, &name).await;
+    let _ = Cgroup::named(&name).remove().await;
     let _ = fs::remove_dir_all(&dir);
     match answer {
         Ok(()) => Verdict { usable: true, detail: "a guest has booted".to_owned() },
@@ -46,19 +47,19 @@ pub async fn run(host: &Host, dir: &Path) -> Verdict {
     }
 }
 
-async fn boot(host: &Host, dir: &Path) -> io::Result<()> {
+async fn boot(host: &Host, dir: &Path, name: &str) -> io::Result<()> {
     fs::create_dir_all(dir)?;
     let secret = Secret::random()?;
     let start = Start {
-        name: format!("plfm-{NAME}-{}", std::process::id()),
+        name: format!("plfm-{name}"),
         memory: MEMORY,
         vcpus: 1,
         images: Vec::new(),
         disk: None,
         net: None,
         secret: secret.clone(),
-        uid: wall::own_uid(NAME, &[]),
-        cgroup: Cgroup::create(NAME, MEMORY + host.vmm.overhead(host.accel)).unwrap_or_else(|_| Cgroup::none()),
+        uid: wall::own_uid(name, &[]),
+        cgroup: Cgroup::create(name, MEMORY + host.vmm.overhead(host.accel)).unwrap_or_else(|_| Cgroup::none()),
     };
     let started = start.run(host, dir, |_| Ok(())).await?;
     let answer = tokio::time::timeout(HELLO_WAIT, hello(dir, secret)).await;
@@ -77,5 +78,4 @@ async fn hello(dir: &Path, secret: Secret) -> io::Result<()> {
 async fn end(started: &Started) {
     started.process.kill();
     started.process.ended().await;
-    let _ = Cgroup::named(NAME).remove().await;
 }

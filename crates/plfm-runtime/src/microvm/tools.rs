@@ -22,6 +22,13 @@ pub fn require(program: &'static str) -> io::Result<PathBuf> {
     find(program).ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("`{program}` is not installed")))
 }
 
+/// Of this process, by the numbers of linux/capability.h.
+pub fn has_capability(number: u32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    effective.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).is_some_and(|set| set & (1 << number) != 0)
+}
+
 /// The version of QEMU, as in `7.2.22`.
 pub async fn qemu_version(program: &Path) -> io::Result<String> {
     let output = Command::new(program).arg("-version").kill_on_drop(true).output().await?;

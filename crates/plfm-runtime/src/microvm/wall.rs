@@ -17,19 +17,34 @@ use plfm_core::digest::Digest;
 
 use super::jail::Jail;
 use super::process::Process;
+use super::tools;
 use super::vmm::Command;
 
-/// Users of machines, well above those of people and below those that container tools hand out.
-const UID_FIRST: u32 = 200_000;
+/// Users of machines: above all that systemd and container tools hand out, which end at 1,879,048,191.
+const UID_FIRST: u32 = 1_900_000_000;
 const UIDS: u32 = 100_000;
 
-/// A user for the machine `name` that none in `taken` has; the same one each time, if it is free. Only root can become another user.
+/// A user for the machine `name` that none in `taken` has; the same one each time, if it is free. None where we can't become another
+/// user.
 pub fn own_uid(name: &str, taken: &[u32]) -> Option<u32> {
     let seed = Digest::of(name.as_bytes()).hex();
     let from = u32::from_str_radix(&seed[..8], 16).unwrap_or_default() % UIDS;
     let mut pool = (from..UIDS).chain(0..from).map(|offset| UID_FIRST + offset);
-    pool.find(|uid| !taken.contains(uid)).filter(|_| rustix::process::geteuid().is_root())
+    pool.find(|uid| !taken.contains(uid)).filter(|_| can_build())
 }
+
+/// Whether we are root with the rights that a wall takes. Root of a container or of a user namespace often is not.
+pub fn can_build() -> bool {
+    const RIGHTS: &[u32] = &[CAP_SETGID, CAP_SETUID, CAP_SYS_ADMIN, CAP_MKNOD];
+    let everyone = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let real = everyone.split_whitespace().eq(["0", "0", "4294967295"]);
+    real && rustix::process::geteuid().is_root() && RIGHTS.iter().all(|right| tools::has_capability(*right))
+}
+
+const CAP_SETGID: u32 = 6;
+const CAP_SETUID: u32 = 7;
+const CAP_SYS_ADMIN: u32 = 21;
+const CAP_MKNOD: u32 = 27;
 
 #[derive(Default)]
 pub struct Wall {

@@ -8,30 +8,43 @@ use std::str::FromStr;
 use clap::{Args, Subcommand};
 use plfm_core::digest::Digest;
 
-/// Beside the manifest, so that a project has its own cluster.
-pub const DATA: &str = ".plfm";
-
 #[derive(Debug, Clone, Args)]
 pub struct DevArgs {
-    /// Where everything is kept
-    #[arg(long, value_name = "DIR", default_value = DATA)]
-    pub data: PathBuf,
+    /// Where everything is kept [default: plfm in the user's data directory]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
     /// Where the API listens
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7443")]
     pub listen: SocketAddr,
     /// Where apps are reached over HTTPS
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8443")]
-    pub http: SocketAddr,
+    pub https: SocketAddr,
+    /// Leave the machines running at the end; the next start adopts them
+    #[arg(long)]
+    pub keep: bool,
+    #[command(flatten)]
+    pub machines: MachineArgs,
 }
 
 #[derive(Debug, Clone, Args)]
 pub struct ServerArgs {
-    /// Where the log and the keys are kept
-    #[arg(long, value_name = "DIR", default_value = DATA)]
-    pub data: PathBuf,
+    /// Where the log and the keys are kept [default: plfm in the user's data directory]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
     /// Where the API listens
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7443")]
     pub listen: SocketAddr,
+    /// Where apps are reached over HTTPS
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8443")]
+    pub https: SocketAddr,
+    /// A name or address under which others reach this server; repeat for more
+    #[arg(long, value_name = "HOST")]
+    pub host: Vec<String>,
+    /// Apps are reached as APP.DOMAIN
+    #[arg(long, value_name = "DOMAIN", default_value = "localhost")]
+    pub domain: String,
+    #[command(flatten)]
+    pub machines: MachineArgs,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -42,12 +55,49 @@ pub struct NodeArgs {
     /// Join a cluster with what `plfm node token` has printed; needed once
     #[arg(long, value_name = "TOKEN@HOST:PORT#CAFINGERPRINT")]
     pub join: Option<JoinAddress>,
-    /// Where images, disks and the node's key are kept
-    #[arg(long, value_name = "DIR", default_value = DATA)]
-    pub data: PathBuf,
+    /// Where images, disks and the node's key are kept [default: plfm in the user's data directory]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
     /// What people call this node [default: the host's name]
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
+    /// Where servers and edges reach this node
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
+    pub tunnel: SocketAddr,
+    #[command(flatten)]
+    pub machines: MachineArgs,
+}
+
+/// For whoever makes machines or looks up images.
+#[derive(Debug, Clone, Default, Args)]
+pub struct MachineArgs {
+    /// Where a kernel package lies unpacked
+    #[arg(long, value_name = "DIR", env = "PLFM_KERNEL", hide_env_values = true)]
+    pub kernel: Vec<PathBuf>,
+    /// Memory of this host to count with [default: what it has]
+    #[arg(long, value_name = "MIB")]
+    pub memory_mib: Option<u64>,
+    /// A registry that is spoken to without TLS; repeat for more
+    #[arg(long, value_name = "HOST")]
+    pub insecure_registry: Vec<String>,
+    /// Ask MIRROR before HOST; repeat for more
+    #[arg(long, value_name = "HOST=MIRROR")]
+    pub registry_mirror: Vec<Mirror>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mirror {
+    pub host: String,
+    pub mirror: String,
+}
+
+impl FromStr for Mirror {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (host, mirror) = text.split_once('=').ok_or("write HOST=MIRROR")?;
+        Ok(Self { host: host.to_owned(), mirror: mirror.to_owned() })
+    }
 }
 
 #[derive(Debug, Clone, Subcommand)]

@@ -11,6 +11,7 @@ use crate::{CliError, Exit, manifest};
 mod progress;
 mod rollout;
 
+pub(crate) use progress::lines as progress_lines;
 use rollout::{Outcome, Rollout};
 
 pub async fn run(args: DeployArgs, context: &Context, out: &mut Printer) -> Result<Exit, CliError> {

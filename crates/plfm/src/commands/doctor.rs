@@ -1,7 +1,6 @@
 //! `plfm doctor`: whether this machine can run instances, and whether the API answers.
 
 use std::fs::File;
-use std::path::PathBuf;
 
 use plfm_runtime::doctor::{self, Check, Facts};
 use plfm_runtime::microvm::Verdict;
@@ -10,15 +9,14 @@ use serde::Serialize;
 use crate::cli::DoctorArgs;
 use crate::context::Context;
 use crate::printer::{Colour, Printer};
-use crate::{CliError, Exit};
+use crate::{CliError, Exit, role};
 
 /// Without these nothing runs; without the others it runs slower or less walled off.
 const REQUIRED: &[&str] = &["qemu", "kernel", "mke2fs", "free_disk"];
 
 pub async fn run(args: DoctorArgs, context: &Context, out: &mut Printer) -> Result<Exit, CliError> {
-    let installed = || vec![PathBuf::from("/")];
-    let roots = if args.kernel.is_empty() { installed() } else { args.kernel };
-    let facts = Facts::gather(&args.data, &roots, kvm()).await;
+    let data = role::data_dir(args.data.as_deref())?;
+    let facts = Facts::gather(&data, &role::kernel_roots(&args.kernel, &data), kvm()).await;
     let mut findings: Vec<Finding> = doctor::checks(&facts).into_iter().map(Finding::of).collect();
     let api = api(context).await;
     findings.extend(api.as_ref().map(|(finding, _)| finding.clone()));

@@ -13,7 +13,8 @@ pub async fn run(args: &NodeArgs, context: &Context, out: &mut Printer) -> Resul
     let server = client.api_url().trim_start_matches("https://").to_owned();
     let join = JoinAddress { token: token.token, server, ca_fingerprint: token.ca_fingerprint };
     let name = args.name.as_deref().unwrap_or("NAME");
-    let command = format!("plfm node --join '{join}' --data {} --name {name}", args.data.display());
+    let data = args.data.as_ref().map_or("DIR".into(), |data| data.to_string_lossy());
+    let command = format!("plfm node --join '{join}' --data {data} --name {name}");
     if out.is_json() {
         let expires_at = token.expires_at.to_string();
         out.document("join_token", &json!({ "join": join.to_string(), "command": command, "expires_at": expires_at }))?;

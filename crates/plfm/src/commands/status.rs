@@ -1,6 +1,5 @@
 //! `plfm status`: what should run and what does.
 
-use plfm_api::client::ApiError;
 use plfm_api::views::{DeployView, EnvView};
 use plfm_core::units::Timestamp;
 
@@ -85,14 +84,6 @@ pub(super) fn reachable(url: &str, api_url: &str) -> String {
 fn host(api_url: &str) -> Option<&str> {
     let authority = api_url.split_once("://")?.1.split('/').next()?;
     Some(authority.rsplit_once(':').map_or(authority, |(host, _)| host))
-}
-
-/// None when there is no such env (yet).
-pub(super) fn found<T>(answer: Result<T, ApiError>) -> Result<Option<T>, ApiError> {
-    match answer {
-        Err(error) if error.status() == Some(404) => Ok(None),
-        answer => answer.map(Some),
-    }
 }
 
 #[cfg(test)]

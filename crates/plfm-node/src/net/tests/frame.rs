@@ -93,7 +93,8 @@ fn frame(from: SocketAddr, to: SocketAddr, body: &[u8]) -> Vec<u8> {
         frame.extend([UDP, 64]);
         frame.extend([source.as_slice(), &target].concat());
     }
-    let mut datagram = [from.port(), to.port(), size, 0].iter().flat_map(|field| field.to_be_bytes()).collect::<Vec<u8>>();
+    let mut datagram =
+        [from.port(), to.port(), size, 0].iter().flat_map(|field| field.to_be_bytes()).collect::<Vec<u8>>();
     datagram.extend(body);
     let pseudo = [source, target, vec![0, UDP], size.to_be_bytes().to_vec(), datagram.clone()].concat();
     datagram[6..8].copy_from_slice(&checksum(&pseudo).to_be_bytes());

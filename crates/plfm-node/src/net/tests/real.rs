@@ -12,7 +12,7 @@ use super::frame::Card;
 use super::*;
 
 /// Addresses that are public, of a resolver on the internet of the test.
-const RESOLVER: [&str; 2] = ["9.9.9.9", "2620:fe::fe"];
+pub const RESOLVER: [&str; 2] = ["9.9.9.9", "2620:fe::fe"];
 /// Of the host, on its uplink: its public ones are no less closed than the others.
 const HOST: [&str; 3] = ["100.66.0.1", "8.8.4.4", "2600::1"];
 
@@ -35,13 +35,13 @@ const PRIVATE: [&str; 12] = [
 /// What the kernel itself passes on to nobody.
 const NOWHERE: [&str; 5] = ["127.0.0.1", "169.254.64.1", "::ffff:169.254.169.254", "fe80::1", "fd00:706c:666d::1"];
 
-struct World {
-    net: Net,
-    internet: String,
+pub struct World {
+    pub net: Net,
+    pub internet: String,
 }
 
 /// Runs `test` on a host of its own, or says why not.
-fn on_a_host(name: &str, test: impl AsyncFnOnce(&World) + Send) {
+pub fn on_a_host(name: &str, test: impl AsyncFnOnce(&World) + Send) {
     if let Err(missing) = Net::available() {
         eprintln!("skipped: {name}: {missing}");
         return;
@@ -139,7 +139,11 @@ fn an_instance_reaches_the_internet_and_the_host_reaches_it() {
             let listener = apply::inside(&world.internet, || Ok(socket(resolver, 53))).unwrap();
             card.send(listener.local_addr().unwrap(), b"question");
             let (question, from) = receive(&listener);
-            assert_eq!((question, from.ip()), (b"question".to_vec(), host.parse().unwrap()), "as the host, masqueraded");
+            assert_eq!(
+                (question, from.ip()),
+                (b"question".to_vec(), host.parse().unwrap()),
+                "as the host, masqueraded"
+            );
             listener.send_to(b"answer", from).unwrap();
             let answer = card.receive();
             assert_eq!((answer.from, answer.body), (listener.local_addr().unwrap(), b"answer".to_vec()));
@@ -225,7 +229,7 @@ fn what_a_crash_left_half_made_is_found_and_made_anew() {
 }
 
 /// Namespaces have names on the whole machine, and other tests run beside this one.
-fn unique(number: u128) -> InstanceId {
+pub fn unique(number: u128) -> InstanceId {
     id(number << 64 | u128::from(std::process::id()))
 }
 

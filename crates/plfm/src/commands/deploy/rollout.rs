@@ -8,7 +8,7 @@ use plfm_core::phase::DeployStatus;
 use plfm_core::reason::{Failure, Reason};
 use tokio::time::{sleep, timeout};
 
-use super::progress;
+use super::progress_lines;
 use crate::printer::{Live, Printer};
 use crate::{CliError, Exit};
 
@@ -67,7 +67,7 @@ impl Rollout<'_> {
                 // A server that only follows may not know of the deploy yet.
                 Ok(env) if env.seq < self.receipt.seq => {}
                 Ok(env) => {
-                    live.show(out, &progress::lines(&env));
+                    live.show(out, &progress_lines(&env));
                     if self.is_done(&env)? {
                         return Ok(Some(env));
                     }

@@ -33,11 +33,13 @@ impl Input {
 /// Goes on until the other side takes nothing more.
 pub async fn forward(mut input: Input, mut writer: TerminalWriter) -> Result<(), ExecError> {
     let Ok(mut signals) = Signals::new() else { return Ok(()) };
+    let tty = input.tty;
     loop {
-        let frame = tokio::select! {
-            bytes = input.read() => stdin_frame(&mut input, bytes.unwrap_or_default()),
-            control = signals.next(input.tty) => Frame::Control(control),
+        let said = tokio::select! {
+            bytes = input.read() => Ok(bytes.unwrap_or_default()),
+            control = signals.next(tty) => Err(control),
         };
+        let frame = said.map_or_else(Frame::Control, |bytes| stdin_frame(&mut input, bytes));
         writer.send(&frame).await?;
     }
 }

@@ -1,0 +1,273 @@
+//! A fleet that follows a script, and how it looks afterwards. One line of a script is one thing that happens; after each the platform
+//! has its say until it is quiet, and the invariants are looked at.
+//!
+//! ```text
+//! node a memory=1024 disk=50 arch=arm64    a node joins and is heard from then on
+//! deploy v1 x3 memory=64 disk=1            release `v1` of `web`, three replicas
+//! ready | ready 2                          all that should run, or the second instance, reports ready
+//! unready 2 | fail 2 workload_exited       what a node reports of an instance; `fail all …` of every one that starts
+//! leave                                    what should go is gone
+//! mute a | hear a                          the node falls silent, is back
+//! pass 61                                  so many seconds; nodes that are not mute keep reporting
+//! writer                                   another server takes over
+//! ```
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::time::Duration;
+
+use expect_test::Expect;
+use plfm_core::check::{check, check_step};
+use plfm_core::command::{Command, Deploy, Expose};
+use plfm_core::digest::Digest;
+use plfm_core::event::{Actor, Capacity, Envelope, InstanceStatus, Isolation, ReleaseImage};
+use plfm_core::facts::Facts;
+use plfm_core::ids::{BootId, InstanceId, NodeId};
+use plfm_core::manifest::Manifest;
+use plfm_core::phase::{Desired, InstancePhase};
+use plfm_core::reason::{Failure, Reason};
+use plfm_core::reconcile::reconcile;
+use plfm_core::refusal::Refusal;
+use plfm_core::sequencer::{Origin, Sequencer};
+use plfm_core::state::State;
+use plfm_core::units::{Mebibytes, MilliCpu, Timestamp};
+use ulid::Ulid;
+
+/// More rounds of `reconcile` than any script needs.
+const ROUNDS_MAX: usize = 32;
+
+pub struct Fleet {
+    sequencer: Sequencer,
+    pub facts: Facts,
+    mute: BTreeSet<NodeId>,
+    pub log: Vec<Envelope>,
+}
+
+/// Runs a script and compares how the fleet looks.
+pub fn check_script(script: &str, expected: Expect) {
+    let mut fleet = Fleet::new();
+    script.split([';', '\n']).map(str::trim).filter(|line| !line.is_empty()).for_each(|line| fleet.follow(line));
+    expected.assert_eq(&fleet.picture());
+}
+
+impl Fleet {
+    pub fn empty() -> Self {
+        let now = Timestamp(1_767_225_600_000);
+        let facts = Facts { now, entropy: 1, writer_since: now, ..Facts::default() };
+        Self { sequencer: Sequencer::new(State::default()), facts, mute: BTreeSet::new(), log: Vec::new() }
+    }
+
+    pub fn new() -> Self {
+        let mut fleet = Self::empty();
+        fleet.submit(bootstrap()).unwrap();
+        fleet.submit(Command::StartWriter).unwrap();
+        fleet
+    }
+
+    pub fn state(&self) -> &State {
+        self.sequencer.tentative()
+    }
+
+    /// One command, as the writer takes it; each event is held against the life cycles and the state after it against `check`.
+    pub fn submit(&mut self, command: Command) -> Result<usize, Refusal> {
+        self.facts.entropy += 1;
+        let before = self.sequencer.state().clone();
+        let origin = Origin { actor: Actor::System, request: self.facts.ids().fresh(), cause: None };
+        let said = format!("{command:?}");
+        self.sequencer.submit(command, origin, &self.facts)?;
+        let events = self.sequencer.batch().to_vec();
+        let mut state = State::clone(&before);
+        for envelope in &events {
+            assert_eq!(check_step(&state, &envelope.event), None, "{said}");
+            plfm_core::evolve::evolve(&mut state, envelope);
+            assert_eq!(check(&state), [], "after {envelope:?} of {said}");
+        }
+        self.log.extend_from_slice(&events);
+        self.sequencer.commit();
+        Ok(events.len())
+    }
+
+    /// The platform's own wishes, until it has none.
+    pub fn settle(&mut self) {
+        for _ in 0..ROUNDS_MAX {
+            let (commands, _) = reconcile(self.state(), &self.facts);
+            let accepted: usize = commands.into_iter().map(|command| self.submit(command).unwrap_or(0)).sum();
+            if accepted == 0 {
+                return;
+            }
+        }
+        panic!("reconcile does not come to rest: {:#?}", reconcile(self.state(), &self.facts).0);
+    }
+
+    pub fn follow(&mut self, line: &str) {
+        let words: Vec<_> = line.split_whitespace().collect();
+        match words[..] {
+            ["node", name, ref rest @ ..] => self.joins(name, rest),
+            ["deploy", tag, replicas, ref rest @ ..] => self.deploys(tag, replicas, rest),
+            ["ready"] => self.report_all(InstancePhase::Ready, None),
+            ["ready", which] => self.report(self.instance(which), InstancePhase::Ready, None),
+            ["unready", which] => self.report(self.instance(which), InstancePhase::Unready, Some("healthcheck_failed")),
+            ["fail", "all", reason] => self.report_all(InstancePhase::Failed, Some(reason)),
+            ["fail", which, reason] => self.report(self.instance(which), InstancePhase::Failed, Some(reason)),
+            ["prepare", which] => self.report(self.instance(which), InstancePhase::Preparing, None),
+            ["leave"] => self.all_leave(),
+            ["mute", name] => drop(self.mute.insert(self.node(name))),
+            ["hear", name] => drop(self.mute.remove(&self.node(name))),
+            ["pass", seconds] => self.facts.now = self.facts.now + Duration::from_secs(seconds.parse().unwrap()),
+            ["writer"] => self.another_writer(),
+            _ => panic!("the script says `{line}`"),
+        }
+        self.beat();
+        self.settle();
+    }
+
+    fn beat(&mut self) {
+        let heard = self.sequencer.tentative().nodes.keys().filter(|id| !self.mute.contains(id));
+        let heard: Vec<_> = heard.map(|id| (*id, self.facts.now)).collect();
+        self.facts.heard.extend(heard);
+    }
+
+    fn another_writer(&mut self) {
+        (self.facts.writer_since, self.facts.heard) = (self.facts.now, Default::default());
+        self.submit(Command::StartWriter).unwrap();
+    }
+
+    fn joins(&mut self, name: &str, rest: &[&str]) {
+        let (hash, expires_at) = (Digest::of(name.as_bytes()), self.facts.now + Duration::from_secs(60));
+        self.submit(Command::CreateJoinToken { hash, expires_at }).unwrap();
+        let capacity = Capacity {
+            arch: word(rest, "arch").unwrap_or("amd64").to_owned(),
+            ..capacity(number(rest, "memory", 1024), number(rest, "disk", 50) << 10)
+        };
+        self.submit(Command::JoinNode { token: hash, name: name.to_owned(), capacity }).unwrap();
+    }
+
+    fn deploys(&mut self, tag: &str, replicas: &str, rest: &[&str]) {
+        let replicas = replicas.trim_start_matches('x').parse().unwrap();
+        let manifest = manifest(replicas, number(rest, "memory", 64), number(rest, "disk", 1));
+        self.submit(deploy(tag, manifest)).unwrap();
+    }
+
+    fn report_all(&mut self, phase: InstancePhase, reason: Option<&str>) {
+        let starts = |it: &plfm_core::state::Instance| it.desired == Desired::Running && it.status.phase != phase;
+        let instances = self.state().instances.iter();
+        let heard = instances.filter(|(_, it)| it.holds_resources() && starts(it) && !self.mute.contains(&it.node));
+        let heard: Vec<_> = heard.map(|(id, _)| *id).collect();
+        heard.into_iter().for_each(|id| self.report(id, phase, reason));
+    }
+
+    fn all_leave(&mut self) {
+        let leaving = self.state().instances.iter().filter(|(_, it)| it.desired != Desired::Running);
+        let heard = leaving.filter(|(_, it)| it.holds_resources() && !self.mute.contains(&it.node));
+        let heard: Vec<_> = heard.map(|(id, _)| *id).collect();
+        heard.into_iter().for_each(|id| self.report(id, InstancePhase::Gone, None));
+    }
+
+    /// A failed instance has seen a boot, and every new try is another one.
+    fn report(&mut self, id: InstanceId, phase: InstancePhase, reason: Option<&str>) {
+        let known = &self.state().instances[&id];
+        let boot = match phase {
+            InstancePhase::Preparing => None,
+            _ => known.status.boot.or(Some(BootId::new(Ulid::from_parts(self.facts.now.0, self.log.len() as u128)))),
+        };
+        let failure = reason.map(|reason| Failure::new(parse_reason(reason), "as told"));
+        let status = InstanceStatus { phase, boot, failure, exit_code: None, restarts: 0, hello_ms: None };
+        let node = known.node;
+        self.submit(Command::Observe { node, capacity: None, instances: vec![(id, status)] }).unwrap();
+    }
+
+    /// The second, third … instance ever made.
+    fn instance(&self, which: &str) -> InstanceId {
+        let which: usize = which.parse().unwrap();
+        self.by_age()[which - 1]
+    }
+
+    fn by_age(&self) -> Vec<InstanceId> {
+        let allocated = |envelope: &Envelope| match &envelope.event {
+            plfm_core::event::Event::InstanceAllocated(it) => Some(it.instance),
+            _ => None,
+        };
+        self.log.iter().filter_map(allocated).collect()
+    }
+
+    pub fn node(&self, name: &str) -> NodeId {
+        self.state().node_named(name).unwrap_or_else(|| panic!("there is a node {name}"))
+    }
+
+    /// Instances by age, then the deploys, then what waits.
+    pub fn picture(&self) -> String {
+        let mut text = String::new();
+        for (number, id) in self.by_age().iter().enumerate() {
+            let Some(it) = self.state().instances.get(id) else { continue };
+            let node = &self.state().nodes[&it.node].name;
+            let wish = if it.desired == Desired::Running { String::new() } else { format!(", to be {}", it.desired) };
+            writeln!(text, "{} {} {node} {}{wish}", number + 1, self.tag(it.release), it.status.phase).unwrap();
+        }
+        for deploy in self.state().deploys.values() {
+            let why = deploy.failure.as_ref().map(|failure| format!(", {failure}")).unwrap_or_default();
+            writeln!(text, "deploy {} {}{why}", self.tag(deploy.release), deploy.status).unwrap();
+        }
+        for group in self.state().envs.values().flat_map(|env| env.groups.values()) {
+            group.waiting.iter().for_each(|waiting| writeln!(text, "waits: {waiting}").unwrap());
+        }
+        text
+    }
+
+    fn tag(&self, release: plfm_core::ids::ReleaseId) -> &str {
+        self.state().releases[&release].image.reference.rsplit(':').next().unwrap()
+    }
+}
+
+pub fn bootstrap() -> Command {
+    let prefix = "fd00:706c::".parse().unwrap();
+    Command::Bootstrap { domain: "example.com".to_owned(), prefix, admin: Digest::of(b"admin") }
+}
+
+pub fn capacity(memory: u64, disk: u64) -> Capacity {
+    Capacity {
+        arch: "amd64".to_owned(),
+        isolation: Isolation::Vm,
+        cpu: MilliCpu(4_000),
+        memory: Mebibytes(memory),
+        disk: Mebibytes(disk),
+        overhead: Mebibytes(36),
+        tunnel: "[fd00::1]:7443".to_owned(),
+    }
+}
+
+pub fn deploy(tag: &str, manifest: Manifest) -> Command {
+    let (org, app, env) = ("default".to_owned(), "shop".to_owned(), "dev".to_owned());
+    Command::Deploy(Box::new(Deploy { org, app, env, image: image(tag), manifest, vars: None, expose: Vec::new() }))
+}
+
+pub fn exposing(tag: &str, manifest: Manifest, expose: Vec<Expose>) -> Command {
+    let (org, app, env) = ("default".to_owned(), "shop".to_owned(), "dev".to_owned());
+    Command::Deploy(Box::new(Deploy { org, app, env, image: image(tag), manifest, vars: None, expose }))
+}
+
+pub fn image(tag: &str) -> ReleaseImage {
+    let digest = Digest::of(tag.as_bytes());
+    let platforms = [("amd64".to_owned(), digest)].into();
+    ReleaseImage { reference: format!("registry.example.com/shop:{tag}"), digest, platforms }
+}
+
+pub fn manifest(replicas: u32, memory: u64, disk: u64) -> Manifest {
+    let most = replicas.max(1);
+    let text = format!(
+        "schema_version = \"v1\"\n[processes.web]\nresources = {{ memory = \"{memory}Mi\", disk = \"{disk}Gi\" }}\n\
+         scaling = {{ min = {replicas}, max = {most} }}\nports = [{{ name = \"http\", internal = 8080 }}]\n"
+    );
+    Manifest::parse(text.as_bytes()).unwrap_or_else(|errors| panic!("{errors:#?}"))
+}
+
+pub fn parse_reason(code: &str) -> Reason {
+    *Reason::ALL.iter().find(|reason| reason.code() == code).unwrap_or_else(|| panic!("`{code}` is a reason"))
+}
+
+fn word<'a>(words: &[&'a str], key: &str) -> Option<&'a str> {
+    words.iter().find_map(|word| word.strip_prefix(key)?.strip_prefix('='))
+}
+
+fn number(words: &[&str], key: &str, default: u64) -> u64 {
+    word(words, key).map_or(default, |word| word.parse().unwrap())
+}

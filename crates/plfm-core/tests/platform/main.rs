@@ -1,0 +1,9 @@
+//! The platform from outside: commands in, events and states out.
+
+mod events;
+mod fleet;
+mod lost;
+mod placement;
+mod random;
+mod refusals;
+mod rollout;

@@ -1,0 +1,237 @@
+use std::time::Duration;
+
+use expect_test::expect;
+use plfm_core::command::{Command, Expose};
+use plfm_core::digest::Digest;
+use plfm_core::event::{Capacity, Entry, InstanceStatus, Scope};
+use plfm_core::ids::NodeId;
+use plfm_core::phase::{DeployStatus, Desired, InstancePhase, NodePhase};
+use plfm_core::refusal::Refusal;
+use plfm_core::sequencer::{Origin, Sequencer};
+use plfm_core::state::State;
+use ulid::Ulid;
+
+use crate::fleet::{Fleet, bootstrap, capacity, deploy, exposing, manifest};
+
+fn none<I: From<Ulid>>() -> I {
+    Ulid::nil().into()
+}
+
+fn fleet(script: &str) -> Fleet {
+    let mut fleet = Fleet::new();
+    script.split(';').map(str::trim).filter(|line| !line.is_empty()).for_each(|line| fleet.follow(line));
+    fleet
+}
+
+fn refusal(script: &str, command: impl FnOnce(&mut Fleet) -> Command) -> Refusal {
+    let mut fleet = fleet(script);
+    let (command, before) = (command(&mut fleet), fleet.state().clone());
+    let refusal = fleet.submit(command).expect_err("it is refused");
+    assert_eq!(*fleet.state(), before, "a refusal changes nothing");
+    refusal
+}
+
+fn join(token: &str, name: &str) -> Command {
+    Command::JoinNode { token: Digest::of(token.as_bytes()), name: name.to_owned(), capacity: capacity(1, 1) }
+}
+
+fn expose(process: &str, port: u16, entry: Entry) -> Expose {
+    Expose { entry, process: process.to_owned(), port }
+}
+
+fn named(app: &str, env: &str, org: &str) -> Command {
+    let mut command = deploy("v1", manifest(1, 64, 1));
+    let Command::Deploy(wanted) = &mut command else { unreachable!("it is a deploy") };
+    (wanted.app, wanted.env, wanted.org) = (app.to_owned(), env.to_owned(), org.to_owned());
+    command
+}
+
+fn observe(fleet: &Fleet, node: NodeId, phase: InstancePhase) -> Command {
+    let status = InstanceStatus { phase, boot: None, failure: None, exit_code: None, restarts: 0, hello_ms: None };
+    let instance = *fleet.state().instances.keys().next().expect("there is an instance");
+    Command::Observe { node, capacity: None, instances: vec![(instance, status)] }
+}
+
+fn crowded() -> Refusal {
+    let mut fleet = fleet("node a");
+    let mut state = fleet.state().clone();
+    state.nodes.iter_mut().for_each(|(_, node)| node.number = u16::MAX);
+    let (hash, expires_at) = (Digest::of(b"b"), fleet.facts.now + Duration::from_secs(1));
+    fleet.facts.entropy += 1;
+    let origin = Origin { actor: plfm_core::event::Actor::System, request: none(), cause: None };
+    let mut sequencer = Sequencer::new(state);
+    sequencer.submit(Command::CreateJoinToken { hash, expires_at }, origin, &fleet.facts).expect("a token is made");
+    sequencer.submit(join("b", "b"), origin, &fleet.facts).expect_err("no number is left")
+}
+
+fn in_an_empty_log() -> Refusal {
+    let facts = Fleet::empty().facts;
+    plfm_core::decide::decide(&State::default(), Command::StartWriter, &facts).expect_err("there is no cluster")
+}
+
+#[test]
+fn every_refusal_has_a_code_a_class_a_sentence_and_a_hint() {
+    let token = |fleet: &mut Fleet| {
+        let (hash, expires_at) = (Digest::of(b"t"), fleet.facts.now);
+        fleet.submit(Command::CreateJoinToken { hash, expires_at }).expect("a token is made");
+        join("t", "t")
+    };
+    let all = [
+        in_an_empty_log(),
+        refusal("", |_| bootstrap()),
+        refusal("", |_| named("Shop", "dev", "default")),
+        refusal("", |_| named("shop", "dev", "acme")),
+        refusal("", |_| Command::SetNodePhase { node: none(), phase: NodePhase::Offline }),
+        refusal("", |_| Command::Forget { instance: none() }),
+        refusal("", |_| Command::SetDeployStatus { deploy: none(), status: DeployStatus::Failed, failure: None }),
+        refusal("", |_| exposing("v1", manifest(1, 64, 1), vec![expose("worker", 8080, Entry::TcpPort(80))])),
+        refusal("", |_| exposing("v1", manifest(1, 64, 1), vec![expose("web", 81, Entry::TcpPort(80))])),
+        refusal("", |fleet| {
+            fleet.submit(named("a", "b-c", "default")).expect("it is the first");
+            named("a-b", "c", "default")
+        }),
+        refusal("", |fleet| {
+            let port = || vec![expose("web", 8080, Entry::TcpPort(80))];
+            fleet.submit(exposing("v1", manifest(1, 64, 1), port())).expect("it is the first");
+            let mut other = exposing("v1", manifest(1, 64, 1), port());
+            let Command::Deploy(wanted) = &mut other else { unreachable!("it is a deploy") };
+            wanted.app = "other".to_owned();
+            other
+        }),
+        refusal("", |_| join("nothing", "a")),
+        refusal("", token),
+        refusal("node a", |_| join("a", "b")),
+        refusal("node a", |fleet| {
+            let (hash, expires_at) = (Digest::of(b"t"), fleet.facts.now + Duration::from_secs(1));
+            fleet.submit(Command::CreateJoinToken { hash, expires_at }).expect("a token is made");
+            join("t", "a")
+        }),
+        refusal("node a; node b; deploy v1 x1", |fleet| observe(fleet, fleet.node("b"), InstancePhase::Gone)),
+        refusal("node a; deploy v1 x1", |fleet| observe(fleet, fleet.node("a"), InstancePhase::Ready)),
+        crowded(),
+        refusal("node a; deploy v1 x1", |fleet| Command::Forget {
+            instance: *fleet.state().instances.keys().next().expect("there is one"),
+        }),
+    ];
+    let told = all.iter().map(|refusal| {
+        let text = refusal.to_string();
+        // Ids are drawn anew when the script changes.
+        let text = text.split(' ').map(|word| if word.len() > 30 { "ID" } else { word }).collect::<Vec<_>>().join(" ");
+        format!("{} {:?}: {text} ({})\n", refusal.code(), refusal.class(), refusal.hint())
+    });
+    expect![[""]].assert_eq(&told.collect::<String>());
+}
+
+#[test]
+fn what_has_moved_on_is_stale() {
+    let fleet = fleet("node a; deploy v1 x1; ready");
+    let instance = *fleet.state().instances.keys().next().expect("there is one");
+    let (deploy, node) = (*fleet.state().deploys.keys().next().expect("there is one"), fleet.node("a"));
+    let (env, owner) = fleet.state().envs.iter().next().expect("there is one");
+    let (env, release) = (*env, owner.groups["web"].release);
+    let web = || "web".to_owned();
+    let commands = [
+        Command::SetDesired { instance, desired: Desired::Running, why: plfm_core::event::DesiredChange::NodeLost },
+        Command::Forget { instance },
+        Command::SetDeployStatus { deploy, status: DeployStatus::Failed, failure: None },
+        Command::SetNodePhase { node, phase: NodePhase::Active },
+        Command::SetNodePhase { node, phase: NodePhase::Offline },
+        Command::NoteWaiting { env, process: web(), waiting: None },
+        Command::NoteWaiting { env: none(), process: web(), waiting: None },
+        Command::Allocate { env: none(), process: web(), release, node },
+        Command::Allocate { env, process: "worker".to_owned(), release, node },
+        Command::Allocate { env, process: web(), release: none(), node },
+        Command::Allocate { env, process: web(), release, node: none() },
+    ];
+    for command in commands {
+        let said = format!("{command:?}");
+        let refused = plfm_core::decide::decide(fleet.state(), command, &fleet.facts);
+        assert!(matches!(refused, Err(Refusal::Stale { .. })), "{said}: {refused:?}");
+    }
+}
+
+#[test]
+fn a_full_node_takes_no_more() {
+    let mut fleet = fleet("node a memory=100; deploy v1 x1");
+    let (env, owner) = fleet.state().envs.iter().next().expect("there is one");
+    let command = Command::Allocate {
+        env: *env,
+        process: "web".to_owned(),
+        release: owner.groups["web"].release,
+        node: fleet.node("a"),
+    };
+    assert!(matches!(fleet.submit(command), Err(Refusal::Stale { .. })));
+}
+
+#[test]
+fn one_entry_leads_to_one_place() {
+    let twice = |port: u16| {
+        let entries = [8080, port].map(|port| expose("web", port, Entry::TcpPort(80)));
+        exposing("v1", two_ports(), entries.to_vec())
+    };
+    assert_eq!(Fleet::new().submit(twice(9090)), Err(Refusal::PortInUse(80)));
+    let mut fleet = Fleet::new();
+    fleet.submit(twice(8080)).expect("it says the same twice");
+    assert_eq!(fleet.state().routes.len(), 2);
+}
+
+#[test]
+fn who_asks_for_the_managed_name_says_where_it_leads() {
+    let mut fleet = Fleet::new();
+    let entry = Entry::Hostname("shop.example.com".to_owned());
+    fleet.submit(exposing("v1", two_ports(), vec![expose("web", 9090, entry.clone())])).expect("it is free");
+    let route = fleet.state().route_at(&entry).expect("it is made");
+    assert_eq!((fleet.state().routes.len(), fleet.state().routes[&route].port), (1, 9090));
+    fleet.submit(exposing("v1", two_ports(), Vec::new())).expect("it is one's own");
+    let route = fleet.state().route_at(&entry).expect("it is made again");
+    assert_eq!((fleet.state().routes.len(), fleet.state().routes[&route].port), (1, 8080));
+}
+
+fn two_ports() -> plfm_core::manifest::Manifest {
+    let text = b"schema_version = \"v1\"\n[processes.web]\nresources.memory = \"64Mi\"\n\
+        ports = [{ name = \"admin\", internal = 9090 }, { name = \"http\", internal = 8080 }]\n";
+    let mut manifest = plfm_core::manifest::Manifest::parse(text).expect("it is a manifest");
+    manifest.processes.values_mut().for_each(|process| process.ports.reverse());
+    manifest
+}
+
+#[test]
+fn a_node_shrinks_when_what_was_promised_on_it_has_left() {
+    let mut fleet = fleet("node a memory=200; deploy v1 x2");
+    let node = fleet.node("a");
+    let says = |memory| Command::Observe { node, capacity: Some(capacity(memory, 50 << 10)), instances: Vec::new() };
+    let memory = |fleet: &Fleet| fleet.state().nodes[&node].capacity.memory.0;
+    assert_eq!(fleet.submit(says(199)), Ok(0));
+    fleet.follow("deploy v1 x1");
+    fleet.follow("leave");
+    assert_eq!((fleet.submit(says(100)), memory(&fleet)), (Ok(1), 100));
+    assert_eq!(fleet.submit(says(100)), Ok(0));
+}
+
+#[test]
+fn two_lines_about_one_instance_are_one() {
+    let mut fleet = fleet("node a; deploy v1 x1; ready");
+    let Command::Observe { node, instances, .. } = observe(&fleet, fleet.node("a"), InstancePhase::Gone) else {
+        unreachable!("it is an observation")
+    };
+    let draining = InstanceStatus { phase: InstancePhase::Draining, ..instances[0].1.clone() };
+    let lines = vec![instances[0].clone(), (instances[0].0, draining)];
+    assert_eq!(fleet.submit(Command::Observe { node, capacity: None, instances: lines }), Ok(1));
+}
+
+#[test]
+fn tokens_are_made() {
+    let mut fleet = Fleet::new();
+    let scopes = Scope::ALL.to_vec();
+    assert_eq!(fleet.submit(Command::CreateToken { hash: Digest::of(b"reader"), scopes }), Ok(1));
+}
+
+/// Nonsense that a node may claim must not stop the writer.
+#[test]
+fn a_node_may_claim_to_be_endless() {
+    let mut fleet = fleet("node a; deploy v1 x1");
+    let endless = Capacity { memory: plfm_core::units::Mebibytes(u64::MAX), ..capacity(1, u64::MAX) };
+    let node = fleet.node("a");
+    fleet.submit(Command::Observe { node, capacity: Some(endless), instances: Vec::new() }).expect("it is a claim");
+    fleet.follow("deploy v2 x3");
+}

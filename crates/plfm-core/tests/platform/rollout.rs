@@ -1,0 +1,123 @@
+use expect_test::expect;
+
+use crate::fleet::{Fleet, check_script, deploy, manifest};
+
+const THREE: &str = "node a; node b; node c; deploy v1 x3; ready;";
+
+fn after_three(script: &str, expected: expect_test::Expect) {
+    check_script(&format!("{THREE} {script}"), expected);
+}
+
+#[test]
+fn a_first_deploy_succeeds_when_all_are_ready() {
+    check_script("node a; deploy v1 x2; ready 1", expect![[""]]);
+    check_script("node a; deploy v1 x2; ready", expect![[""]]);
+}
+
+#[test]
+fn a_rollout_adds_one_and_takes_one() {
+    after_three("deploy v2 x3", expect![[""]]);
+    after_three("deploy v2 x3; ready", expect![[""]]);
+    after_three("deploy v2 x3; ready; leave", expect![[""]]);
+    after_three("deploy v2 x3; ready; ready; leave; ready; leave", expect![[""]]);
+}
+
+#[test]
+fn a_deploy_is_not_done_while_the_old_still_leaves() {
+    check_script("node a; deploy v1 x1; ready; deploy v2 x1; ready", expect![[""]]);
+    check_script("node a; deploy v1 x1; ready; deploy v2 x1; ready; leave", expect![[""]]);
+}
+
+#[test]
+fn scaling_down_drains_failed_then_unready_then_oldest() {
+    after_three("fail 2 workload_exited; unready 3; deploy v1 x1", expect![[""]]);
+    after_three("deploy v1 x0; leave", expect![[""]]);
+}
+
+#[test]
+fn what_is_not_ready_is_replaced_at_once() {
+    after_three("unready 1; deploy v2 x3", expect![[""]]);
+}
+
+#[test]
+fn a_failed_deploy_keeps_the_old_and_stops_the_new() {
+    after_three("deploy v2 x3; fail 4 workload_start_failed", expect![[""]]);
+    after_three("deploy v2 x3; ready; leave; fail 5 startup_timeout", expect![[""]]);
+}
+
+#[test]
+fn what_a_failed_deploy_made_ready_may_stumble() {
+    after_three("deploy v2 x3; ready; leave; fail 5 startup_timeout; leave; unready 4", expect![[""]]);
+}
+
+#[test]
+fn a_new_deploy_supersedes_the_one_before() {
+    after_three("deploy v2 x3; deploy v3 x3", expect![[""]]);
+}
+
+#[test]
+fn only_what_the_user_must_mend_fails_a_deploy_at_once() {
+    let one = |reason: &str| format!("node a; deploy v1 x1; fail 1 {reason}");
+    check_script(&one("image_layer_invalid"), expect![[""]]);
+    check_script(&one("oom_killed"), expect![[""]]);
+    check_script(&one("image_pull_failed"), expect![[""]]);
+    check_script(&one("workload_exited"), expect![[""]]);
+    check_script(&one("guest_protocol_mismatch"), expect![[""]]);
+}
+
+#[test]
+fn the_third_failure_fails_the_deploy_whatever_it_is() {
+    let again = "prepare 1; fail 1 image_pull_failed;";
+    check_script(&format!("node a; deploy v1 x1; {again} {again}"), expect![[""]]);
+    check_script(&format!("node a; deploy v1 x1; {again} {again} {again}"), expect![[""]]);
+}
+
+#[test]
+fn a_deploy_that_takes_too_long_fails_and_says_what_it_waited_for() {
+    check_script("node a; deploy v1 x1; pass 599", expect![[""]]);
+    check_script("node a; deploy v1 x1; pass 600", expect![[""]]);
+    check_script("node a memory=64; deploy v1 x1; pass 600", expect![[""]]);
+}
+
+#[test]
+fn where_there_is_no_room_for_a_surge_one_goes_first() {
+    let full = "node a memory=100; node b memory=100; deploy v1 x2; ready; deploy v2 x2;";
+    check_script(full, expect![[""]]);
+    check_script(&format!("{full} leave"), expect![[""]]);
+    check_script(&format!("{full} leave; ready; leave; ready"), expect![[""]]);
+}
+
+#[test]
+fn nothing_goes_first_for_what_will_never_fit() {
+    check_script("node a memory=100; deploy v1 x1; ready; deploy v2 x1 memory=512", expect![[""]]);
+}
+
+#[test]
+fn a_new_deploy_tries_anew_what_an_earlier_one_gave_up() {
+    check_script("node a; deploy v1 x1; fail 1 workload_start_failed; leave; deploy v1 x1", expect![[""]]);
+    check_script("node a; deploy v1 x1; ready; fail 1 workload_exited; deploy v1 x1", expect![[""]]);
+}
+
+#[test]
+fn a_release_is_told_by_its_image_and_its_manifest() {
+    let mut fleet = Fleet::new();
+    for (tag, replicas, releases) in [("v1", 1, 1), ("v1", 1, 1), ("v1", 2, 2), ("v2", 2, 3), ("v1", 1, 3)] {
+        fleet.submit(deploy(tag, manifest(replicas, 64, 1))).unwrap();
+        assert_eq!(fleet.state().releases.len(), releases, "{tag} x{replicas}");
+    }
+}
+
+#[test]
+fn an_image_that_moved_is_pulled_from_where_it_is_now() {
+    let mut fleet = Fleet::new();
+    let moved = |reference: &str| {
+        let mut command = deploy("v1", manifest(1, 64, 1));
+        let plfm_core::command::Command::Deploy(wanted) = &mut command else { unreachable!("it is a deploy") };
+        wanted.image.reference = reference.to_owned();
+        command
+    };
+    fleet.submit(moved("old.example.com/shop:v1")).unwrap();
+    fleet.submit(moved("new.example.com/shop:v1")).unwrap();
+    let group = fleet.state().envs.values().next().and_then(|env| env.groups.get("web")).unwrap();
+    assert_eq!(fleet.state().releases[&group.release].image.reference, "new.example.com/shop:v1");
+}

@@ -1,0 +1,70 @@
+use clap::CommandFactory;
+use expect_test::{Expect, expect, expect_file};
+
+use super::*;
+
+/// Wide enough for every line, so that the terminal of whoever runs this changes nothing.
+const WIDTH: usize = 100;
+
+#[test]
+fn every_help_is_as_it_was() {
+    let mut command = Cli::command().term_width(WIDTH);
+    command.build();
+    let mut text = String::new();
+    help(&mut command, "plfm", &mut text);
+    expect_file!["tests/help.txt"].assert_eq(&text);
+}
+
+fn help(command: &mut clap::Command, path: &str, text: &mut String) {
+    *text += &format!("$ {path} --help\n{}\n", command.render_long_help());
+    for child in command.get_subcommands_mut() {
+        let path = format!("{path} {}", child.get_name());
+        help(child, &path, text);
+    }
+}
+
+#[test]
+fn the_grammar_holds_together() {
+    Cli::command().debug_assert();
+}
+
+fn refused(line: &str, expected: Expect) {
+    let error = Cli::try_parse_from(line.split(' ')).expect_err("it is not in the grammar");
+    expected.assert_eq(&error.render().to_string());
+}
+
+#[test]
+fn what_is_not_in_the_grammar_is_said() {
+    refused("plfm deploy --expose 9000", expect![[""]]);
+    refused("plfm exec shop", expect![[""]]);
+    refused("plfm logs --instance web", expect![[""]]);
+    refused("plfm deplo", expect![[""]]);
+}
+
+#[test]
+fn waiting_is_the_default_and_the_last_word_counts() {
+    let waits = |line: &str| match Cli::try_parse_from(line.split(' ')).unwrap().command {
+        Command::Deploy(args) => !args.no_wait,
+        other => panic!("{other:?}"),
+    };
+    assert!(waits("plfm deploy"));
+    assert!(!waits("plfm deploy --no-wait"));
+    assert!(waits("plfm deploy --no-wait --wait"));
+    assert!(!waits("plfm deploy --wait --no-wait"));
+}
+
+#[test]
+fn everything_after_two_dashes_is_the_remote_command() {
+    let cli = Cli::try_parse_from(["plfm", "exec", "-ti", "shop", "--", "sh", "-c", "exit 3", "--json"]).unwrap();
+    let Command::Exec(args) = cli.command else { panic!("it is exec") };
+    assert_eq!((args.app.as_deref(), args.command.len(), cli.global.json), (Some("shop"), 4, false));
+    assert!(args.tty && args.interactive);
+}
+
+#[test]
+fn an_error_of_usage_is_a_document_where_one_is_wanted() {
+    let error = Cli::try_parse_from(["plfm", "deploy", "--expose", "x"]).unwrap_err();
+    expect![[""]].assert_eq(&usage_document(&error));
+    assert!(wants_json(&["--json".into()]));
+    assert!(!wants_json(&["exec".into(), "--".into(), "--json".into()]), "that one is for the remote command");
+}

@@ -1,0 +1,27 @@
+use expect_test::{Expect, expect};
+use plfm_core::units::Timestamp;
+use ulid::Ulid;
+
+use super::*;
+use crate::printer::Memory;
+
+fn line(stream: LogStream, text: &str) -> LogLine {
+    let instance = InstanceId::new(Ulid::from_parts(1, 0xabcdef));
+    LogLine { instance, at: Timestamp(5), stream, text: text.to_owned() }
+}
+
+fn check(several: bool, json: bool, expected: Expect) {
+    let out = Memory::default();
+    let mut printer = Printer::to(out.clone(), std::io::sink(), json);
+    for stream in [LogStream::Stdout, LogStream::Stderr, LogStream::Console, LogStream::Node] {
+        print(&line(stream, "hello"), several, &mut printer).unwrap();
+    }
+    expected.assert_eq(&out.text());
+}
+
+#[test]
+fn one_instance_is_not_named_and_several_are() {
+    check(false, false, expect![[""]]);
+    check(true, false, expect![[""]]);
+    check(false, true, expect![[""]]);
+}

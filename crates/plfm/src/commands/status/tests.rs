@@ -1,0 +1,86 @@
+use std::net::Ipv6Addr;
+use std::time::Duration;
+
+use expect_test::expect;
+use plfm_api::views::{InstanceView, ProcessView};
+use plfm_core::digest::Digest;
+use plfm_core::ids::{DeployId, InstanceId, ReleaseId};
+use plfm_core::phase::{DeployStatus, Desired, InstancePhase};
+use plfm_core::reason::{Failure, Reason};
+use plfm_core::units::{Mebibytes, Seq};
+use ulid::Ulid;
+
+use super::*;
+
+const NOW: Timestamp = Timestamp(1_000_000_000);
+
+fn ago(seconds: u64) -> Timestamp {
+    Timestamp(NOW.0 - Duration::from_secs(seconds).as_millis() as u64)
+}
+
+fn instance(number: u128, phase: InstancePhase, failure: Option<Failure>) -> InstanceView {
+    InstanceView {
+        id: InstanceId::new(Ulid::from_parts(1, number)),
+        app: "shop".to_owned(),
+        env: "dev".to_owned(),
+        process: "web".to_owned(),
+        node: "node-a".to_owned(),
+        release: ReleaseId::new(Ulid::from_parts(1, 1)),
+        deploy: DeployId::new(Ulid::from_parts(1, 1)),
+        desired: Desired::Running,
+        phase,
+        hint: failure.as_ref().map(|it| it.reason.hint().to_owned()),
+        restarts: u32::from(failure.is_some()),
+        failure,
+        exit_code: None,
+        boot: None,
+        hello_ms: None,
+        address: Ipv6Addr::LOCALHOST,
+        memory: Mebibytes(64),
+        created_at: ago(600),
+        changed_at: ago(90),
+    }
+}
+
+pub(crate) fn env() -> EnvView {
+    let failure = Failure::new(Reason::OomKilled, "killed at 64 MiB");
+    EnvView {
+        app: "shop".to_owned(),
+        env: "dev".to_owned(),
+        urls: vec!["https://shop.localhost".to_owned(), "tcp://127.0.0.1:9000".to_owned()],
+        deploy: Some(DeployView {
+            id: DeployId::new(Ulid::from_parts(1, 1)),
+            release: ReleaseId::new(Ulid::from_parts(1, 1)),
+            image: "shop:1".to_owned(),
+            digest: Digest::of(b"image"),
+            status: DeployStatus::Rolling,
+            failure: None,
+            created_at: ago(600),
+        }),
+        processes: vec![ProcessView {
+            name: "web".to_owned(),
+            wanted: 3,
+            ready: 1,
+            waiting: Some("no node is active".to_owned()),
+        }],
+        instances: vec![instance(1, InstancePhase::Ready, None), instance(2, InstancePhase::Failed, Some(failure))],
+        seq: Seq(9),
+    }
+}
+
+#[test]
+fn one_app() {
+    expect![[""]].assert_eq(&text(&env(), NOW));
+}
+
+#[test]
+fn a_rollout_in_lines() {
+    expect![[""]].assert_eq(&super::super::deploy::progress_lines(&env()).join("\n"));
+}
+
+#[test]
+fn a_port_of_the_edge_gets_the_host_of_the_api() {
+    for (url, expected) in [("tcp://:9000", "tcp://[::1]:9000"), ("https://shop.localhost", "https://shop.localhost")] {
+        assert_eq!(reachable(url, "https://[::1]:7443"), expected);
+    }
+}

@@ -1,0 +1,96 @@
+//! Plain TCP: the ports of the table are open, no others. What comes is passed on, byte for byte.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use plfm_api::views::{EdgeRoute, RouteTable};
+use plfm_core::event::Entry;
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::{Shared, accept_failed};
+
+/// A port that someone else holds may become free.
+const RETRY_EVERY: Duration = Duration::from_secs(5);
+
+pub async fn serve(shared: &Arc<Shared>, ip: IpAddr) {
+    let mut routes = shared.routes.clone();
+    let mut ports = Ports { shared: shared.clone(), ip, open: BTreeMap::new(), taken: BTreeSet::new() };
+    loop {
+        let wanted = wanted(&routes.borrow_and_update());
+        ports.follow(&wanted).await;
+        tokio::select! {
+            changed = routes.changed() => if changed.is_err() { std::future::pending().await },
+            () = tokio::time::sleep(RETRY_EVERY), if !ports.taken.is_empty() => {}
+        }
+    }
+}
+
+fn wanted(table: &RouteTable) -> BTreeSet<u16> {
+    let port = |route: &EdgeRoute| if let Entry::TcpPort(port) = route.entry { Some(port) } else { None };
+    table.routes.iter().filter_map(port).collect()
+}
+
+struct Ports {
+    shared: Arc<Shared>,
+    ip: IpAddr,
+    /// A listener ends when its guard is dropped.
+    open: BTreeMap<u16, DropGuard>,
+    /// Wanted, but they could not be opened.
+    taken: BTreeSet<u16>,
+}
+
+impl Ports {
+    async fn follow(&mut self, wanted: &BTreeSet<u16>) {
+        self.open.retain(|port, _| wanted.contains(port));
+        self.taken.retain(|port| wanted.contains(port));
+        for port in wanted {
+            if !self.open.contains_key(port) {
+                self.open(*port).await;
+            }
+        }
+    }
+
+    async fn open(&mut self, port: u16) {
+        match TcpListener::bind((self.ip, port)).await {
+            Ok(listener) => {
+                self.taken.remove(&port);
+                let stop = CancellationToken::new();
+                self.open.insert(port, stop.clone().drop_guard());
+                tokio::spawn(listen(self.shared.clone(), listener, port, stop));
+            }
+            Err(error) if self.taken.insert(port) => {
+                tracing::error!(port, %error, "cannot open a port of the edge; the others go on");
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+async fn listen(shared: Arc<Shared>, listener: TcpListener, port: u16, stop: CancellationToken) {
+    let accept = async {
+        loop {
+            match listener.accept().await {
+                Ok((stream, client)) => shared.spawn(splice(shared.clone(), stream, client, port)),
+                Err(error) => accept_failed(&error).await,
+            }
+        }
+    };
+    stop.run_until_cancelled(accept).await;
+}
+
+async fn splice(shared: Arc<Shared>, mut stream: TcpStream, client: SocketAddr, port: u16) {
+    let _ = stream.set_nodelay(true);
+    let Some(route) = shared.route(&Entry::TcpPort(port)) else { return };
+    match shared.backends.connect(&route).await {
+        Ok(mut link) => {
+            if let Err(error) = copy_bidirectional(&mut stream, &mut link).await {
+                tracing::debug!(%client, port, %error, "a connection ended early");
+            }
+        }
+        Err(error) => tracing::info!(%client, port, app = route.app, %error, "a connection is not taken"),
+    }
+}

@@ -1,0 +1,130 @@
+use expect_test::{Expect, expect};
+use plfm_api::views::Problem;
+use plfm_core::ids::RequestId;
+use plfm_core::manifest::Manifest;
+use plfm_core::reason::Reason;
+use ulid::Ulid;
+
+use super::*;
+use crate::printer::Memory;
+
+/// The exit code and what a person reads.
+fn check(error: CliError, expected: Expect) {
+    let (out, err) = (Memory::default(), Memory::default());
+    let exit = error.report(&mut Printer::to(out.clone(), err.clone(), false));
+    assert_eq!(out.text(), "", "standard output is for data");
+    expected.assert_eq(&format!("exit {}\n{}", exit.code(), err.text()));
+}
+
+fn check_json(error: CliError, expected: Expect) {
+    let (out, err) = (Memory::default(), Memory::default());
+    error.report(&mut Printer::to(out.clone(), err.clone(), true));
+    assert_eq!(err.text(), "", "one document and nothing else");
+    expected.assert_eq(&out.text());
+}
+
+fn problem(status: u16) -> Box<Problem> {
+    Box::new(Problem {
+        kind: "about:blank".to_owned(),
+        title: "Conflict".to_owned(),
+        status,
+        detail: "port 9000 of the edge is taken by another route".to_owned(),
+        code: "port_in_use".to_owned(),
+        request_id: RequestId::new(Ulid::from_parts(1, 1)),
+        retryable: false,
+        hint: "choose another port".to_owned(),
+        details: Vec::new(),
+    })
+}
+
+fn deploy() -> DeployId {
+    DeployId::new(Ulid::from_parts(1, 2))
+}
+
+fn instance() -> InstanceId {
+    InstanceId::new(Ulid::from_parts(1, 3))
+}
+
+fn wrong_manifest() -> CliError {
+    let errors = Manifest::parse(b"schema_version = \"v1\"\n[processes.web]\nresources.memory = 12\n").unwrap_err();
+    CliError::Manifest { path: "plfm.toml".to_owned(), errors }
+}
+
+fn failed() -> CliError {
+    let failure = Failure::new(Reason::OomKilled, "the process was killed at 64 MiB");
+    CliError::DeployFailed { deploy: deploy(), app: "shop".to_owned(), env: "dev".to_owned(), failure }
+}
+
+#[test]
+fn what_is_missing_is_said_with_what_to_type() {
+    check(CliError::NoCluster, expect![[""]]);
+    check(CliError::NoApp, expect![[""]]);
+    check(CliError::NoEnv, expect![[""]]);
+    check(CliError::NoManifest { here: "/srv/shop".into() }, expect![[""]]);
+    check(CliError::NoImage, expect![[""]]);
+    check(CliError::Profile(ProfileError::NoSuchProfile("prod".to_owned())), expect![[""]]);
+    let source = io::Error::from(io::ErrorKind::NotFound);
+    check(CliError::File { what: "token", path: "/d/token".into(), source }, expect![[""]]);
+}
+
+#[test]
+fn a_manifest_shows_where_it_is_wrong() {
+    check(wrong_manifest(), expect![[""]]);
+    check_json(wrong_manifest(), expect![[""]]);
+}
+
+#[test]
+fn what_the_api_says_is_passed_on() {
+    check(CliError::Api(ApiError::Problem(problem(409))), expect![[""]]);
+    check_json(CliError::Api(ApiError::Problem(problem(409))), expect![[""]]);
+}
+
+#[test]
+fn a_deploy_that_failed_and_one_that_takes_long() {
+    check(failed(), expect![[""]]);
+    check_json(failed(), expect![[""]]);
+    check(CliError::WaitTimeout { deploy: deploy(), app: "shop".to_owned() }, expect![[""]]);
+    check(CliError::Superseded { deploy: deploy(), by: "a later one".to_owned() }, expect![[""]]);
+}
+
+#[test]
+fn exec_keeps_its_own_numbers_before_the_process_starts() {
+    let closed = |code| ExecError::Closed { code, reason: String::new() };
+    let cases = [
+        (ExecError::Problem(problem(401)), 10),
+        (ExecError::Problem(problem(404)), 20),
+        (ExecError::Problem(problem(409)), 20),
+        (ExecError::Problem(problem(429)), 50),
+        (ExecError::Problem(problem(500)), 40),
+        (ExecError::Silent { at: "https://a".to_owned() }, 30),
+        (closed(close::FORBIDDEN), 10),
+        (closed(close::NOT_RUNNING), 20),
+        (closed(close::GUEST_UNAVAILABLE), 40),
+        (closed(close::LIMIT), 50),
+    ];
+    for (source, code) in cases {
+        let error = CliError::Exec { instance: instance(), source };
+        assert_eq!(error.exit().code(), code, "{error:?}");
+    }
+    let refused = CliError::ExecRefused {
+        instance: instance(),
+        code: "command_not_started".to_owned(),
+        message: "no such file: bash".to_owned(),
+    };
+    check(refused, expect![[""]]);
+    check(CliError::NoReadyInstance { app: "shop".to_owned(), env: "dev".to_owned() }, expect![[""]]);
+}
+
+#[test]
+fn a_reader_that_has_gone_is_no_error() {
+    let gone = CliError::Output(io::Error::from(io::ErrorKind::BrokenPipe));
+    let err = Memory::default();
+    assert_eq!(gone.report(&mut Printer::to(io::sink(), err.clone(), false)), Exit::Success);
+    assert_eq!(err.text(), "");
+}
+
+#[test]
+fn statuses_have_the_numbers_of_the_table() {
+    let codes = [400, 401, 403, 404, 409, 412, 413, 422, 429, 500, 502, 503, 504].map(|status| Exit::of_status(status).code());
+    assert_eq!(codes, [2, 3, 3, 4, 5, 5, 2, 2, 6, 7, 6, 6, 6]);
+}

@@ -1,0 +1,45 @@
+//! `plfm node`: runs instances for a server elsewhere.
+
+use plfm_node::join::Invitation;
+use plfm_node::{AtEnd, Node};
+use tokio::sync::watch;
+
+use crate::cli::NodeArgs;
+use crate::printer::Printer;
+use crate::role::{self, Stop, failed};
+use crate::{CliError, Exit};
+
+pub async fn run(args: NodeArgs, out: &mut Printer) -> Result<Exit, CliError> {
+    role::trace();
+    let mut stop = Stop::listen()?;
+    let data = role::data_dir(args.data.as_deref())?;
+    let runtime = role::machines(&args.machines, &data).await?;
+    let invitation = args.join.map(|address| Invitation {
+        token: address.token,
+        server: address.server,
+        ca: address.ca_fingerprint,
+    });
+    let config = plfm_node::Config {
+        data: data.join("node"),
+        tunnel: args.tunnel,
+        name: args.name.unwrap_or_else(host_name),
+        invitation,
+        registries: role::registries(&args.machines),
+        memory: role::memory(&args.machines),
+    };
+    let node = Node::build(config, runtime).await.map_err(failed("the node"))?;
+    out.done(format_args!("{} runs instances here; its machines outlive this process", node.id()));
+    let (halt, halted) = watch::channel(false);
+    let running = tokio::spawn(node.run(halted, AtEnd::LeaveMachines));
+    stop.asked().await;
+    halt.send_replace(true);
+    running.await.unwrap_or(Ok(())).map_err(failed("the node"))?;
+    Ok(Exit::Success)
+}
+
+/// As names go: lower case, without the domain.
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let label: String = name.trim().split('.').next().unwrap_or_default().to_lowercase();
+    label.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect::<String>().trim_matches('-').to_owned()
+}

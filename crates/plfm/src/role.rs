@@ -1,0 +1,110 @@
+//! What the roles share: where things are, which machines can be made here, when to stop.
+
+use std::env;
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use plfm_core::units::Mebibytes;
+use plfm_image::Registries;
+use plfm_node::NodeError;
+use plfm_runtime::microvm::{Config, MicroVmRuntime};
+use plfm_server::{ServerError, StoreError};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::CliError;
+use crate::cli::MachineArgs;
+
+/// The guest daemon, as `build.rs` found it.
+const GUEST: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/plfm-init"));
+
+/// What was asked for, or the user's data directory (XDG Base Directory Specification).
+pub fn data_dir(asked: Option<&Path>) -> Result<PathBuf, CliError> {
+    if let Some(asked) = asked {
+        return std::path::absolute(asked).map_err(|source| CliError::Here { source });
+    }
+    let set = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let home = set("XDG_DATA_HOME").or_else(|| Some(set("HOME")?.join(".local/share")));
+    home.map(|home| home.join("plfm")).ok_or(CliError::NoDataDir)
+}
+
+/// Where a kernel is looked for: what was asked for, beside the data, where packages put it.
+pub fn kernel_roots(asked: &[PathBuf], data: &Path) -> Vec<PathBuf> {
+    let usual = [data.join("kernel"), "/usr/lib/plfm/kernel".into(), "/".into()];
+    asked.iter().cloned().chain(usual).collect()
+}
+
+/// Machines of this host, those of an earlier run included.
+pub async fn machines(args: &MachineArgs, data: &Path) -> Result<Arc<MicroVmRuntime>, CliError> {
+    if GUEST.is_empty() {
+        return Err(CliError::NoGuest);
+    }
+    let kernel_roots = kernel_roots(&args.kernel, data);
+    let config = Config { dir: data.join("machines"), kernel_roots, guest: GUEST.into(), accel: None };
+    let runtime = MicroVmRuntime::open(config).await.map_err(|error| failed("the node")(error))?;
+    Ok(Arc::new(runtime))
+}
+
+pub fn registries(args: &MachineArgs) -> Registries {
+    let mut registries = Registries::default();
+    registries.insecure.extend(args.insecure_registry.iter().cloned());
+    for mirror in &args.registry_mirror {
+        registries.mirrors.entry(mirror.host.clone()).or_default().push(mirror.mirror.clone());
+    }
+    registries
+}
+
+pub fn memory(args: &MachineArgs) -> Option<Mebibytes> {
+    args.memory_mib.map(Mebibytes)
+}
+
+/// Names the role that cannot go on.
+pub fn failed<E: Error + Send + Sync + 'static>(role: &'static str) -> impl FnOnce(E) -> CliError {
+    move |error| CliError::Role { role, source: Box::new(error) }
+}
+
+/// What to type when a role cannot go on.
+pub fn hint(error: &(dyn Error + Send + Sync + 'static)) -> &str {
+    let server = error.downcast_ref::<ServerError>();
+    let node = error.downcast_ref::<NodeError>();
+    match (server, node) {
+        (Some(ServerError::InUse(_)), _) | (_, Some(NodeError::InUse(_))) => "stop the other one, or choose another --data",
+        (Some(ServerError::Store(StoreError::Damaged(_))), _) => "restore it from a backup; nothing was changed in it",
+        (Some(ServerError::Store(StoreError::TooNew { .. })), _) => "upgrade plfm on this machine",
+        (Some(ServerError::Listen { .. }), _) | (_, Some(NodeError::Listen { .. })) => {
+            "choose another address with --listen, --https or --tunnel"
+        }
+        (_, Some(NodeError::Refused { hint, .. })) => hint,
+        (_, Some(NodeError::JoinText(_))) => "print the command with `plfm node token` where the server runs",
+        _ => "run `plfm doctor`",
+    }
+}
+
+/// Ctrl-C, or what a supervisor sends.
+pub struct Stop {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Stop {
+    pub fn listen() -> Result<Self, CliError> {
+        let on = |kind| signal(kind).map_err(|source| CliError::Runtime { source });
+        Ok(Self { interrupt: on(SignalKind::interrupt())?, terminate: on(SignalKind::terminate())? })
+    }
+
+    pub async fn asked(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// What the roles write for operators, on standard error; `PLFM_LOG` chooses (`info`, `plfm_node=debug`, …).
+pub fn trace() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("PLFM_LOG");
+    let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A second role in one process keeps the first one's.
+    let _ = subscriber.try_init();
+}

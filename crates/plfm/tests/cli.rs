@@ -1,0 +1,83 @@
+//! The program against a real server, as a person types it: what is printed, and the number it ends with. No node is needed here.
+
+use cluster::{Cluster, Ran};
+use expect_test::expect;
+use serde_json::Value;
+
+mod cluster;
+
+const MANIFEST: &str = r#"schema_version = "v1"
+[app]
+name = "shop"
+[processes.web]
+resources.memory = "64Mi"
+ports = [{ name = "http", internal = 8080 }]
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_cluster_says_what_to_do() {
+    let cluster = Cluster::start().await;
+    let nodes = cluster.plfm(&["nodes"]).await;
+    assert_eq!(nodes.code, 0);
+    expect![[""]].assert_eq(&nodes.out);
+    expect![[""]].assert_eq(&nodes.err);
+    let status = cluster.plfm(&["status"]).await;
+    expect![[""]].assert_eq(&status.err);
+    assert_eq!(cluster.plfm(&["status", "--json"]).await.json()["schema"], "plfm.envs.v1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deploy_without_a_node_waits_and_explain_says_why() {
+    let cluster = Cluster::start().await;
+    cluster.write("plfm.toml", MANIFEST);
+    let image = cluster.image();
+    let deploy = ["deploy", "--image", &image, "--env", "dev", "--expose", "9000=web:8080"];
+    let accepted = cluster.plfm(&[&deploy[..], &["--no-wait", "--json"]].concat()).await;
+    assert_eq!((accepted.code, accepted.json()["status"].as_str()), (0, Some("accepted")), "{accepted:?}");
+    let late = cluster.plfm(&[&deploy[..], &["--wait-timeout", "1s"]].concat()).await;
+    assert_eq!(late.code, 6, "{late:?}");
+    expect![[""]].assert_eq(&late.masked_err());
+    let explained = cluster.plfm(&["explain"]).await;
+    expect![[""]].assert_eq(&explained.out);
+    let status = cluster.plfm(&["status", "shop", "--json"]).await.json();
+    assert_eq!(status["urls"], serde_json::json!(["https://shop.localhost", "tcp://127.0.0.1:9000"]));
+    assert_eq!(cluster.plfm(&["exec", "shop", "--", "true"]).await.code, 20);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_goes_wrong_has_a_number_and_a_next_step() {
+    let cluster = Cluster::start().await;
+    assert_eq!(cluster.plfm(&["status", "nothing"]).await.code, 4);
+    assert_eq!(cluster.plfm(&["deploy", "--env", "dev"]).await.code, 2, "there is no manifest");
+    assert_eq!(cluster.plfm(&["explain", "inst_00000000010000000000000002"]).await.code, 4);
+    let stranger = cluster.with("PLFM_TOKEN", "wrong").plfm(&["nodes", "--json"]).await;
+    assert_eq!((stranger.code, stranger.err.as_str()), (3, ""));
+    assert_eq!(stranger.json()["error"]["category"], "auth");
+    let nobody = cluster.with("PLFM_API_URL", "https://127.0.0.1:1").plfm(&["nodes"]).await;
+    assert_eq!(nobody.code, 6);
+    expect![[""]].assert_eq(&nobody.err);
+    cluster.write("plfm.toml", "schema_version = \"v2\"\n");
+    let wrong = cluster.plfm(&["deploy", "--env", "dev"]).await;
+    assert_eq!(wrong.code, 2);
+    expect![[""]].assert_eq(&wrong.err);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_version_and_a_token_for_a_node() {
+    let cluster = Cluster::start().await;
+    let events = cluster.plfm(&["events", "--json"]).await;
+    let kinds: Vec<_> = events.out.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["kind"].clone()).collect();
+    assert_eq!(kinds.first().unwrap(), "log.started");
+    assert_eq!(cluster.plfm(&["events"]).await.out.lines().count(), kinds.len());
+    let version = cluster.plfm(&["version", "--json"]).await.json();
+    assert_eq!(version["client"], version["server"]["version"]);
+    let token = cluster.plfm(&["node", "token", "--json"]).await.json();
+    assert!(token["join"].as_str().unwrap().parse::<plfm::cli::JoinAddress>().is_ok(), "{token}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_cluster_the_first_thing_to_type_is_said() {
+    let Ran { code, err, .. } = cluster::plfm(&["status", "shop"], &[], &std::env::temp_dir()).await;
+    assert_eq!(code, 2);
+    expect![[""]].assert_eq(&err);
+}
