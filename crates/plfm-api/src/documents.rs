@@ -173,10 +173,7 @@ fn workload(state: &State, id: InstanceId) -> Option<Workload> {
         env: env.name.clone(),
         process: instance.process.clone(),
         release: instance.release,
-        image: ImageSource {
-            reference: release.image.reference.clone(),
-            digest: *release.image.platforms.get(arch)?,
-        },
+        image: ImageSource { reference: release.image.reference.clone(), digest: *release.image.platforms.get(arch)? },
         command: effective.command,
         prestart: effective.prestart.into_iter().map(prestart).collect(),
         workdir: effective.workdir,

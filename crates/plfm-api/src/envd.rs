@@ -12,8 +12,8 @@ use crate::channel::{Opener, port};
 use crate::rpc::{Error, Target};
 
 pub use crate::rpc::generated::process::{__buffa::oneof, *};
-pub use oneof::process_event::data_event::Output;
 pub use oneof::process_event::Event;
+pub use oneof::process_event::data_event::Output;
 pub use oneof::process_input::Input;
 pub use oneof::process_selector::Selector;
 pub use oneof::stream_input_request::Event as InputEvent;
@@ -109,7 +109,8 @@ impl Client {
             InputEvent::from(stream_input_request::DataEvent { input: input.into(), ..Default::default() })
         });
         let events = std::iter::once(InputEvent::from(start)).chain(data);
-        let requests: Vec<_> = events.map(|event| StreamInputRequest { event: Some(event), ..Default::default() }).collect();
+        let requests: Vec<_> =
+            events.map(|event| StreamInputRequest { event: Some(event), ..Default::default() }).collect();
         self.calls.stream_input_with_options(stream_iter(requests), self.options()).await.map(drop)
     }
 
@@ -119,12 +120,14 @@ impl Client {
     }
 
     pub async fn signal(&self, process: Selector, signal: Signal) -> Result<(), Error> {
-        let request = SendSignalRequest { process: selected(process).into(), signal: signal.into(), ..Default::default() };
+        let request =
+            SendSignalRequest { process: selected(process).into(), signal: signal.into(), ..Default::default() };
         self.calls.send_signal_with_options(request, self.options()).await.map(drop)
     }
 
     pub async fn resize(&self, process: Selector, size: Size) -> Result<(), Error> {
-        let request = UpdateRequest { process: selected(process).into(), pty: PTY::from(size).into(), ..Default::default() };
+        let request =
+            UpdateRequest { process: selected(process).into(), pty: PTY::from(size).into(), ..Default::default() };
         self.calls.update_with_options(request, self.options()).await.map(drop)
     }
 }
@@ -166,8 +169,12 @@ impl Session {
 impl Source {
     async fn next(&mut self) -> Result<Option<Event>, Error> {
         let event = match self {
-            Source::Start(stream) => stream.message::<StartResponse>().await?.map(|message| message.to_owned_message().event),
-            Source::Connect(stream) => stream.message::<ConnectResponse>().await?.map(|message| message.to_owned_message().event),
+            Source::Start(stream) => {
+                stream.message::<StartResponse>().await?.map(|message| message.to_owned_message().event)
+            }
+            Source::Connect(stream) => {
+                stream.message::<ConnectResponse>().await?.map(|message| message.to_owned_message().event)
+            }
         };
         Ok(event.and_then(|event| event.as_option().cloned()).and_then(|event| event.event))
     }

@@ -64,7 +64,8 @@ impl Client {
     }
 
     async fn probe(&self, port: u16, timeout: Duration, kind: ProbeKind) -> Result<ProbeResponse, Error> {
-        let request = ProbeRequest { port: port.into(), timeout_ms: millis(timeout), kind: Some(kind), ..Default::default() };
+        let request =
+            ProbeRequest { port: port.into(), timeout_ms: millis(timeout), kind: Some(kind), ..Default::default() };
         Ok(self.0.probe(request).await?.into_owned())
     }
 

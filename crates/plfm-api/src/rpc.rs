@@ -53,7 +53,9 @@ impl Target {
         F: Future<Output = io::Result<S>> + Send + 'static,
         S: Io,
     {
-        Self { dial: Arc::new(move || dial().map(|stream| stream.map(|stream| Box::new(stream) as Box<dyn Io>)).boxed()) }
+        Self {
+            dial: Arc::new(move || dial().map(|stream| stream.map(|stream| Box::new(stream) as Box<dyn Io>)).boxed()),
+        }
     }
 
     /// The name in the requests is for readers of logs only.

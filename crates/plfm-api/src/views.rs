@@ -267,14 +267,15 @@ pub fn instance(state: &State, id: InstanceId, instance: &Instance) -> InstanceV
     }
 }
 
-pub fn env(state: &State, id: EnvId) -> Option<EnvView> {
+/// `https_port` is where an edge takes HTTPS.
+pub fn env(state: &State, id: EnvId, https_port: u16) -> Option<EnvView> {
     let env = state.envs.get(&id)?;
     let of_env = |it: &Instance| it.env == id && it.status.phase != InstancePhase::Gone;
     let instances = state.instances.iter().filter(|(_, it)| of_env(it)).map(|(id, it)| instance(state, *id, it));
     Some(EnvView {
         app: state.apps.get(&env.app)?.name.clone(),
         env: env.name.clone(),
-        urls: urls(state, id),
+        urls: urls(state, id, https_port),
         deploy: env.groups.values().next().and_then(|group| deploy(state, group.deploy)),
         processes: env.groups.keys().filter_map(|name| process(state, id, name)).collect(),
         instances: instances.collect(),
@@ -282,10 +283,11 @@ pub fn env(state: &State, id: EnvId) -> Option<EnvView> {
     })
 }
 
-fn urls(state: &State, env: EnvId) -> Vec<String> {
+fn urls(state: &State, env: EnvId, https_port: u16) -> Vec<String> {
     let entries = state.routes.values().filter(|route| route.env == env).map(|route| &route.entry);
     let url = |entry: &Entry| match entry {
-        Entry::Hostname(name) => format!("https://{name}"),
+        Entry::Hostname(name) if https_port == 443 => format!("https://{name}"),
+        Entry::Hostname(name) => format!("https://{name}:{https_port}"),
         Entry::TcpPort(port) => format!("tcp://:{port}"),
     };
     entries.map(url).collect()

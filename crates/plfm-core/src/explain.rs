@@ -27,7 +27,8 @@ pub fn env(state: &State, facts: &Facts, id: EnvId) -> Option<Explanation> {
     let env = state.envs.get(&id)?;
     let app = &state.apps.get(&env.app)?.name;
     let subject = format!("{app} in {}", env.name);
-    let (deploys, rooms) = (failed_deploys(state, env), env.groups.iter().filter_map(|(name, it)| room(state, name, it)));
+    let (deploys, rooms) =
+        (failed_deploys(state, env), env.groups.iter().filter_map(|(name, it)| room(state, name, it)));
     let wanted = state.instances.iter().filter(|(_, it)| it.env == id && it.desired == Desired::Running);
     let instances = wanted.filter_map(|(id, it)| trouble(state, facts, *id, it));
     let findings: Vec<_> = deploys.into_iter().chain(rooms).chain(instances).collect();
@@ -87,12 +88,18 @@ fn failed_deploy(state: &State, id: DeployId) -> Option<Finding> {
 
 fn room(state: &State, name: &str, group: &Group) -> Option<Finding> {
     let waiting = group.waiting.as_ref()?;
-    Some(Finding { what: format!("{name} waits for a place"), why: waiting.to_string(), next: make_room(state, waiting) })
+    Some(Finding {
+        what: format!("{name} waits for a place"),
+        why: waiting.to_string(),
+        next: make_room(state, waiting),
+    })
 }
 
 fn make_room(state: &State, waiting: &Waiting) -> String {
     match waiting {
-        Waiting::NoNodesActive if state.nodes.is_empty() => "join a node: `plfm node token` prints the command".to_owned(),
+        Waiting::NoNodesActive if state.nodes.is_empty() => {
+            "join a node: `plfm node token` prints the command".to_owned()
+        }
         Waiting::NoNodesActive => "see which nodes are silent with `plfm nodes`, and start them".to_owned(),
         Waiting::NoCapacityMemory { .. } => {
             "lower `resources.memory`, or add a node: `plfm node token` prints the command".to_owned()

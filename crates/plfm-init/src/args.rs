@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
-const USAGE: &str = "usage: plfm-init --supervise --socket PATH\n       plfm-init --version\nAs PID 1 it takes no arguments.";
+const USAGE: &str =
+    "usage: plfm-init --supervise --socket PATH\n       plfm-init --version\nAs PID 1 it takes no arguments.";
 
 #[derive(Debug, PartialEq, Eq)]
 pub enum Mode {

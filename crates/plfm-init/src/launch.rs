@@ -39,7 +39,9 @@ pub struct Launch {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wiring {
     /// stdout and stderr apart; stdin is a pipe or `/dev/null`.
-    Pipes { stdin: bool },
+    Pipes {
+        stdin: bool,
+    },
     Terminal(Size),
 }
 

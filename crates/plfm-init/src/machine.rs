@@ -81,7 +81,9 @@ fn make_cgroups() {
             return eprintln!("plfm-init: no cgroup {dir}: {cause}");
         }
     }
-    for (parent, controller) in ["/sys/fs/cgroup", CGROUP].iter().flat_map(|dir| ["+memory", "+pids", "+cpu"].map(|one| (dir, one))) {
+    for (parent, controller) in
+        ["/sys/fs/cgroup", CGROUP].iter().flat_map(|dir| ["+memory", "+pids", "+cpu"].map(|one| (dir, one)))
+    {
         let _ = fs::write(format!("{parent}/cgroup.subtree_control"), controller);
     }
 }

@@ -54,7 +54,11 @@ impl Net {
             v6: link(v6(&network.ipv6)?, network.ipv6_prefix, v6(&network.ipv6_gateway)?)?,
             v4: link(v4(&network.ipv4)?, network.ipv4_prefix, v4(&network.ipv4_gateway)?)?,
             mtu: Some(network.mtu).filter(|mtu| *mtu != 0),
-            dns: network.dns.iter().filter_map(|text| parse::<IpAddr>(text, "IP").transpose()).collect::<Result<_, _>>()?,
+            dns: network
+                .dns
+                .iter()
+                .filter_map(|text| parse::<IpAddr>(text, "IP").transpose())
+                .collect::<Result<_, _>>()?,
         })
     }
 

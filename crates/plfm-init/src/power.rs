@@ -62,5 +62,9 @@ fn kill_everything(daemon: &Daemon) {
 fn children() -> Vec<Pid> {
     let Ok(threads) = fs::read_dir("/proc/self/task") else { return vec![] };
     let lists = threads.flatten().filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
-    lists.flat_map(|list| list.split(' ').filter_map(|pid| pid.trim().parse().ok().map(Pid::from_raw)).collect::<Vec<_>>()).collect()
+    lists
+        .flat_map(|list| {
+            list.split(' ').filter_map(|pid| pid.trim().parse().ok().map(Pid::from_raw)).collect::<Vec<_>>()
+        })
+        .collect()
 }

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use connectrpc::{ConnectRpcService, Router};
+use http::{Request, Response};
 use hyper::body::{Body, Incoming as RequestBody};
 use hyper::server::conn::http1;
 use hyper::service::Service;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
-use http::{Request, Response};
-use bytes::Bytes;
 use plfm_api::channel::{Acceptor, Incoming, Stream, port};
 
 use crate::daemon::Daemon;
@@ -17,7 +17,8 @@ use crate::{envd, net, service};
 
 /// Takes streams until the byte stream ends.
 pub async fn serve(daemon: Arc<Daemon>, mut acceptor: Acceptor) {
-    let ports = Ports { guest: rpc(service::router(&daemon)), envd: envd::Web::new(rpc(envd::router(&daemon))), daemon };
+    let ports =
+        Ports { guest: rpc(service::router(&daemon)), envd: envd::Web::new(rpc(envd::router(&daemon))), daemon };
     while let Some(incoming) = acceptor.next().await {
         tokio::spawn(ports.clone().take(incoming));
     }

@@ -32,7 +32,11 @@ impl Host {
 // The trait allows cheaper answers than whole messages; none is needed here.
 #[allow(refining_impl_trait)]
 impl Guest for Host {
-    async fn hello(&self, _: RequestContext, request: ServiceRequest<'_, guest::HelloRequest>) -> ServiceResult<guest::HelloResponse> {
+    async fn hello(
+        &self,
+        _: RequestContext,
+        request: ServiceRequest<'_, guest::HelloRequest>,
+    ) -> ServiceResult<guest::HelloResponse> {
         let versions = request.to_owned_message().versions;
         if !versions.contains(&PROTOCOL) {
             let wrong = format!("the host speaks protocol versions {versions:?}, this daemon {PROTOCOL}");
@@ -56,7 +60,10 @@ impl Guest for Host {
     ) -> ServiceResult<guest::ConfigureResponse> {
         let config = Config::read(request.to_owned_message(), self.0.is_machine);
         let config = config.map_err(|invalid| ConnectError::invalid_argument(invalid.to_string()))?;
-        let news = self.0.configure(config).map_err(|contradiction| ConnectError::failed_precondition(contradiction.to_string()))?;
+        let news = self
+            .0
+            .configure(config)
+            .map_err(|contradiction| ConnectError::failed_precondition(contradiction.to_string()))?;
         if news {
             tokio::spawn(workload::run(self.0.clone()));
         }
@@ -72,7 +79,10 @@ impl Guest for Host {
             return Err(ConnectError::failed_precondition("this machine is not configured to expect secrets"));
         }
         if request.data.len() > workload::SECRETS_BYTES_MAX {
-            return Err(ConnectError::invalid_argument(format!("{} bytes of secrets are too many", request.data.len())));
+            return Err(ConnectError::invalid_argument(format!(
+                "{} bytes of secrets are too many",
+                request.data.len()
+            )));
         }
         let put = self.0.put_secrets(request.to_owned_message());
         put.map_err(|_| ConnectError::failed_precondition("this machine has its secrets already, and others"))?;
@@ -95,9 +105,14 @@ impl Guest for Host {
         Response::stream_ok(streams::logs(self.0.clone(), request.from_seq, request.follow))
     }
 
-    async fn probe(&self, _: RequestContext, request: ServiceRequest<'_, guest::ProbeRequest>) -> ServiceResult<guest::ProbeResponse> {
+    async fn probe(
+        &self,
+        _: RequestContext,
+        request: ServiceRequest<'_, guest::ProbeRequest>,
+    ) -> ServiceResult<guest::ProbeResponse> {
         let request = request.to_owned_message();
-        let config = self.0.config().ok_or_else(|| ConnectError::failed_precondition("this machine is not configured"))?;
+        let config =
+            self.0.config().ok_or_else(|| ConnectError::failed_precondition("this machine is not configured"))?;
         let port = u16::try_from(request.port).ok().filter(|port| *port != 0);
         let port = port.ok_or_else(|| ConnectError::invalid_argument(format!("{} is not a port", request.port)))?;
         let kind = request.kind.ok_or_else(|| ConnectError::invalid_argument("the probe has no kind"))?;

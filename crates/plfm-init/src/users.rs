@@ -3,6 +3,8 @@
 use std::fs::File;
 use std::io::{self, Read};
 
+use nix::unistd::geteuid;
+
 /// A larger file of users is none.
 const FILE_BYTES_MAX: u64 = 4 << 20;
 
@@ -23,9 +25,11 @@ pub enum UserError {
     NoGroup(String),
 }
 
-/// The account that `user` names in an image config: empty, `name`, `uid`, `name:group` or `uid:gid`. Run it where the image is `/`.
+/// The account that `user` names in an image config: empty (who the daemon is, root in a machine), `name`, `uid`, `name:group` or
+/// `uid:gid`. Run it where the image is `/`.
 pub fn look_up(user: &str) -> Result<Account, UserError> {
-    resolve(user, &read("/etc/passwd"), &read("/etc/group"))
+    let own = geteuid().to_string();
+    resolve(if user.is_empty() { &own } else { user }, &read("/etc/passwd"), &read("/etc/group"))
 }
 
 /// An image without users has root and numbers.
@@ -43,7 +47,7 @@ fn resolve(user: &str, passwd: &str, group: &str) -> Result<Account, UserError> 
         Some((user, group)) => (user, Some(group).filter(|group| !group.is_empty())),
         None => (user, None),
     };
-    let mut account = account(if user.is_empty() { "0" } else { user }, passwd)?;
+    let mut account = account(user, passwd)?;
     match wanted_group {
         Some(wanted) => account.gid = group_id(wanted, group)?,
         None => account.groups = groups_of(&account.name, group),
@@ -59,7 +63,9 @@ fn account(user: &str, passwd: &str) -> Result<Account, UserError> {
     match (found, number) {
         (Some(account), _) => Ok(account),
         (None, Some(uid)) => Ok(Account { name: String::new(), uid, gid: 0, groups: vec![], home: "/".into() }),
-        (None, None) if user == "root" => Ok(Account { name: user.into(), uid: 0, gid: 0, groups: vec![], home: "/root".into() }),
+        (None, None) if user == "root" => {
+            Ok(Account { name: user.into(), uid: 0, gid: 0, groups: vec![], home: "/root".into() })
+        }
         (None, None) => Err(UserError::NoUser(user.chars().take(64).collect())),
     }
 }
@@ -96,7 +102,8 @@ fn members(line: &str) -> Option<(&str, u32, &str)> {
 mod tests {
     use super::*;
 
-    const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nweb:x:33:33::/var/www:/bin/false\n\nbroken\n1000:x:7:8::/odd:/bin/sh\n";
+    const PASSWD: &str =
+        "root:x:0:0:root:/root:/bin/sh\nweb:x:33:33::/var/www:/bin/false\n\nbroken\n1000:x:7:8::/odd:/bin/sh\n";
     const GROUP: &str = "root:x:0:\nweb:x:33:\nlogs:x:50:ann,web\nbad:x:many:web\n";
 
     fn ids(user: &str) -> Result<(u32, u32, Vec<u32>, String), String> {
@@ -106,7 +113,7 @@ mod tests {
 
     #[test]
     fn every_form_of_an_image_config_resolves() {
-        assert_eq!(ids(""), Ok((0, 0, vec![], "/root".into())));
+        assert_eq!(ids("0"), Ok((0, 0, vec![], "/root".into())));
         assert_eq!(ids("web"), Ok((33, 33, vec![50], "/var/www".into())));
         assert_eq!(ids("33"), Ok((33, 33, vec![50], "/var/www".into())));
         assert_eq!(ids("web:logs"), Ok((33, 50, vec![], "/var/www".into())));
@@ -124,6 +131,6 @@ mod tests {
     #[test]
     fn root_needs_no_file() {
         assert_eq!(resolve("root", "", "").map(|account| account.home), Ok("/root".into()));
-        assert_eq!(resolve("", "", "").map(|account| account.uid), Ok(0));
+        assert_eq!(resolve("0", "", "").map(|account| account.uid), Ok(0));
     }
 }

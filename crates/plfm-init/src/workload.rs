@@ -31,13 +31,14 @@ const FAREWELL: Duration = Duration::from_secs(10);
 /// Does all of it; runs once.
 pub async fn run(daemon: Arc<Daemon>) {
     let config = daemon.config().expect("it was just configured");
+    let killed = oom::kills();
     let begun = tokio::select! {
         begun = begin(&daemon, config) => begun,
         // The stop kills whatever runs by then.
         _ = daemon.asked_to_stop() => return,
     };
     match begun {
-        Ok(Some(started)) => attend(&daemon, started).await,
+        Ok(Some(started)) => attend(&daemon, started, killed).await,
         Ok(None) => return,
         Err(failure) => daemon.fail(&failure),
     }
@@ -81,13 +82,12 @@ async fn start(daemon: &Daemon, config: &Config, account: Account) -> Result<Sta
     Ok(started)
 }
 
-/// Takes in what it says and tells how it ends.
-async fn attend(daemon: &Arc<Daemon>, Started { exit, ends, .. }: Started) {
-    let before = oom::kills();
+/// Takes in what it says and tells how it ends. `killed`: how often memory had run out before.
+async fn attend(daemon: &Arc<Daemon>, Started { exit, ends, .. }: Started, killed: u64) {
     let output = collect(daemon, ends, (Stream::STREAM_STDOUT, Stream::STREAM_STDERR));
     let exit = exit.await.expect("the reaper answers for every child");
     let _ = timeout(LAST_WORDS, output).await;
-    daemon.enter(ended(exit, oom::kills() > before));
+    daemon.enter(ended(exit, oom::kills() > killed));
     daemon.set_workload(None);
 }
 
@@ -116,7 +116,8 @@ fn collect(daemon: &Arc<Daemon>, ends: Ends, streams: (Stream, Stream)) -> JoinH
     let daemon = daemon.clone();
     tokio::spawn(async move {
         let Ends::Pipes { stdout, stderr, .. } = ends else { return };
-        let (Ok(stdout), Ok(stderr)) = (pipe::Receiver::from_owned_fd(stdout), pipe::Receiver::from_owned_fd(stderr)) else {
+        let (Ok(stdout), Ok(stderr)) = (pipe::Receiver::from_owned_fd(stdout), pipe::Receiver::from_owned_fd(stderr))
+        else {
             return eprintln!("plfm-init: the output of the workload cannot be read");
         };
         tokio::join!(daemon.logs.collect(streams.0, stdout), daemon.logs.collect(streams.1, stderr));

@@ -287,6 +287,12 @@ async fn a_monitor_that_was_not_written_down_is_found() {
     let runtime = house.open().await;
     assert!(only(&runtime).await.alive);
     hello(&runtime, spec.id).await;
+    drop(runtime);
+
+    monitors(spec.id).into_iter().for_each(kill);
+    let runtime = house.open().await;
+    assert!(!runtime.ended(spec.id).await.unwrap().alive);
+    assert!(cgroups(spec.id).is_empty(), "its monitor ended while nobody looked");
     runtime.destroy(spec.id).await.unwrap();
     assert!(monitors(spec.id).is_empty(), "{:?}", monitors(spec.id));
 }

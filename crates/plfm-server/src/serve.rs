@@ -16,7 +16,6 @@ use plfm_api::tls::{self, Identity, Peer, Role};
 use plfm_api::tunnel::{Tunnel, TunnelError, Tunnels};
 use plfm_core::command::Command;
 use plfm_core::digest::Digest;
-use plfm_core::facts::Facts;
 use plfm_core::ids::{InstanceId, NodeId};
 use plfm_core::state::{Instance, State};
 use plfm_image::Registries;
@@ -44,6 +43,8 @@ pub struct Config {
     pub hosts: Vec<String>,
     /// Apps are reached as `APP.domain`.
     pub domain: String,
+    /// Where an edge takes HTTPS; the URLs that people are shown name it.
+    pub https_port: u16,
     pub registries: Registries,
     /// Whether `oci:` references, which name files of this machine, may be deployed.
     pub local_images: bool,
@@ -67,6 +68,7 @@ pub(crate) struct Shared {
     pub ca: Ca,
     pub registries: Registries,
     pub local_images: bool,
+    pub https_port: u16,
     tunnels: Tunnels,
 }
 
@@ -84,8 +86,8 @@ impl Server {
         let acceptor = tls::server_config(&identity, tls::ClientAuth::Optional).map_err(ServerError::Tls)?;
         let listener = TcpListener::bind(config.listen).await;
         let listener = listener.map_err(|source| ServerError::Listen { address: config.listen.to_string(), source })?;
-        let (registries, local_images) = (config.registries, config.local_images);
-        let shared = Arc::new(Shared { writer, store, vault, ca, registries, local_images, tunnels });
+        let (registries, local_images, https_port) = (config.registries, config.local_images, config.https_port);
+        let shared = Arc::new(Shared { writer, store, vault, ca, registries, local_images, https_port, tunnels });
         Ok(Self { shared, listener, acceptor: TlsAcceptor::from(Arc::new(acceptor)), thread, _lock: lock })
     }
 
@@ -163,11 +165,6 @@ async fn connection(stream: TcpStream, acceptor: TlsAcceptor, router: Router) {
 }
 
 impl Shared {
-    /// For explaining; what only the writer hears is not in it.
-    pub fn facts(&self) -> Facts {
-        Facts { now: now(), ..Facts::default() }
-    }
-
     pub async fn keep(&self, blob: Vec<u8>) -> Result<Digest, ApiError> {
         let store = self.store.clone();
         let kept = tokio::task::spawn_blocking(move || store.put_blob(&blob)).await;

@@ -49,6 +49,14 @@ pub enum SubmitError {
 pub struct Writer {
     queue: mpsc::SyncSender<Input>,
     state: watch::Receiver<Arc<State>>,
+    heard: watch::Receiver<Heard>,
+}
+
+/// When which node was last heard, and since when anybody listens.
+#[derive(Debug, Clone, Default)]
+struct Heard {
+    since: Timestamp,
+    nodes: BTreeMap<NodeId, Timestamp>,
 }
 
 /// Everything that can happen to the writer.
@@ -67,14 +75,20 @@ impl Writer {
         let (queue, inbox) = mpsc::sync_channel(QUEUE_MAX);
         let mut work = Work::new(store, state);
         work.open(first)?;
-        let state = work.publish.subscribe();
+        let (state, heard) = (work.publish.subscribe(), work.heard.subscribe());
         let thread = thread::spawn(move || work.run(&inbox));
-        Ok((Self { queue, state }, thread))
+        Ok((Self { queue, state, heard }, thread))
     }
 
     /// The newest published state.
     pub fn state(&self) -> Arc<State> {
         self.state.borrow().clone()
+    }
+
+    /// What the writer knows of the outside, for those who explain; it draws no ids.
+    pub fn facts(&self) -> Facts {
+        let Heard { since, nodes } = self.heard.borrow().clone();
+        Facts { now: now(), entropy: 0, writer_since: since, heard: nodes }
     }
 
     /// Changes whenever something was appended.
@@ -128,8 +142,7 @@ struct Work {
     sequencer: Sequencer,
     publish: watch::Sender<Arc<State>>,
     random: SystemRandom,
-    since: Timestamp,
-    heard: BTreeMap<NodeId, Timestamp>,
+    heard: watch::Sender<Heard>,
     reports: BTreeMap<NodeId, ReportNumber>,
     next_run: NextRun,
 }
@@ -138,8 +151,9 @@ impl Work {
     fn new(store: Arc<dyn Store>, state: State) -> Self {
         let sequencer = Sequencer::new(state);
         let publish = watch::Sender::new(sequencer.state().clone());
-        let (heard, reports) = (BTreeMap::new(), BTreeMap::new());
-        Self { store, sequencer, publish, random: SystemRandom::new(), since: now(), heard, reports, next_run: None }
+        let heard = watch::Sender::new(Heard { since: now(), ..Heard::default() });
+        let (random, reports) = (SystemRandom::new(), BTreeMap::new());
+        Self { store, sequencer, publish, random, heard, reports, next_run: None }
     }
 
     fn open(&mut self, first: Command) -> Result<(), SubmitError> {
@@ -202,7 +216,7 @@ impl Work {
             return Ok(self.sequencer.tentative().seq);
         }
         self.reports.insert(node, report.number);
-        self.heard.insert(node, now());
+        self.heard.send_modify(|heard| drop(heard.nodes.insert(node, now())));
         let instances = report.instances.into_iter().map(|it| (it.instance, it.status)).collect();
         let command = Command::Observe { node, capacity: Some(report.capacity), instances };
         self.decide(command, Actor::Node(node), Some(request))
@@ -272,7 +286,8 @@ impl Work {
     }
 
     fn facts(&self) -> Facts {
-        Facts { now: now(), entropy: self.entropy(), writer_since: self.since, heard: self.heard.clone() }
+        let Heard { since, nodes } = self.heard.borrow().clone();
+        Facts { now: now(), entropy: self.entropy(), writer_since: since, heard: nodes }
     }
 
     fn entropy(&self) -> u128 {

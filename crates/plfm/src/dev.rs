@@ -61,6 +61,7 @@ async fn server(args: &DevArgs, data: &Path) -> Result<Server, CliError> {
         listen: args.listen,
         hosts: Vec::new(),
         domain: DOMAIN.to_owned(),
+        https_port: args.https.port(),
         registries: role::registries(&args.machines),
         local_images: true,
     };

@@ -131,14 +131,20 @@ impl CliError {
                 "start one here with `plfm dev`, or set PLFM_API_URL, PLFM_CA_FILE and PLFM_TOKEN".to_owned()
             }
             Self::NoCa => "name it with --ca-file or PLFM_CA_FILE".to_owned(),
-            Self::File { .. } => "start the cluster with `plfm dev`, which writes it, or choose another --profile".to_owned(),
+            Self::File { .. } => {
+                "start the cluster with `plfm dev`, which writes it, or choose another --profile".to_owned()
+            }
             Self::NoApp => "name it with --app, or write `name` under `[app]` in plfm.toml".to_owned(),
             Self::NoEnv => "name it, for example with `--env dev`".to_owned(),
-            Self::NoManifest { .. } => "change to the directory of the app, or name the file with --manifest".to_owned(),
+            Self::NoManifest { .. } => {
+                "change to the directory of the app, or name the file with --manifest".to_owned()
+            }
             Self::ManifestRead { .. } => "check the path and its permissions".to_owned(),
             Self::Manifest { .. } => String::new(),
             Self::NoImage => "write `ref` under `[image]` in plfm.toml, or give --image".to_owned(),
-            Self::Profile(ProfileError::NoSuchProfile(_)) => "leave --profile out, or write the profile with `plfm dev`".to_owned(),
+            Self::Profile(ProfileError::NoSuchProfile(_)) => {
+                "leave --profile out, or write the profile with `plfm dev`".to_owned()
+            }
             Self::Profile(_) => "repair or remove the file; `plfm dev` writes a new one".to_owned(),
             Self::Api(error) => error.hint().to_owned(),
             Self::DeployFailed { app, failure, .. } => format!("{}; see `plfm explain {app}`", failure.reason.hint()),
@@ -146,7 +152,9 @@ impl CliError {
             Self::WaitTimeout { app, .. } => format!("see `plfm explain {app}`, and watch with `plfm status {app}`"),
             Self::NoInstance { app, .. } | Self::NoReadyInstance { app, .. } => format!("see `plfm explain {app}`"),
             Self::Exec { source, .. } => exec_hint(source).to_owned(),
-            Self::ExecRefused { .. } => "check the command; `plfm exec -- ls /bin` shows what the image holds".to_owned(),
+            Self::ExecRefused { .. } => {
+                "check the command; `plfm exec -- ls /bin` shows what the image holds".to_owned()
+            }
             Self::ExecCut { instance } => format!("see whether it still runs with `plfm explain {instance}`"),
             Self::Terminal { .. } => "leave -t out".to_owned(),
             Self::Role { source, .. } => role::hint(&**source).to_owned(),
@@ -256,7 +264,9 @@ fn refused_exit(code: &str) -> ExecExit {
 
 fn exec_hint(error: &ExecError) -> &str {
     match error {
-        ExecError::Unreachable { .. } => "start a cluster here with `plfm dev`, or name another with --api-url or PLFM_API_URL",
+        ExecError::Unreachable { .. } => {
+            "start a cluster here with `plfm dev`, or name another with --api-url or PLFM_API_URL"
+        }
         ExecError::Problem(problem) if problem.hint.is_empty() => "see `plfm instances`",
         ExecError::Problem(problem) => &problem.hint,
         _ => "try again; see `plfm instances`",

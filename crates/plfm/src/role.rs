@@ -64,7 +64,7 @@ pub fn failed<E: Error + Send + Sync + 'static>(role: &'static str) -> impl FnOn
 }
 
 /// What to type when a role cannot go on.
-pub fn hint(error: &(dyn Error + Send + Sync + 'static)) -> &str {
+pub fn hint<'a>(error: &'a (dyn Error + Send + Sync + 'static)) -> &'a str {
     let server = error.downcast_ref::<ServerError>();
     let node = error.downcast_ref::<NodeError>();
     match (server, node) {

@@ -17,6 +17,7 @@ pub async fn run(args: ServerArgs, out: &mut Printer) -> Result<Exit, CliError> 
         listen: args.listen,
         hosts: args.host.clone(),
         domain: args.domain.clone(),
+        https_port: args.https.port(),
         registries: role::registries(&args.machines),
         local_images: false,
     };

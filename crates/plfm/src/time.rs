@@ -39,7 +39,8 @@ mod tests {
 
     #[test]
     fn spans_are_short() {
-        let spans = [(400, "0.4s"), (9_999, "10.0s"), (12_000, "12s"), (450_000, "7m"), (9_000_000, "2h"), (432_000_000, "5d")];
+        let spans =
+            [(400, "0.4s"), (9_999, "10.0s"), (12_000, "12s"), (450_000, "7m"), (9_000_000, "2h"), (432_000_000, "5d")];
         for (ms, text) in spans {
             assert_eq!(short(Duration::from_millis(ms)), text);
         }

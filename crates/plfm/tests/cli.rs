@@ -66,7 +66,8 @@ async fn what_goes_wrong_has_a_number_and_a_next_step() {
 async fn events_version_and_a_token_for_a_node() {
     let cluster = Cluster::start().await;
     let events = cluster.plfm(&["events", "--json"]).await;
-    let kinds: Vec<_> = events.out.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["kind"].clone()).collect();
+    let kinds: Vec<_> =
+        events.out.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["kind"].clone()).collect();
     assert_eq!(kinds.first().unwrap(), "log.started");
     assert_eq!(cluster.plfm(&["events"]).await.out.lines().count(), kinds.len());
     let version = cluster.plfm(&["version", "--json"]).await.json();

@@ -77,6 +77,13 @@ impl Shared {
         self.inner.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
+    /// From now on nobody opens streams; who wants to, waits for what comes of it.
+    pub fn quiesce(&self) -> Result<(), OpenError> {
+        self.lock().say(Machine::quiesce)?;
+        self.link.send_replace(Link::Seeking);
+        Ok(())
+    }
+
     pub fn ask_to_attach(&self) {
         let mut inner = self.lock();
         if !inner.closed {
@@ -145,10 +152,6 @@ impl Inner {
         self.say(|machine| machine.ping(number))
     }
 
-    pub fn quiesce(&mut self) -> Result<(), OpenError> {
-        self.say(Machine::quiesce)
-    }
-
     fn say(&mut self, word: impl FnOnce(&mut Machine)) -> Result<(), OpenError> {
         if self.closed || !self.is_linked() {
             return Err(OpenError::Closed);
@@ -166,11 +169,13 @@ struct Driver<Io> {
     /// Read and not yet a whole frame.
     bytes: BytesMut,
     hello_again: Option<Interval>,
+    /// The next call is a new attach: at once would be too often for a guest that answers and then talks nonsense.
+    lost: bool,
 }
 
 impl<Io: AsyncRead + AsyncWrite + Unpin> Driver<Io> {
     fn new(io: Io, shared: Arc<Shared>, incoming: Option<mpsc::UnboundedSender<(Key, u32)>>) -> Self {
-        Self { io, shared, incoming, bytes: BytesMut::new(), hello_again: None }
+        Self { io, shared, incoming, bytes: BytesMut::new(), hello_again: None, lost: false }
     }
 
     fn turn(&mut self, inner: &mut Inner, cx: &mut Context<'_>) -> io::Result<Turn> {
@@ -229,7 +234,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Driver<Io> {
             match event {
                 Event::Linked => self.hello_again = None,
                 Event::Quiesced => {}
-                Event::Lost => inner.attach_wanted = self.incoming.is_none(),
+                Event::Lost => self.call_later(),
                 Event::Incoming(key, port) => self.offer(inner, key, port),
                 Event::Refused(key, reason) => {
                     inner.refusals.insert(key, reason);
@@ -253,18 +258,22 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Driver<Io> {
         inner.attach_wanted = false;
         inner.machine.attach(getrandom::u64().map_err(io::Error::other)?);
         self.shared.link.send_replace(Link::Seeking);
-        let mut pace = interval(HELLO_AGAIN);
-        pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        pace.reset();
-        self.hello_again = Some(pace);
         self.tell(inner);
+        self.hello_again = Some(pace());
         Ok(())
+    }
+
+    fn call_later(&mut self) {
+        self.lost = self.incoming.is_none();
+        self.hello_again = self.lost.then(pace);
     }
 
     /// True when it was time and the hello is said again.
     fn keep_calling(&mut self, inner: &mut Inner, cx: &mut Context<'_>) -> bool {
         let due = self.hello_again.as_mut().is_some_and(|pace| pace.poll_tick(cx).is_ready());
-        if due {
+        if due && std::mem::take(&mut self.lost) {
+            inner.attach_wanted = true;
+        } else if due {
             inner.machine.repeat_hello();
         }
         due
@@ -311,6 +320,13 @@ enum Turn {
     Moved,
     /// The byte stream has ended.
     Over,
+}
+
+fn pace() -> Interval {
+    let mut pace = interval(HELLO_AGAIN);
+    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    pace.reset();
+    pace
 }
 
 fn wake(waiting: &mut HashMap<Key, Waker>, key: Key) {

@@ -17,6 +17,8 @@ pub enum OpenError {
     Refused { port: u32, reason: String },
     #[error("the channel was interrupted while port {0} was being opened")]
     Interrupted(u32),
+    #[error("the channel was interrupted")]
+    Lost,
     #[error("the channel has {} streams open already", super::machine::STREAMS_MAX)]
     Full,
     #[error("the channel is closed")]
@@ -93,10 +95,10 @@ impl Opener {
     /// Ends all streams and waits until the guest has said its last word: from now until [`attach`](Self::attach) no byte is in flight,
     /// so a snapshot may be taken.
     pub async fn quiesce(&self) -> Result<(), OpenError> {
-        self.shared.lock().quiesce()?;
+        self.shared.quiesce()?;
         let mut link = self.link.clone();
-        link.wait_for(|link| matches!(link, Link::Quiet | Link::Closed)).await.map_err(|_| OpenError::Closed)?;
-        Ok(())
+        let state = *link.wait_for(|link| *link != Link::Seeking).await.map_err(|_| OpenError::Closed)?;
+        if state == Link::Quiet { Ok(()) } else { Err(OpenError::Lost) }
     }
 
     /// Calls the guest again, after a quiesce or to replace a link that has gone dumb.

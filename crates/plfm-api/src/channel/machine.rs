@@ -7,15 +7,18 @@
 //!                               └─── a tag that's wrong ──┘
 //! ```
 //!
-//! Between a host's quiesce and the answer it is Quiescing: it listens and says nothing. A guest seeks from the start. Whoever loses the thread drops all streams: half a stream is worth nothing to either end.
+//! Between a host's quiesce and the answer it is Quiescing: it listens and says nothing. A guest seeks from the start. Whoever loses the
+//! thread drops all streams: half a stream is worth nothing to either end.
 
 use std::collections::{HashMap, VecDeque};
 
 use bytes::{Buf, BytesMut};
 
 use super::Secret;
-use super::frame::{self, Corrupt, Head, Kind, PAYLOAD_MAX, Tags};
+use super::frame::{self, Corrupt, Head, Kind, Tags};
 
+mod calls;
+mod output;
 mod queue;
 mod state;
 
@@ -364,163 +367,5 @@ impl Machine {
 
     fn key(&self, id: u32) -> Key {
         Key { epoch: self.epoch, id }
-    }
-}
-
-/// What the streams' owners call.
-impl Machine {
-    /// Asks the guest for a stream; `None` while there is no link or no room.
-    pub fn open(&mut self, port: u32) -> Option<Key> {
-        let Role::Host { .. } = self.role else { return None };
-        if self.phase != Phase::Linked || self.streams.len() >= STREAMS_MAX {
-            return None;
-        }
-        while self.streams.contains_key(&self.next_id) {
-            self.next_id = self.next_id.wrapping_add(2);
-        }
-        let id = self.next_id;
-        self.next_id = id.wrapping_add(2);
-        self.streams.insert(id, State::new(Stage::Asking));
-        self.control.push_back((Kind::Open, id, port.to_be_bytes().to_vec()));
-        Some(self.key(id))
-    }
-
-    pub fn accept(&mut self, key: Key) {
-        if let Some(stream) = self.stream(key) {
-            stream.stage = Stage::Open;
-            self.control.push_back((Kind::OpenOk, key.id, Vec::new()));
-        }
-    }
-
-    pub fn refuse(&mut self, key: Key, reason: &str) {
-        if self.stream(key).is_some() {
-            self.streams.remove(&key.id);
-            let reason = reason.bytes().take(REASON_MAX).collect();
-            self.control.push_back((Kind::OpenErr, key.id, reason));
-        }
-    }
-
-    /// `None` when the attach of this stream is over.
-    pub fn is_open(&mut self, key: Key) -> Option<bool> {
-        self.stream(key).map(|stream| stream.stage == Stage::Open)
-    }
-
-    pub fn read(&mut self, key: Key, room: usize, take: impl FnOnce(&[u8])) -> Read {
-        let Some(stream) = self.stream(key) else { return Read::Reset };
-        let (read, credit) = stream.hand_out(room, take);
-        self.give_back(key.id, credit);
-        read
-    }
-
-    pub fn write(&mut self, key: Key, bytes: &[u8]) -> Written {
-        let Some(stream) = self.stream(key) else { return Written::Broken };
-        let written = stream.accept(bytes);
-        self.announce(key.id);
-        written
-    }
-
-    /// No more will be written.
-    pub fn finish(&mut self, key: Key) {
-        if let Some(stream) = self.stream(key) {
-            stream.finishing = true;
-            self.announce(key.id);
-        }
-    }
-
-    /// The owner is gone: what it finished is still sent, what it left unfinished is reset.
-    pub fn abandon(&mut self, key: Key) {
-        let Some(stream) = self.stream(key) else { return };
-        if stream.stage == Stage::Asked {
-            return self.refuse(key, "nobody took it");
-        }
-        stream.abandoned = true;
-        self.settle(key.id);
-    }
-
-    fn stream(&mut self, key: Key) -> Option<&mut State> {
-        self.streams.get_mut(&key.id).filter(|_| key.epoch == self.epoch)
-    }
-
-    fn give_back(&mut self, id: u32, credit: u32) {
-        if credit > 0 {
-            self.control.push_back((Kind::Credit, id, credit.to_be_bytes().to_vec()));
-        }
-    }
-
-    /// Queues the stream if it has something that may be sent.
-    fn announce(&mut self, id: u32) {
-        if let Some(stream) = self.streams.get_mut(&id)
-            && stream.sendable()
-            && !std::mem::replace(&mut stream.queued, true)
-        {
-            self.ready.fresh(id);
-        }
-    }
-
-    /// Forgets the stream if both ends are done with it, tells the peer if this end gave up.
-    fn settle(&mut self, id: u32) {
-        let Some(stream) = self.streams.get(&id) else { return };
-        if stream.gives_up() {
-            self.control.push_back((Kind::Rst, id, Vec::new()));
-            self.streams.remove(&id);
-        } else if stream.is_over() {
-            self.streams.remove(&id);
-        } else {
-            self.announce(id);
-        }
-    }
-}
-
-/// What goes to the byte stream.
-impl Machine {
-    /// What is to be written next; empty when there is nothing.
-    pub fn outgoing(&mut self) -> &[u8] {
-        while self.out.len() < OUT_QUEUE && self.emit() {}
-        &self.out
-    }
-
-    pub fn sent(&mut self, bytes: usize) {
-        self.out.advance(bytes);
-    }
-
-    /// Appends one frame: answers and signals first, then a stream's turn.
-    fn emit(&mut self) -> bool {
-        if self.phase != Phase::Linked {
-            return false;
-        }
-        if let Some((kind, id, payload)) = self.control.pop_front() {
-            frame::encode(kind, id, self.sending.take(), &payload, &mut self.out);
-            self.phase = match kind {
-                Kind::Quiesce => Phase::Quiescing,
-                Kind::QuiesceAck => Phase::Seeking,
-                _ => Phase::Linked,
-            };
-            return true;
-        }
-        let Some(id) = self.ready.next() else { return false };
-        self.emit_from(id);
-        true
-    }
-
-    fn emit_from(&mut self, id: u32) {
-        let key = self.key(id);
-        let Some(stream) = self.streams.get_mut(&id) else { return };
-        stream.queued = false;
-        let size = stream.outbox.len().min(stream.credit as usize).min(PAYLOAD_MAX);
-        if size > 0 {
-            frame::encode(Kind::Data, id, self.sending.take(), &stream.outbox[..size], &mut self.out);
-            stream.outbox.advance(size);
-            stream.credit -= size as u32;
-            self.events.push_back(Event::Writable(key));
-        }
-        if stream.owes_fin() {
-            stream.finished = true;
-            frame::encode(Kind::Fin, id, self.sending.take(), &[], &mut self.out);
-        }
-        if stream.sendable() {
-            stream.queued = true;
-            return self.ready.again(id);
-        }
-        self.settle(id);
     }
 }

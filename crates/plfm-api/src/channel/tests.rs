@@ -29,7 +29,13 @@ fn a_secret_has_one_length_and_never_shows_itself() {
     let secret = Secret::new([0xAB; Secret::BYTES]);
     assert_eq!(secret.to_hex().parse(), Ok(secret.clone()));
     assert_eq!(format!("{secret:?}"), "Secret(…)");
-    for wrong in ["", "ab", &secret.to_hex()[1..], &format!("{}zz", &secret.to_hex()[2..]), &format!("{}é", &secret.to_hex()[2..])] {
+    for wrong in [
+        "",
+        "ab",
+        &secret.to_hex()[1..],
+        &format!("{}zz", &secret.to_hex()[2..]),
+        &format!("{}é", &secret.to_hex()[2..]),
+    ] {
         assert!(wrong.parse::<Secret>().is_err(), "{wrong}");
     }
 }

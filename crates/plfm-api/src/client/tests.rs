@@ -92,38 +92,56 @@ async fn a_problem_is_an_error_with_all_that_it_says() {
     let client = client(&ca, serve(&ca, router).await);
     let error = client.nodes().await.unwrap_err();
     assert_eq!((error.status(), error.request_id().is_some()), (Some(404), true));
-    check(&error, expect![[r#"
+    check(
+        &error,
+        expect![[r#"
         there is no app `shop`
         app_not_found
-        deploy it with `plfm deploy`"#]]);
-    check(&client.capabilities().await.unwrap_err(), expect![[r#"
+        deploy it with `plfm deploy`"#]],
+    );
+    check(
+        &client.capabilities().await.unwrap_err(),
+        expect![[r#"
         the API answers /v0/capabilities with status 000 and not in its own words
         unexpected_answer
-        check that --api-url or PLFM_API_URL is the URL of a plfm server"#]]);
-    check(&client.join_token().await.unwrap_err(), expect![[r#"
+        check that --api-url or PLFM_API_URL is the URL of a plfm server"#]],
+    );
+    check(
+        &client.join_token().await.unwrap_err(),
+        expect![[r#"
         the API answers /v0/join-tokens with something else than was asked for
         unexpected_answer
-        check with `plfm version` that client and server are of one version"#]]);
+        check with `plfm version` that client and server are of one version"#]],
+    );
 }
 
 #[tokio::test]
 async fn who_is_not_there_or_not_trusted_is_told_apart() {
     let (ca, other) = (Ca::new(), Ca::new());
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    check(&client(&ca, closed).nodes().await.unwrap_err(), expect![[r#"
+    check(
+        &client(&ca, closed).nodes().await.unwrap_err(),
+        expect![[r#"
         cannot reach the API at https://000.0.0.0:00000
         unreachable
-        start a cluster here with `plfm dev`, or name another with --api-url or PLFM_API_URL"#]]);
+        start a cluster here with `plfm dev`, or name another with --api-url or PLFM_API_URL"#]],
+    );
     let stranger = serve(&other, Router::new()).await;
-    check(&client(&ca, stranger).nodes().await.unwrap_err(), expect![[r#"
+    check(
+        &client(&ca, stranger).nodes().await.unwrap_err(),
+        expect![[r#"
         the API at https://000.0.0.0:00000 is not of the trusted cluster
         untrusted
-        name the CA of that cluster with --ca-file or PLFM_CA_FILE"#]]);
+        name the CA of that cluster with --ca-file or PLFM_CA_FILE"#]],
+    );
     let plain = Target { api_url: "http://127.0.0.1:1".to_owned(), ca_pem: ca.pem.clone(), ..Target::default() };
-    check(&Client::new(&plain).unwrap_err(), expect![[r#"
+    check(
+        &Client::new(&plain).unwrap_err(),
+        expect![[r#"
         `http://000.0.0.0:0` is not the URL of an API: it has the form https://host:port
         invalid_api_url
-        set --api-url or PLFM_API_URL"#]]);
+        set --api-url or PLFM_API_URL"#]],
+    );
 }
 
 #[tokio::test]
@@ -148,10 +166,13 @@ async fn a_line_that_is_something_else_is_an_error() {
     let router = Router::new().route("/v1/events", get(async || "{\"kind\":\n"));
     let client = client(&ca, serve(&ca, router).await);
     let events: Result<Vec<_>, _> = client.events(Seq(0), false).await.unwrap().try_collect().await;
-    check(&events.unwrap_err(), expect![[r#"
+    check(
+        &events.unwrap_err(),
+        expect![[r#"
         the API answers /v0/events with something else than was asked for
         unexpected_answer
-        check with `plfm version` that client and server are of one version"#]]);
+        check with `plfm version` that client and server are of one version"#]],
+    );
 }
 
 #[tokio::test]

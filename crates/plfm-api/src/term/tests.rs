@@ -44,8 +44,18 @@ fn the_bytes_are_a_promise() {
     let frames = frames();
     check(&frames[0], expect![[r#"\x01yes\n"#]]);
     check(&frames[1], expect![[r#"\x02\x00\x00\x00\x00\x00\x00\x01\x02out"#]]);
-    check(&frames[4], expect![[r#"\x10{"type":"hello","v":1,"cols":80,"rows":24,"command":["ls","-l"],"tty":true,"stdin":true,"env":{"TERM":"xterm"}}"#]]);
-    check(&frames[5], expect![[r#"\x10{"type":"welcome","v":1,"instance_id":"inst_00000000010000000000000002","process_type":"web","tty":true}"#]]);
+    check(
+        &frames[4],
+        expect![[
+            r#"\x10{"type":"hello","v":1,"cols":80,"rows":24,"command":["ls","-l"],"tty":true,"stdin":true,"env":{"TERM":"xterm"}}"#
+        ]],
+    );
+    check(
+        &frames[5],
+        expect![[
+            r#"\x10{"type":"welcome","v":1,"instance_id":"inst_00000000010000000000000002","process_type":"web","tty":true}"#
+        ]],
+    );
     check(&frames[7], expect![[r#"\x10{"type":"signal","name":"INT"}"#]]);
     check(&frames[8], expect![[r#"\x10{"type":"stdin_eof"}"#]]);
     check(&frames[9], expect![[r#"\x11{"type":"exit","exit_code":3,"reason":"exited"}"#]]);

@@ -81,7 +81,10 @@ impl FromStr for Role {
 
     fn from_str(text: &str) -> Result<Self, PeerError> {
         let roles = [Self::Server, Self::Node, Self::Edge];
-        roles.into_iter().find(|role| role.code() == text).ok_or_else(|| PeerError::Role(text.chars().take(40).collect()))
+        roles
+            .into_iter()
+            .find(|role| role.code() == text)
+            .ok_or_else(|| PeerError::Role(text.chars().take(40).collect()))
     }
 }
 

@@ -13,7 +13,8 @@ impl Tunnels {
         let stream = within(CONNECT_WAIT, node, at, self.connect(node, at)).await?;
         let stream = stream.map_err(|source| TunnelError::Unreachable { node, at: at.to_owned(), source })?;
         let cut = |source| TunnelError::Cut { node, source };
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(cut)?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(cut)?;
         // Ends with the body, or when the reader drops it.
         tokio::spawn(connection);
         let request = http::Request::get(path)

@@ -105,7 +105,9 @@ impl Config {
 }
 
 fn check(request: &ConfigureRequest, workload: &guest::Workload, is_machine: bool) -> Result<(), Invalid> {
-    let empty = [("instance id", &request.instance_id), ("boot id", &request.boot_id)].into_iter().find(|(_, id)| id.is_empty());
+    let empty = [("instance id", &request.instance_id), ("boot id", &request.boot_id)]
+        .into_iter()
+        .find(|(_, id)| id.is_empty());
     let texts = workload.argv.iter().chain([&workload.cwd, &workload.user]).chain(workload.env.values());
     let commands = request.prestart.iter().flat_map(|prestart| &prestart.argv);
     let is_key = |key: &String| !key.is_empty() && !key.contains(['=', '\0']);
@@ -113,10 +115,16 @@ fn check(request: &ConfigureRequest, workload: &guest::Workload, is_machine: boo
         Some((name, _)) => Err(Invalid::Empty(name)),
         None if !is_hostname(&request.hostname) => Err(Invalid::Hostname(request.hostname.chars().take(80).collect())),
         None if is_machine && request.entropy.len() < ENTROPY_MIN => Err(Invalid::Entropy(request.entropy.len())),
-        None if texts.chain(commands).any(|text| text.contains('\0')) => Err(Invalid::Text("a command, value, user or directory")),
+        None if texts.chain(commands).any(|text| text.contains('\0')) => {
+            Err(Invalid::Text("a command, value, user or directory"))
+        }
         None if !workload.env.keys().all(is_key) => Err(Invalid::Text("the environment")),
-        None if request.prestart.iter().any(|prestart| prestart.argv.is_empty()) => Err(Invalid::Empty("a prestart command")),
-        None if !workload.cwd.is_empty() && !workload.cwd.starts_with('/') => Err(Invalid::Directory(workload.cwd.clone())),
+        None if request.prestart.iter().any(|prestart| prestart.argv.is_empty()) => {
+            Err(Invalid::Empty("a prestart command"))
+        }
+        None if !workload.cwd.is_empty() && !workload.cwd.starts_with('/') => {
+            Err(Invalid::Directory(workload.cwd.clone()))
+        }
         None => Ok(()),
     }
 }
@@ -158,7 +166,12 @@ mod tests {
     use super::*;
 
     fn request() -> ConfigureRequest {
-        ConfigureRequest { instance_id: "inst_1".into(), boot_id: "boot_1".into(), entropy: vec![1; 32], ..Default::default() }
+        ConfigureRequest {
+            instance_id: "inst_1".into(),
+            boot_id: "boot_1".into(),
+            entropy: vec![1; 32],
+            ..Default::default()
+        }
     }
 
     fn workload(workload: guest::Workload) -> ConfigureRequest {
@@ -177,7 +190,10 @@ mod tests {
     fn what_cannot_be_done_is_named() {
         let refused = |request| Config::read(request, true).unwrap_err().to_string();
         assert_eq!(refused(ConfigureRequest { boot_id: String::new(), ..request() }), "boot id is empty");
-        assert_eq!(refused(ConfigureRequest { entropy: vec![1; 31], ..request() }), "31 bytes of entropy are too few; 32 are needed");
+        assert_eq!(
+            refused(ConfigureRequest { entropy: vec![1; 31], ..request() }),
+            "31 bytes of entropy are too few; 32 are needed"
+        );
         let disks = guest::Disks { images: 5, ..Default::default() };
         let five = ConfigureRequest { disks: disks.into(), ..request() };
         assert_eq!(refused(five), "5 image devices are asked for; a machine has up to 4");

@@ -112,7 +112,8 @@ impl Process {
         match output {
             Output::Terminal(master) => self.tell_terminal(&master, over).await,
             Output::Pipes(stdout, stderr) => {
-                let (out, err) = (self.tell_pipe(stdout, Piece::Stdout, over.clone()), self.tell_pipe(stderr, Piece::Stderr, over));
+                let (out, err) =
+                    (self.tell_pipe(stdout, Piece::Stdout, over.clone()), self.tell_pipe(stderr, Piece::Stderr, over));
                 tokio::join!(out, err);
             }
         }
@@ -148,7 +149,9 @@ impl Process {
     /// Waits while the process does not read; several writers take turns.
     pub async fn write_stdin(&self, bytes: &[u8]) -> Result<(), InputError> {
         match &mut *self.input.lock().await {
-            Input::Stdin(stdin) => stdin.write_all(bytes).await.map_err(|cause| InputError::Write { pid: self.pid, cause }),
+            Input::Stdin(stdin) => {
+                stdin.write_all(bytes).await.map_err(|cause| InputError::Write { pid: self.pid, cause })
+            }
             Input::Terminal(_) => Err(InputError::IsTerminal(self.pid)),
             Input::Closed => Err(InputError::Closed(self.pid)),
             Input::None => Err(InputError::NoStdin(self.pid)),

@@ -38,7 +38,10 @@ impl Processes {
     fn known(&self, selector: Option<&ProcessSelector>) -> Result<Arc<Process>, ConnectError> {
         let selector = selector.and_then(|selector| selector.selector.as_ref());
         let selector = selector.ok_or_else(|| ConnectError::invalid_argument("the request selects no process"))?;
-        self.0.processes.find(selector).ok_or_else(|| ConnectError::not_found(format!("no process with {}", name(selector))))
+        self.0
+            .processes
+            .find(selector)
+            .ok_or_else(|| ConnectError::not_found(format!("no process with {}", name(selector))))
     }
 
     fn running(&self, selector: Option<&ProcessSelector>) -> Result<Arc<Process>, ConnectError> {
@@ -86,7 +89,11 @@ async fn feed(process: &Process, input: Option<&ProcessInput>) -> Result<(), Con
 // The trait allows cheaper answers than whole messages; none is needed here.
 #[allow(refining_impl_trait)]
 impl envd::Process for Processes {
-    async fn list(&self, _: RequestContext, _: ServiceRequest<'_, envd::ListRequest>) -> ServiceResult<envd::ListResponse> {
+    async fn list(
+        &self,
+        _: RequestContext,
+        _: ServiceRequest<'_, envd::ListRequest>,
+    ) -> ServiceResult<envd::ListResponse> {
         let info = |process: Arc<Process>| envd::ProcessInfo {
             config: process.config.clone().into(),
             pid: process.pid,
@@ -118,7 +125,11 @@ impl envd::Process for Processes {
         Ok(Response::stream(viewer.events().map(move |event| event.map(answer))))
     }
 
-    async fn update(&self, _: RequestContext, request: ServiceRequest<'_, envd::UpdateRequest>) -> ServiceResult<envd::UpdateResponse> {
+    async fn update(
+        &self,
+        _: RequestContext,
+        request: ServiceRequest<'_, envd::UpdateRequest>,
+    ) -> ServiceResult<envd::UpdateResponse> {
         let request = request.to_owned_message();
         let process = self.running(request.process.as_option())?;
         if let Some(pty) = request.pty.as_option() {
@@ -137,7 +148,9 @@ impl envd::Process for Processes {
             match (request?.to_owned_message().event, &target) {
                 (Some(InputEvent::Start(start)), _) => target = Some(self.running(start.process.as_option())?),
                 (Some(InputEvent::Data(data)), Some(process)) => feed(process, data.input.as_option()).await?,
-                (Some(InputEvent::Data(_)), None) => return Err(ConnectError::invalid_argument("input came before a process was selected")),
+                (Some(InputEvent::Data(_)), None) => {
+                    return Err(ConnectError::invalid_argument("input came before a process was selected"));
+                }
                 (Some(InputEvent::Keepalive(_)) | None, _) => {}
             }
         }

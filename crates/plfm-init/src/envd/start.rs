@@ -13,7 +13,8 @@ use crate::users::{self, Account};
 
 pub async fn launch(daemon: &Daemon, context: &RequestContext, request: &StartRequest) -> Result<Launch, ConnectError> {
     let config = daemon.config().ok_or_else(|| ConnectError::unavailable("this machine is not configured"))?;
-    let process = request.process.as_option().ok_or_else(|| ConnectError::invalid_argument("the request names no process"))?;
+    let process =
+        request.process.as_option().ok_or_else(|| ConnectError::invalid_argument("the request names no process"))?;
     let account = account(daemon, context, config).await?;
     check(process)?;
     Ok(Launch {

@@ -22,7 +22,8 @@ impl Table {
     }
 
     pub fn running(&self) -> Vec<Arc<Process>> {
-        let mut running: Vec<_> = self.lock().values().filter(|process| !process.audience.has_ended()).cloned().collect();
+        let mut running: Vec<_> =
+            self.lock().values().filter(|process| !process.audience.has_ended()).cloned().collect();
         running.sort_by_key(|process| process.pid);
         running
     }

@@ -12,6 +12,7 @@ use std::process::{Command, Stdio};
 
 use nix::errno::Errno;
 use nix::libc;
+use nix::unistd::geteuid;
 
 use super::{DEFAULT_PATH, Ends, Launch, LaunchError, Started, Step, Wiring, terminal};
 use crate::reaper::Reaper;
@@ -70,6 +71,8 @@ struct Preparation {
     uid: u32,
     gid: u32,
     groups: Vec<u32>,
+    /// An ordinary user's daemon starts what that user may start, and has nothing to change.
+    is_own: bool,
     no_new_privs: bool,
     cwd: CString,
 }
@@ -83,6 +86,7 @@ impl Preparation {
             uid: launch.account.uid,
             gid: launch.account.gid,
             groups: launch.account.groups.clone(),
+            is_own: !geteuid().is_root() && geteuid().as_raw() == launch.account.uid,
             no_new_privs: launch.no_new_privs,
             cwd: CString::new(launch.cwd.as_str())?,
         })
@@ -99,9 +103,11 @@ impl Preparation {
             if let Some(terminal) = &self.terminal {
                 self.take(terminal)?;
             }
-            check(Step::Groups, libc::setgroups(self.groups.len(), self.groups.as_ptr()) as isize)?;
-            check(Step::Group, libc::setresgid(self.gid, self.gid, self.gid) as isize)?;
-            check(Step::User, libc::setresuid(self.uid, self.uid, self.uid) as isize)?;
+            if !self.is_own {
+                check(Step::Groups, libc::setgroups(self.groups.len(), self.groups.as_ptr()) as isize)?;
+                check(Step::Group, libc::setresgid(self.gid, self.gid, self.gid) as isize)?;
+                check(Step::User, libc::setresuid(self.uid, self.uid, self.uid) as isize)?;
+            }
             if self.no_new_privs {
                 check(Step::Privileges, libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) as isize)?;
             }

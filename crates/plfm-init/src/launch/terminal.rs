@@ -31,7 +31,10 @@ pub fn open(size: Size) -> nix::Result<(OwnedFd, CString)> {
     grantpt(&master)?;
     unlockpt(&master)?;
     let path = CString::new(ptsname_r(&master)?).map_err(|_| Errno::EINVAL)?;
-    let fd = master.as_fd().try_clone_to_owned().map_err(|cause| Errno::from_raw(cause.raw_os_error().unwrap_or(libc::EIO)))?;
+    let fd = master
+        .as_fd()
+        .try_clone_to_owned()
+        .map_err(|cause| Errno::from_raw(cause.raw_os_error().unwrap_or(libc::EIO)))?;
     resize(&fd, size).map_err(|cause| Errno::from_raw(cause.raw_os_error().unwrap_or(libc::EIO)))?;
     Ok((fd, path))
 }

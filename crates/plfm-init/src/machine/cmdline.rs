@@ -12,7 +12,8 @@ const KEY: &str = "plfm.secret=";
 
 pub fn secret() -> Result<Secret, BootError> {
     let line = fs::read_to_string(PATH).map_err(BootError::of(format!("read {PATH}")))?;
-    find(&line).map_err(|wrong| BootError { what: "read the kernel command line".into(), cause: io::Error::other(wrong) })
+    find(&line)
+        .map_err(|wrong| BootError { what: "read the kernel command line".into(), cause: io::Error::other(wrong) })
 }
 
 /// The line as a workload may see it.

@@ -57,10 +57,12 @@ fn layer(number: u32) -> Result<String, BootError> {
 fn writable(serial: Option<&str>) -> Result<(), BootError> {
     fs::create_dir_all(RW).map_err(BootError::of(format!("make {RW}")))?;
     let Some(serial) = serial else {
-        return mount(Some("tmpfs"), RW, Some("tmpfs"), MsFlags::empty(), Some("mode=0755")).map_err(BootError::of("mount memory to write to"));
+        return mount(Some("tmpfs"), RW, Some("tmpfs"), MsFlags::empty(), Some("mode=0755"))
+            .map_err(BootError::of("mount memory to write to"));
     };
     let device = find(serial)?;
-    mount(Some(&device), RW, Some("ext4"), MsFlags::MS_NOATIME, None::<&str>).map_err(BootError::of(format!("mount writable disk {serial}")))
+    mount(Some(&device), RW, Some("ext4"), MsFlags::MS_NOATIME, None::<&str>)
+        .map_err(BootError::of(format!("mount writable disk {serial}")))
 }
 
 /// An overlay needs a lower layer, and a machine need not have an image.
@@ -75,7 +77,9 @@ fn find(serial: &str) -> Result<PathBuf, BootError> {
     let until = Instant::now() + DISK_WAIT;
     loop {
         let devices = fs::read_dir(BLOCK).map_err(BootError::of(format!("list {BLOCK}")))?;
-        let is_it = |entry: &fs::DirEntry| fs::read_to_string(entry.path().join("serial")).is_ok_and(|found| found.trim() == serial);
+        let is_it = |entry: &fs::DirEntry| {
+            fs::read_to_string(entry.path().join("serial")).is_ok_and(|found| found.trim() == serial)
+        };
         if let Some(found) = devices.flatten().find(is_it) {
             return Ok(PathBuf::from("/dev").join(found.file_name()));
         }

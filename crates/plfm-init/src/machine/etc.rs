@@ -58,7 +58,8 @@ mod tests {
     use super::*;
 
     fn config() -> Config {
-        let network = Network { ipv6: "fd00::2".into(), ipv6_prefix: 64, dns: vec!["fd00::53".into()], ..Default::default() };
+        let network =
+            Network { ipv6: "fd00::2".into(), ipv6_prefix: 64, dns: vec!["fd00::53".into()], ..Default::default() };
         let request = ConfigureRequest {
             instance_id: "inst_1".into(),
             boot_id: "boot_1".into(),

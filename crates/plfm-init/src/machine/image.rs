@@ -28,7 +28,8 @@ pub fn enter() -> Result<(), BootError> {
     unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_FS).map_err(BootError::of("make a mount namespace"))?;
     let line = File::open(hidden_command_line()?).map_err(BootError::of("open the command line to show"))?;
     chdir(NEWROOT).map_err(BootError::of(format!("chdir {NEWROOT}")))?;
-    mount(Some("."), "/", None::<&str>, MsFlags::MS_MOVE, None::<&str>).map_err(BootError::of("move the image to /"))?;
+    mount(Some("."), "/", None::<&str>, MsFlags::MS_MOVE, None::<&str>)
+        .map_err(BootError::of("move the image to /"))?;
     chroot(".").and_then(|()| chdir("/")).map_err(BootError::of("change to the image"))?;
     mounts::of_the_workload()?;
     hide_command_line(&line);

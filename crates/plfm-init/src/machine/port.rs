@@ -47,7 +47,8 @@ fn find() -> Result<PathBuf, BootError> {
     let until = Instant::now() + PORT_WAIT;
     while Instant::now() < until {
         let ports = fs::read_dir(PORTS).into_iter().flatten().flatten();
-        let is_ours = |entry: &fs::DirEntry| fs::read_to_string(entry.path().join("name")).is_ok_and(|name| name.trim() == NAME);
+        let is_ours =
+            |entry: &fs::DirEntry| fs::read_to_string(entry.path().join("name")).is_ok_and(|name| name.trim() == NAME);
         if let Some(found) = ports.into_iter().find(is_ours) {
             return Ok(PathBuf::from("/dev").join(found.file_name()));
         }

@@ -39,7 +39,9 @@ async fn carry_out(steps: &[Step], handle: &Handle) -> Result<(), NetError> {
     for step in steps {
         let failed = |cause| NetError::Step { step: step.clone(), cause };
         match step {
-            Step::Set { path, value } => set(path, value).map_err(|cause| NetError::Set { step: step.clone(), cause })?,
+            Step::Set { path, value } => {
+                set(path, value).map_err(|cause| NetError::Set { step: step.clone(), cause })?
+            }
             Step::Mtu { device, mtu } => {
                 let link = link(handle, device).await?.mtu(*mtu).build();
                 handle.link().set(link).execute().await.map_err(failed)?;

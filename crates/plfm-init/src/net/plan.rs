@@ -10,21 +10,41 @@ pub const LOOPBACK: &str = "lo";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
     /// A kernel setting; one that this kernel does not have is not needed either.
-    Set { path: String, value: &'static str },
-    Mtu { device: &'static str, mtu: u32 },
-    Up { device: &'static str },
-    Address { device: &'static str, address: IpAddr, prefix: u8 },
+    Set {
+        path: String,
+        value: &'static str,
+    },
+    Mtu {
+        device: &'static str,
+        mtu: u32,
+    },
+    Up {
+        device: &'static str,
+    },
+    Address {
+        device: &'static str,
+        address: IpAddr,
+        prefix: u8,
+    },
     /// The default route; the gateway need not be inside the prefix.
-    Route { device: &'static str, gateway: IpAddr },
+    Route {
+        device: &'static str,
+        gateway: IpAddr,
+    },
 }
 
 /// Nobody else is on the link and the addresses are given: nothing is to be detected, asked for or announced.
-const SETTINGS: [(&str, &str); 4] = [("accept_dad", "0"), ("dad_transmits", "0"), ("accept_ra", "0"), ("autoconf", "0")];
+const SETTINGS: [(&str, &str); 4] =
+    [("accept_dad", "0"), ("dad_transmits", "0"), ("accept_ra", "0"), ("autoconf", "0")];
 
 pub fn plan(net: &Net) -> Vec<Step> {
     let mut steps = vec![Step::Up { device: LOOPBACK }];
     if net.loopback_only {
-        steps.extend(links(net).map(|link| Step::Address { device: LOOPBACK, address: link.address, prefix: host(link) }));
+        steps.extend(links(net).map(|link| Step::Address {
+            device: LOOPBACK,
+            address: link.address,
+            prefix: host(link),
+        }));
         return steps;
     }
     if links(net).next().is_none() {

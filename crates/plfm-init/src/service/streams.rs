@@ -22,7 +22,11 @@ pub fn phases(daemon: &Daemon) -> impl Stream<Item = Result<WatchResponse, Conne
 }
 
 /// The kept chunks from `seq` on; with `follow`, those to come.
-pub fn logs(daemon: Arc<Daemon>, seq: u64, follow: bool) -> impl Stream<Item = Result<LogsResponse, ConnectError>> + Send + 'static {
+pub fn logs(
+    daemon: Arc<Daemon>,
+    seq: u64,
+    follow: bool,
+) -> impl Stream<Item = Result<LogsResponse, ConnectError>> + Send + 'static {
     let newest = daemon.logs.newest();
     stream::unfold((daemon, newest, seq), move |(daemon, mut newest, seq)| async move {
         let (chunk, dropped) = next(&daemon, &mut newest, seq, follow).await?;

@@ -2,7 +2,8 @@
 
 use std::fs;
 
-const COUNTERS: [(&str, &str); 2] = [("/sys/fs/cgroup/plfm/workload/memory.events", "oom_kill"), ("/proc/vmstat", "oom_kill")];
+const COUNTERS: [(&str, &str); 2] =
+    [("/sys/fs/cgroup/plfm/workload/memory.events", "oom_kill"), ("/proc/vmstat", "oom_kill")];
 
 /// Processes killed so far, in the workload's cgroup where that is counted, else in the machine.
 pub fn kills() -> u64 {

@@ -15,7 +15,8 @@ use crate::users::Account;
 pub async fn run(daemon: &Arc<Daemon>, config: &Config, account: &Account) -> Result<(), Failure> {
     for prestart in &config.prestart {
         let ended = one(daemon, config, account, prestart).await;
-        ended.map_err(|why| Failure::new(Reason::PrestartFailed, format!("prestart \"{}\": {why}", prestart.argv[0])))?;
+        ended
+            .map_err(|why| Failure::new(Reason::PrestartFailed, format!("prestart \"{}\": {why}", prestart.argv[0])))?;
     }
     Ok(())
 }

@@ -60,7 +60,10 @@ mod tests {
         write(&place, &secrets).unwrap();
         let file = place.join(FILE);
         assert_eq!(fs::read(&file).unwrap(), secrets.data);
-        assert_eq!((file.metadata().unwrap().mode() & 0o7777, place.metadata().unwrap().mode() & 0o7777), (0o400, 0o711));
+        assert_eq!(
+            (file.metadata().unwrap().mode() & 0o7777, place.metadata().unwrap().mode() & 0o7777),
+            (0o400, 0o711)
+        );
         assert_eq!(fs::read_dir(&place).unwrap().count(), 1);
     }
 }

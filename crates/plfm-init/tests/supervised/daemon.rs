@@ -1,5 +1,7 @@
 //! A daemon for one test, and what is commonly asked of it.
 
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
@@ -24,12 +26,30 @@ pub struct Daemon {
 
 impl Daemon {
     pub async fn start() -> Self {
+        Self::start_with(|_| ()).await
+    }
+
+    /// As an ordinary user, to whom its directory belongs.
+    pub async fn start_as(uid: u32) -> Self {
+        Self::start_with(|command| drop(command.uid(uid).gid(uid))).await
+    }
+
+    async fn start_with(change: impl FnOnce(&mut Command)) -> Self {
         let dir = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
         let socket = dir.path().join("s");
         let mut command = Command::new(env!("CARGO_BIN_EXE_plfm-init"));
-        let child = command.arg("--supervise").arg("--socket").arg(&socket).spawn().unwrap();
+        command.arg("--supervise").arg("--socket").arg(&socket);
+        change(&mut command);
+        let child = command.spawn().unwrap();
         let opener = attach(&dir).await;
-        Self { guest: guest::Client::over(opener.clone()), envd: envd::Client::over(opener.clone()), opener, child, dir }
+        Self {
+            guest: guest::Client::over(opener.clone()),
+            envd: envd::Client::over(opener.clone()),
+            opener,
+            child,
+            dir,
+        }
     }
 
     /// A sandbox without a workload of its own.
@@ -131,7 +151,12 @@ async fn attach(dir: &TempDir) -> Opener {
 
 pub fn request<const N: usize>(argv: [&str; N]) -> ConfigureRequest {
     let workload = guest::Workload { argv: argv.map(str::to_owned).into(), ..Default::default() };
-    ConfigureRequest { instance_id: "inst_1".into(), boot_id: "boot_1".into(), workload: workload.into(), ..Default::default() }
+    ConfigureRequest {
+        instance_id: "inst_1".into(),
+        boot_id: "boot_1".into(),
+        workload: workload.into(),
+        ..Default::default()
+    }
 }
 
 #[derive(Debug, Default, PartialEq)]

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use plfm_api::envd::{self, Event, Input, Output, Selector, Signal};
+use plfm_api::guest::ConfigureRequest;
 use plfm_api::rpc::ErrorCode;
 use tokio::task::JoinSet;
 
-use super::daemon::{Daemon, hear, told};
+use super::daemon::{Daemon, hear, request, told};
 
 fn stdin(bytes: &[u8]) -> Input {
     Input::Stdin(bytes.to_vec())
@@ -53,15 +54,38 @@ async fn a_process_gets_its_users_environment_and_the_requests() {
 }
 
 #[tokio::test]
+async fn a_daemon_of_an_ordinary_user_starts_what_that_user_may() {
+    let nobody = 65534;
+    if !nix::unistd::geteuid().is_root() {
+        return eprintln!(
+            "skipped: a_daemon_of_an_ordinary_user_starts_what_that_user_may: needs root to become another user"
+        );
+    }
+    let daemon = Daemon::start_as(nobody).await;
+    daemon.guest.configure(ConfigureRequest { sandbox: true, ..request([]) }).await.unwrap();
+    let command = envd::Command { cwd: Some("/".into()), ..envd::Command::new(["/bin/sh", "-c", "id -u"]) };
+    let (heard, _) = hear(&mut daemon.envd.start(command.clone()).await.unwrap()).await;
+    assert_eq!(heard.stdout, b"65534\n");
+    let refused = daemon.envd.clone().as_user("root").start(command).await.map(|session| session.pid).unwrap_err();
+    assert_eq!(refused.message.as_deref(), Some("change the user of \"/bin/sh\": operation not permitted"));
+}
+
+#[tokio::test]
 async fn what_cannot_start_is_the_callers_to_correct() {
     let daemon = Daemon::sandbox().await;
     let refused = |command| async { daemon.envd.start(command).await.map(|session| session.pid).unwrap_err() };
     let missing = refused(envd::Command::new(["/nope"])).await;
-    assert_eq!((missing.code, missing.message.as_deref()), (ErrorCode::InvalidArgument, Some("exec \"/nope\": no such file or directory")));
+    assert_eq!(
+        (missing.code, missing.message.as_deref()),
+        (ErrorCode::InvalidArgument, Some("exec \"/nope\": no such file or directory"))
+    );
     let nowhere = refused(envd::Command { cwd: Some("/nowhere".into()), ..cat() }).await;
     assert!(nowhere.code == ErrorCode::InvalidArgument && nowhere.message.unwrap().contains("/nowhere"));
     let stranger = daemon.envd.clone().as_user("stranger").start(cat()).await.map(|session| session.pid).unwrap_err();
-    assert_eq!((stranger.code, stranger.message.as_deref()), (ErrorCode::Unauthenticated, Some("invalid username: 'stranger'")));
+    assert_eq!(
+        (stranger.code, stranger.message.as_deref()),
+        (ErrorCode::Unauthenticated, Some("invalid username: 'stranger'"))
+    );
 }
 
 #[tokio::test]
@@ -79,7 +103,12 @@ async fn stdin_is_fed_and_closed() {
     daemon.envd.send_input(session.selector(), stdin(b"")).await.unwrap();
     daemon.envd.stream_input(session.selector(), vec![stdin(b"two "), stdin(b"three")]).await.unwrap();
     daemon.envd.close_stdin(session.selector()).await.unwrap();
-    daemon.envd.close_stdin(session.selector()).await.or_else(|error| if error.code == ErrorCode::NotFound { Ok(()) } else { Err(error) }).unwrap();
+    daemon
+        .envd
+        .close_stdin(session.selector())
+        .await
+        .or_else(|error| if error.code == ErrorCode::NotFound { Ok(()) } else { Err(error) })
+        .unwrap();
     let (heard, end) = hear(&mut session).await;
     assert_eq!((heard.stdout.as_slice(), end.exit_code), (&b"one two three"[..], 0));
 }
@@ -138,7 +167,8 @@ async fn processes_are_listed_and_joined_by_pid_or_tag() {
 #[tokio::test]
 async fn a_deadline_kills_the_process_and_says_so() {
     let daemon = Daemon::sandbox().await;
-    let command = envd::Command { timeout: Some(Duration::from_millis(300)), ..envd::Command::new(["/bin/sleep", "1000"]) };
+    let command =
+        envd::Command { timeout: Some(Duration::from_millis(300)), ..envd::Command::new(["/bin/sleep", "1000"]) };
     let mut session = daemon.envd.start(command).await.unwrap();
     let mut other = daemon.envd.connect(session.selector()).await.unwrap();
     let late = session.next().await.unwrap_err();

@@ -80,12 +80,18 @@ async fn probes_see_health_and_say_what_ails() {
     let (listener, port) = listen(OWN).await;
     answer(listener, "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n");
     let sick = daemon.guest.probe_http(port, "/health", within).await.unwrap();
-    assert_eq!((sick.healthy, sick.http_status, sick.detail.as_str()), (false, 503, "answered 503 Service Unavailable"));
+    assert_eq!(
+        (sick.healthy, sick.http_status, sick.detail.as_str()),
+        (false, 503, "answered 503 Service Unavailable")
+    );
     let (_silent, port) = listen(OWN).await;
     let late = daemon.guest.probe_http(port, "/", Duration::from_millis(100)).await.unwrap();
     assert_eq!((late.healthy, late.detail.as_str()), (false, "no answer within 100ms"));
     let (_, only_loopback) = listen(Ipv4Addr::LOCALHOST.into()).await;
-    assert!(!daemon.guest.probe_tcp(only_loopback, within).await.unwrap().healthy, "a server nobody can reach is not healthy");
+    assert!(
+        !daemon.guest.probe_tcp(only_loopback, within).await.unwrap().healthy,
+        "a server nobody can reach is not healthy"
+    );
 }
 
 #[tokio::test]

@@ -40,7 +40,8 @@ async fn what_is_typed_is_echoed_and_read() {
 #[tokio::test]
 async fn its_size_is_given_and_changes_are_told() {
     let daemon = Daemon::sandbox().await;
-    let mut session = shell(&daemon, "stty size; trap 'stty size; exit' WINCH; echo ready; while :; do sleep 0.05; done").await;
+    let mut session =
+        shell(&daemon, "stty size; trap 'stty size; exit' WINCH; echo ready; while :; do sleep 0.05; done").await;
     assert!(until(&mut session, "ready").await.starts_with("37 91\r\n"));
     daemon.envd.resize(session.selector(), Size { cols: 120, rows: 50 }).await.unwrap();
     until(&mut session, "50 120").await;

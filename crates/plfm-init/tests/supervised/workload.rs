@@ -20,7 +20,12 @@ async fn hello_says_what_is_there() {
     let daemon = Daemon::start().await;
     let hello = daemon.guest.hello().await.unwrap();
     assert_eq!((hello.protocol, hello.instance_id.as_str()), (1, ""));
-    assert!(!hello.kernel_release.is_empty() && hello.memory_total_kib > 0 && hello.cpus > 0 && hello.kernel_boot_id.len() == 36);
+    assert!(
+        !hello.kernel_release.is_empty()
+            && hello.memory_total_kib > 0
+            && hello.cpus > 0
+            && hello.kernel_boot_id.len() == 36
+    );
     daemon.guest.configure(request(["/bin/sleep", "1000"])).await.unwrap();
     let hello = daemon.guest.hello().await.unwrap();
     assert_eq!((hello.instance_id.as_str(), hello.boot_id.as_str()), ("inst_1", "boot_1"));
@@ -33,7 +38,8 @@ async fn a_configuration_is_said_once_or_again_but_not_anew() {
     daemon.guest.configure(asked.clone()).await.unwrap();
     let pid = |phase| if let Phase::Running(running) = phase { running.pid } else { 0 };
     let first = pid(daemon.until(|phase| matches!(phase, Phase::Running(_))).await);
-    let again = daemon.guest.configure(ConfigureRequest { realtime_ns: 5, entropy: vec![1; 32], ..asked }).await.unwrap();
+    let again =
+        daemon.guest.configure(ConfigureRequest { realtime_ns: 5, entropy: vec![1; 32], ..asked }).await.unwrap();
     assert_eq!(pid(again), first);
     let other = daemon.guest.configure(request(["/bin/true"])).await.unwrap_err();
     assert_eq!(other.code, ErrorCode::FailedPrecondition);
@@ -75,7 +81,10 @@ async fn what_cannot_start_says_why() {
     let cases = [
         (guest::Workload { argv: words(["/nope"]), ..Default::default() }, "exec \"/nope\": no such file or directory"),
         (guest::Workload { argv: words(["nope"]), ..Default::default() }, "exec \"nope\": no such file or directory"),
-        (guest::Workload { argv: words(["/etc/passwd"]), ..Default::default() }, "exec \"/etc/passwd\": permission denied"),
+        (
+            guest::Workload { argv: words(["/etc/passwd"]), ..Default::default() },
+            "exec \"/etc/passwd\": permission denied",
+        ),
         (
             guest::Workload { argv: words(["/bin/true"]), cwd: "/nowhere".into(), ..Default::default() },
             "chdir \"/nowhere\": no such file or directory",
@@ -102,14 +111,18 @@ async fn prestart_comes_first_and_has_to_end_well() {
         daemon.guest.configure(asked).await.unwrap();
         daemon
     };
-    let daemon = run(vec![prestart(words(["/bin/echo", "one"]), 30_000), prestart(words(["/bin/echo", "two"]), 30_000)]).await;
+    let daemon =
+        run(vec![prestart(words(["/bin/echo", "one"]), 30_000), prestart(words(["/bin/echo", "two"]), 30_000)]).await;
     assert_eq!(daemon.end().await.0, 0);
     assert_eq!(daemon.log(Stream::STREAM_PRESTART).await, "one\ntwo\n");
     assert_eq!(daemon.log(Stream::STREAM_STDOUT).await, "workload\n");
     let daemon = run(vec![prestart(words(["/bin/sh", "-c", "exit 4"]), 30_000)]).await;
     assert_eq!(daemon.failure().await, ("prestart_failed".into(), "prestart \"/bin/sh\": exit status 4".into()));
     let daemon = run(vec![prestart(words(["/bin/sleep", "1000"]), 50)]).await;
-    assert_eq!(daemon.failure().await, ("prestart_failed".into(), "prestart \"/bin/sleep\": did not end within 50ms".into()));
+    assert_eq!(
+        daemon.failure().await,
+        ("prestart_failed".into(), "prestart \"/bin/sleep\": did not end within 50ms".into())
+    );
 }
 
 #[tokio::test]
@@ -118,7 +131,10 @@ async fn logs_can_be_followed() {
     let mut logs = daemon.guest.logs(0, true).await.unwrap();
     let first = logs.next().await.unwrap().unwrap();
     let second = logs.next().await.unwrap().unwrap();
-    assert_eq!((first.seq, first.data.as_slice(), second.seq, second.data.as_slice()), (1, &b"one\n"[..], 2, &b"two\n"[..]));
+    assert_eq!(
+        (first.seq, first.data.as_slice(), second.seq, second.data.as_slice()),
+        (1, &b"one\n"[..], 2, &b"two\n"[..])
+    );
     let mut rest = daemon.guest.logs(2, false).await.unwrap();
     assert_eq!(rest.next().await.unwrap().unwrap().seq, 2);
     assert!(rest.next().await.unwrap().is_none());
@@ -173,7 +189,8 @@ async fn ready(daemon: &Daemon) {
 #[tokio::test]
 async fn secrets_that_nobody_expects_are_refused() {
     let daemon = Daemon::running(["/bin/sleep", "1000"]).await;
-    let refused = daemon.guest.put_secrets(PutSecretsRequest { data: b"x".to_vec(), ..Default::default() }).await.unwrap_err();
+    let refused =
+        daemon.guest.put_secrets(PutSecretsRequest { data: b"x".to_vec(), ..Default::default() }).await.unwrap_err();
     assert_eq!(refused.code, ErrorCode::FailedPrecondition);
 }
 

@@ -104,17 +104,17 @@ impl Slot {
         owned.record.run = Some(Run { boot, process: None, secret: secret.clone() });
         owned.record.save(&self.dir).map_err(fail)?;
         let start = self.prepare(host, &owned.record, net, boot, secret.clone())?;
+        let console = Console::create(&self.dir).map_err(fail)?;
         let started = match start.run(host, &self.dir, |process| self.note(&mut owned.record, process)).await {
             Ok(started) => started,
             Err(error) => {
                 self.life.send_replace(Life { boot: Some(boot), alive: false });
-                let _ = Cgroup::named(&self.id.to_string()).remove().await;
+                remove_cgroup(self.id).await;
                 return Err(fail(error));
             }
         };
         let process = Arc::new(started.process);
-        let console = Console::create(&self.dir).map(|console| (console, started.console));
-        let attended = self.attend(boot, process, console, secret, Some(started.words)).await;
+        let attended = self.attend(boot, process, Ok((console, started.console)), secret, Some(started.words)).await;
         owned.attended = Some(attended.map_err(fail)?);
         Ok(())
     }
@@ -199,7 +199,7 @@ impl Slot {
         let Some(run) = &owned.record.run else { return };
         let name = process_name(self.id, run.boot);
         let found = run.process.map_or_else(|| Process::with_argument(&name), Process::find);
-        let Some(process) = found else { return };
+        let Some(process) = found else { return remove_cgroup(self.id).await };
         match self.resume(run, process).await {
             Ok(attended) => owned.attended = Some(attended),
             Err(error) => tracing::error!(instance = %self.id, %error, "ended a machine that could not be taken over"),
@@ -264,9 +264,13 @@ impl Attendant {
             let words = words.await.unwrap_or_default();
             tracing::debug!(instance = %self.id, words = words.trim(), "the monitor has ended");
         }
-        if let Err(error) = Cgroup::named(&self.id.to_string()).remove().await {
-            tracing::warn!(instance = %self.id, %error, "the machine's cgroup stays");
-        }
+        remove_cgroup(self.id).await;
         self.life.send_modify(|life| life.alive = false);
+    }
+}
+
+async fn remove_cgroup(id: InstanceId) {
+    if let Err(error) = Cgroup::named(&id.to_string()).remove().await {
+        tracing::warn!(instance = %id, %error, "the machine's cgroup stays");
     }
 }

@@ -23,7 +23,7 @@ pub async fn list_envs(
     let state = shared.writer.state();
     let org = org(&state, &caller, &name)?;
     let envs = state.envs.iter().filter(|(_, env)| env.org == org);
-    Ok(Json(Items { items: envs.filter_map(|(id, _)| views::env(&state, *id)).collect() }))
+    Ok(Json(Items { items: envs.filter_map(|(id, _)| views::env(&state, *id, shared.https_port)).collect() }))
 }
 
 pub async fn env(
@@ -33,7 +33,7 @@ pub async fn env(
 ) -> Result<Json<EnvView>, ApiError> {
     let state = shared.writer.state();
     let (id, name) = find(&state, &caller, path)?;
-    views::env(&state, id).map(Json).ok_or_else(|| ApiError::not_found("environment", name))
+    views::env(&state, id, shared.https_port).map(Json).ok_or_else(|| ApiError::not_found("environment", name))
 }
 
 pub async fn explain(
@@ -43,7 +43,7 @@ pub async fn explain(
 ) -> Result<Json<Explanation>, ApiError> {
     let state = shared.writer.state();
     let (id, name) = find(&state, &caller, path)?;
-    let explained = plfm_core::explain::env(&state, &shared.facts(), id);
+    let explained = plfm_core::explain::env(&state, &shared.writer.facts(), id);
     explained.map(|it| Json(it.into())).ok_or_else(|| ApiError::not_found("environment", name))
 }
 

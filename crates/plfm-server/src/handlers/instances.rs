@@ -58,7 +58,7 @@ pub async fn explain(
 ) -> Result<Json<Explanation>, ApiError> {
     let state = shared.writer.state();
     let (id, _) = find(&state, &caller, &path)?;
-    let explained = plfm_core::explain::instance(&state, &shared.facts(), id);
+    let explained = plfm_core::explain::instance(&state, &shared.writer.facts(), id);
     explained.map(|it| Json(it.into())).ok_or_else(|| ApiError::not_found("instance", id))
 }
 

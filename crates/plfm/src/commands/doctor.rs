@@ -45,7 +45,9 @@ impl Finding {
 /// That a guest boots on it is found out when a node starts; here only whether it could be tried.
 fn kvm() -> Verdict {
     match File::options().read(true).write(true).open("/dev/kvm") {
-        Ok(_) => Verdict { usable: true, detail: "/dev/kvm opens; a node tries it with a guest when it starts".to_owned() },
+        Ok(_) => {
+            Verdict { usable: true, detail: "/dev/kvm opens; a node tries it with a guest when it starts".to_owned() }
+        }
         Err(error) => Verdict { usable: false, detail: format!("/dev/kvm: {error}") },
     }
 }

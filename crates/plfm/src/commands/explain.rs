@@ -23,8 +23,13 @@ pub async fn run(args: ExplainArgs, context: &Context, out: &mut Printer) -> Res
 }
 
 fn text(explanation: &Explanation) -> String {
-    let lines = explanation.lines.iter().map(|line| format!("\n{}\n  why:  {}\n  next: {}\n", line.what, line.why, line.next));
-    let subject = if explanation.answer.starts_with(&explanation.subject) { String::new() } else { format!("{}: ", explanation.subject) };
+    let lines =
+        explanation.lines.iter().map(|line| format!("\n{}\n  why:  {}\n  next: {}\n", line.what, line.why, line.next));
+    let subject = if explanation.answer.starts_with(&explanation.subject) {
+        String::new()
+    } else {
+        format!("{}: ", explanation.subject)
+    };
     format!("{subject}{}\n{}", explanation.answer, lines.collect::<String>())
 }
 

@@ -50,8 +50,7 @@ fn the_app_is_the_manifests_where_no_one_names_it() {
     let dir = tempfile::tempdir().unwrap();
     let context = context(dir.path(), Global::default(), None);
     assert!(matches!(context.app(None), Err(CliError::NoApp)));
-    let manifest =
-        "schema_version = \"v1\"\n[app]\nname = \"shop\"\n[processes.web]\nresources.memory = \"64Mi\"\n";
+    let manifest = "schema_version = \"v1\"\n[app]\nname = \"shop\"\n[processes.web]\nresources.memory = \"64Mi\"\n";
     fs::write(dir.path().join(manifest::FILE_NAME), manifest).unwrap();
     assert_eq!(context.app(None).unwrap(), "shop");
     assert_eq!(context.app(Some(&"other".to_owned())).unwrap(), "other");

@@ -70,7 +70,8 @@ impl World {
 fn issue(ca: Ca) -> Issue {
     Box::new(move |host| {
         let identity = ca.identity("", host, host);
-        let chain = CertificateDer::pem_slice_iter(identity.certificate_pem.as_bytes()).collect::<Result<_, _>>().ok()?;
+        let chain =
+            CertificateDer::pem_slice_iter(identity.certificate_pem.as_bytes()).collect::<Result<_, _>>().ok()?;
         let key = PrivateKeyDer::from_pem_slice(identity.key_pem.as_bytes()).ok()?;
         CertifiedKey::from_der(chain, key, &ring::default_provider()).ok().map(Arc::new)
     })

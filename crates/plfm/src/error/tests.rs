@@ -125,6 +125,7 @@ fn a_reader_that_has_gone_is_no_error() {
 
 #[test]
 fn statuses_have_the_numbers_of_the_table() {
-    let codes = [400, 401, 403, 404, 409, 412, 413, 422, 429, 500, 502, 503, 504].map(|status| Exit::of_status(status).code());
+    let codes =
+        [400, 401, 403, 404, 409, 412, 413, 422, 429, 500, 502, 503, 504].map(|status| Exit::of_status(status).code());
     assert_eq!(codes, [2, 3, 3, 4, 5, 5, 2, 2, 6, 7, 6, 6, 6]);
 }

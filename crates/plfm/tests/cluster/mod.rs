@@ -138,7 +138,9 @@ impl Ran {
     pub fn masked_err(&self) -> String {
         let word = |word: &str| match word.split_once('_') {
             Some((kind @ ("dep" | "rel" | "req"), rest)) if rest.len() >= 26 => format!("{kind}_…{}", &rest[26..]),
-            _ if word.starts_with("https://127.0.0.1:") => "https://API".to_owned() + if word.ends_with('\n') { "\n" } else { " " },
+            _ if word.starts_with("https://127.0.0.1:") => {
+                "https://API".to_owned() + if word.ends_with('\n') { "\n" } else { " " }
+            }
             _ if word.starts_with("sha256:") => "sha256:…\n".to_owned(),
             _ => word.to_owned(),
         };

@@ -9,9 +9,7 @@ use crate::channel::frame::{self, Corrupt, HEAD, Kind, PAD, PAYLOAD_MAX, Tags};
 fn the_layout_is_the_one_on_paper() {
     let mut out = BytesMut::new();
     frame::encode(Kind::Data, 0x0102_0304, 0xA1B2_C3D4, b"hi", &mut out);
-    let paper = [
-        0xD7, 0x4D, 4, 0, 1, 2, 3, 4, 0, 0, 0, 2, 0xA1, 0xB2, 0xC3, 0xD4, b'h', b'i', 0x5E, 0x4D, 0x3C, 0x2B,
-    ];
+    let paper = [0xD7, 0x4D, 4, 0, 1, 2, 3, 4, 0, 0, 0, 2, 0xA1, 0xB2, 0xC3, 0xD4, b'h', b'i', 0x5E, 0x4D, 0x3C, 0x2B];
     assert_eq!(out[..], paper);
     assert_eq!(PAD, 32_788);
 }

@@ -6,9 +6,9 @@ use bytes::BytesMut;
 use proptest::prelude::*;
 
 use super::{Dice, secret};
+use crate::channel::Secret;
 use crate::channel::frame::PAYLOAD_MAX;
 use crate::channel::machine::{Event, Key, Machine, Phase, Read, WINDOW, Written};
-use crate::channel::Secret;
 
 /// One end, what it has heard and not understood yet, and the events it gave.
 struct End {
@@ -60,7 +60,8 @@ struct Pair {
 
 impl Pair {
     fn linked() -> Self {
-        let mut pair = Self { host: End::new(Machine::host(secret())), guest: End::new(Machine::guest(Some(secret()))) };
+        let mut pair =
+            Self { host: End::new(Machine::host(secret())), guest: End::new(Machine::guest(Some(secret()))) };
         pair.host.machine.attach(0x0123_4567_89AB_CDEF);
         pair.settle();
         assert_eq!(pair.host.machine.phase(), Phase::Linked);
@@ -215,7 +216,8 @@ fn hellos_repeated_before_the_answer_make_one_link() {
 
 #[test]
 fn a_host_without_the_secret_is_not_answered() {
-    let mut pair = Pair { host: End::new(Machine::host(Secret::new([1; 32]))), guest: End::new(Machine::guest(Some(secret()))) };
+    let mut pair =
+        Pair { host: End::new(Machine::host(Secret::new([1; 32]))), guest: End::new(Machine::guest(Some(secret()))) };
     pair.host.machine.attach(3);
     pair.settle();
     assert_eq!((pair.host.machine.phase(), pair.guest.machine.phase()), (Phase::Seeking, Phase::Seeking));

@@ -101,3 +101,12 @@ async fn ping_quiesce_and_attach_again() {
     opener.attach();
     round_trip(opener.open(1).await.unwrap(), b"again".to_vec()).await;
 }
+
+#[tokio::test]
+async fn nobody_opens_while_the_guest_falls_silent() {
+    let (opener, acceptor) = pair();
+    echo(acceptor);
+    opener.linked().await.unwrap();
+    let (quiet, opened) = tokio::join!(opener.quiesce(), opener.open(1));
+    assert_eq!((quiet, opened.map(drop)), (Ok(()), Err(OpenError::Closed)));
+}

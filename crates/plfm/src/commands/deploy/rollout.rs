@@ -29,7 +29,10 @@ pub enum Outcome {
     Accepted,
     /// Someone has stopped waiting; the deploy goes on.
     Detached,
-    Converged { env: Box<EnvView>, took: Duration },
+    Converged {
+        env: Box<EnvView>,
+        took: Duration,
+    },
 }
 
 impl Outcome {
@@ -54,7 +57,8 @@ impl Rollout<'_> {
             _ = tokio::signal::ctrl_c() => Ok(Ok(None)),
         };
         live.end();
-        let env = end.map_err(|_| CliError::WaitTimeout { deploy: self.receipt.deploy, app: self.app.to_owned() })??;
+        let env =
+            end.map_err(|_| CliError::WaitTimeout { deploy: self.receipt.deploy, app: self.app.to_owned() })??;
         let took = begun.elapsed();
         Ok(env.map_or(Outcome::Detached, |env| Outcome::Converged { env: Box::new(env), took }))
     }

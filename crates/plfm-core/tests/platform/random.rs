@@ -1,0 +1,233 @@
+//! Any commands in any order, from people, nodes and the platform itself, sound or not: the invariants hold, nothing panics, the log
+//! replays to the same state, and the platform comes to rest.
+
+use std::time::Duration;
+
+use plfm_core::command::{Command, Deploy, Expose};
+use plfm_core::digest::Digest;
+use plfm_core::event::{Capacity, DesiredChange, Entry, Envelope, InstanceStatus, Scope, Waiting};
+use plfm_core::evolve::evolve;
+use plfm_core::ids::BootId;
+use plfm_core::phase::{DeployStatus, Desired, InstancePhase, NodePhase};
+use plfm_core::reason::{Failure, Reason};
+use plfm_core::state::State;
+use plfm_core::units::{Mebibytes, Timestamp};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+use ulid::Ulid;
+
+use crate::fleet::{Fleet, bootstrap, capacity, image, manifest};
+
+/// A step of a sequence. Ids are chosen among those that exist when it is its turn, or are of nobody.
+#[derive(Debug, Clone)]
+enum Step {
+    Given(Command),
+    Observe { node: Which, capacity: Option<Capacity>, lines: Vec<(Which, InstanceStatus)> },
+    Phase(Which, NodePhase),
+    Allocate { env: Which, process: &'static str, release: Which, node: Which },
+    Waiting(Which, Option<Waiting>),
+    Desired(Which, Desired),
+    Status(Which, DeployStatus),
+    Forget(Which),
+    Pass(u64),
+    Hear(Which),
+    Writer,
+    Reconcile,
+}
+
+/// One that exists, or none.
+#[derive(Debug, Clone)]
+struct Which(Option<Index>);
+
+impl Which {
+    fn of<I: Copy + From<Ulid>>(&self, known: impl Iterator<Item = I>) -> I {
+        let known: Vec<_> = known.collect();
+        let chosen = self.0.as_ref().filter(|_| !known.is_empty());
+        chosen.map_or_else(|| Ulid::nil().into(), |index| *index.get(&known))
+    }
+}
+
+fn which() -> impl Strategy<Value = Which> {
+    prop_oneof![9 => any::<Index>().prop_map(|index| Which(Some(index))), 1 => Just(Which(None))]
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    vec(step(), 1..60)
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let phase = select(NodePhase::ALL);
+    prop_oneof![
+        6 => given().prop_map(Step::Given),
+        10 => (which(), proptest::option::weighted(0.2, claimed()), vec((which(), status()), 0..5))
+            .prop_map(|(node, capacity, lines)| Step::Observe { node, capacity, lines }),
+        1 => (which(), phase).prop_map(|(node, phase)| Step::Phase(node, phase)),
+        2 => (which(), select(vec!["web", "worker"]), which(), which())
+            .prop_map(|(env, process, release, node)| Step::Allocate { env, process, release, node }),
+        1 => (which(), proptest::option::of(Just(Waiting::NoNodesActive))).prop_map(|(env, why)| Step::Waiting(env, why)),
+        2 => (which(), select(Desired::ALL)).prop_map(|(instance, desired)| Step::Desired(instance, desired)),
+        1 => (which(), select(DeployStatus::ALL)).prop_map(|(deploy, status)| Step::Status(deploy, status)),
+        1 => which().prop_map(Step::Forget),
+        3 => (0..100u64).prop_map(Step::Pass),
+        3 => which().prop_map(Step::Hear),
+        1 => Just(Step::Writer),
+        6 => Just(Step::Reconcile),
+    ]
+}
+
+fn given() -> impl Strategy<Value = Command> {
+    let token = select(vec!["a", "b", "c", "d"]);
+    prop_oneof![
+        1 => Just(bootstrap()),
+        1 => Just(Command::CreateToken { hash: Digest::of(b"reader"), scopes: vec![Scope::AppsRead] }),
+        4 => (token.clone(), 0..300u64).prop_map(|(token, seconds)| Command::CreateJoinToken {
+            hash: Digest::of(token.as_bytes()),
+            expires_at: Timestamp(1_767_225_600_000) + Duration::from_secs(seconds),
+        }),
+        6 => (token, select(vec!["a", "b", "c", "-"]), claimed()).prop_map(|(token, name, capacity)| Command::JoinNode {
+            token: Digest::of(token.as_bytes()),
+            name: name.to_owned(),
+            capacity,
+        }),
+        6 => deploy(),
+    ]
+}
+
+fn deploy() -> impl Strategy<Value = Command> {
+    let app = select(vec!["shop", "blog", "No Name"]);
+    let expose = (select(vec!["web", "worker"]), select(vec![8080, 81]), 0..3u16);
+    let manifest = (0..4u32, select(vec![64, 512, 4096]), select(vec![1, 40]));
+    (app, select(vec!["v1", "v2"]), manifest, vec(expose, 0..3)).prop_map(|(app, tag, (replicas, memory, disk), expose)| {
+        let expose = expose.into_iter().map(|(process, port, entry)| Expose {
+            entry: if entry == 0 { Entry::Hostname("shop.example.com".to_owned()) } else { Entry::TcpPort(entry) },
+            process: process.to_owned(),
+            port,
+        });
+        Command::Deploy(Box::new(Deploy {
+            org: "default".to_owned(),
+            app: app.to_owned(),
+            env: "dev".to_owned(),
+            image: image(tag),
+            manifest: manifest(replicas, memory, disk),
+            vars: None,
+            expose: expose.collect(),
+        }))
+    })
+}
+
+fn claimed() -> impl Strategy<Value = Capacity> {
+    let amount = || select(vec![0, 200, 1_024, 100_000, u64::MAX]);
+    (amount(), amount(), amount(), select(vec!["amd64", "arm64", ""])).prop_map(|(memory, disk, overhead, arch)| Capacity {
+        arch: arch.to_owned(),
+        overhead: Mebibytes(overhead),
+        ..capacity(memory, disk)
+    })
+}
+
+fn status() -> impl Strategy<Value = InstanceStatus> {
+    let reason = select(Reason::ALL).prop_map(|reason| Failure::new(reason, "as told"));
+    let boot = (1..4u128).prop_map(|boot| BootId::new(Ulid::from_parts(1, boot)));
+    let (boot, failure) = (proptest::option::of(boot), proptest::option::of(reason));
+    (select(InstancePhase::ALL), boot, failure, any::<Option<i32>>(), any::<u32>()).prop_map(
+        |(phase, boot, failure, exit_code, restarts)| InstanceStatus {
+            phase,
+            boot,
+            failure,
+            exit_code,
+            restarts,
+            hello_ms: None,
+        },
+    )
+}
+
+impl Step {
+    fn act(self, fleet: &mut Fleet) {
+        let Some(command) = self.command(fleet) else { return };
+        // Most of it is refused; what counts is what becomes of the rest.
+        let _ = fleet.submit(command);
+    }
+
+    /// None for what happens outside of the platform.
+    fn command(self, fleet: &mut Fleet) -> Option<Command> {
+        let state = fleet.state().clone();
+        let nodes = || state.nodes.keys().copied();
+        let instances = || state.instances.keys().copied();
+        Some(match self {
+            Self::Given(command) => command,
+            Self::Observe { node, capacity, lines } => {
+                let instances = lines.into_iter().map(|(which, status)| (which.of(instances()), status)).collect();
+                Command::Observe { node: node.of(nodes()), capacity, instances }
+            }
+            Self::Phase(node, phase) => Command::SetNodePhase { node: node.of(nodes()), phase },
+            Self::Allocate { env, process, release, node } => Command::Allocate {
+                env: env.of(state.envs.keys().copied()),
+                process: process.to_owned(),
+                release: release.of(state.releases.keys().copied()),
+                node: node.of(nodes()),
+            },
+            Self::Waiting(env, waiting) => {
+                Command::NoteWaiting { env: env.of(state.envs.keys().copied()), process: "web".to_owned(), waiting }
+            }
+            Self::Desired(instance, desired) => {
+                Command::SetDesired { instance: instance.of(instances()), desired, why: DesiredChange::ScaleDown }
+            }
+            Self::Status(deploy, status) => {
+                Command::SetDeployStatus { deploy: deploy.of(state.deploys.keys().copied()), status, failure: None }
+            }
+            Self::Forget(instance) => Command::Forget { instance: instance.of(instances()) },
+            Self::Pass(seconds) => {
+                fleet.facts.now = fleet.facts.now + Duration::from_secs(seconds);
+                return None;
+            }
+            Self::Hear(node) => {
+                fleet.facts.heard.insert(node.of(nodes()), fleet.facts.now);
+                return None;
+            }
+            Self::Writer => {
+                (fleet.facts.writer_since, fleet.facts.heard) = (fleet.facts.now, Default::default());
+                Command::StartWriter
+            }
+            Self::Reconcile => {
+                fleet.settle();
+                return None;
+            }
+        })
+    }
+}
+
+fn replay(log: &[Envelope]) -> State {
+    let mut state = State::default();
+    for envelope in log {
+        let json = serde_json::to_vec(envelope).unwrap();
+        evolve(&mut state, &serde_json::from_slice(&json).unwrap());
+    }
+    state
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// `Fleet::submit` looks at the invariants and the life cycles after every event.
+    #[test]
+    fn whatever_is_asked_the_platform_stays_sound(steps in steps()) {
+        let mut fleet = Fleet::empty();
+        fleet.submit(bootstrap()).unwrap();
+        steps.into_iter().for_each(|step| step.act(&mut fleet));
+        fleet.settle();
+
+        let replayed = replay(&fleet.log);
+        prop_assert_eq!(&replayed, fleet.state());
+        let copy: State = serde_json::from_slice(&serde_json::to_vec(fleet.state()).unwrap()).unwrap();
+        prop_assert_eq!(&copy, fleet.state());
+    }
+
+    /// Nothing comes to be without a cluster.
+    #[test]
+    fn an_empty_log_takes_only_the_first_command(steps in steps()) {
+        let mut fleet = Fleet::empty();
+        let steps = steps.into_iter().filter(|step| !matches!(step, Step::Given(Command::Bootstrap { .. })));
+        steps.for_each(|step| step.act(&mut fleet));
+        prop_assert_eq!(&fleet.log, &[]);
+    }
+}
