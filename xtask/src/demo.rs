@@ -42,12 +42,12 @@ fn show(world: &World) -> anyhow::Result<()> {
     };
     let mut dev = step("plfm dev: server, node and edge", || world.dev())?;
     write_manifest(&world.dir, &image)?;
-    step("plfm deploy", || world.plfm(&["deploy", "--env", "dev"]).map(|said| print!("{said}")))?;
+    step("plfm deploy", || world.show(&["deploy", "--env", "dev"]))?;
     step("a page over HTTPS through the edge", || page(world, foreign.is_some()))?;
     if foreign.is_none() {
-        step("plfm exec -- uname -r", || world.plfm(&["exec", "--env", "dev", "--", "/bin/busybox", "uname", "-r"]).map(|said| print!("{said}")))?;
+        step("plfm exec -- uname -r", || world.show(&["exec", "--env", "dev", "--", "/bin/busybox", "uname", "-r"]))?;
     }
-    step("plfm logs", || world.plfm(&["logs", "--env", "dev"]).map(|said| said.lines().take(5).for_each(|line| println!("  {line}"))))?;
+    step("plfm logs", || world.show(&["logs", "--env", "dev"]))?;
     step("the machine's process is killed, and the instance healed", || heal(world))?;
     step("plfm dev is killed and started again: the same machine is found", || readopt(world, &mut dev))?;
     step("everything stops, nothing is left", || stop(world, dev, registry))

@@ -47,7 +47,7 @@ macro_rules! reasons {
 
 reasons! {
     ImagePullFailed = "image_pull_failed", Elsewhere, "check that the registry answers and that the reference is right";
-    ImagePullTimeout = "image_pull_timeout", Elsewhere, "the registry is too slow or the image too large; try again or use a nearer mirror";
+    ImagePullTimeout = "image_pull_timeout", Elsewhere, "the registry is slow or the image large; use a nearer mirror";
     ImageTooLarge = "image_too_large", User, "make the image smaller";
     ImageLayerInvalid = "image_layer_invalid", User, "rebuild and push the image: its bytes are not what its manifest says";
     ImagePlatformUnavailable = "image_platform_unavailable", User, "build the image for this node's architecture";
@@ -56,7 +56,7 @@ reasons! {
     VmmStartFailed = "vmm_start_failed", Elsewhere, "run `plfm doctor` on the node";
     NetworkSetupFailed = "network_setup_failed", Retry, "run `plfm doctor` on the node";
     ConfigHandshakeFailed = "config_handshake_failed", Retry, "the guest did not answer; see `plfm logs --console`";
-    GuestProtocolMismatch = "guest_protocol_mismatch", Operator, "the node's guest daemon is of another version than the node; reinstall plfm";
+    GuestProtocolMismatch = "guest_protocol_mismatch", Operator, "reinstall plfm on the node: its guest daemon is of another version";
     VolumeAttachFailed = "volume_attach_failed", Operator, "look at the volume's state";
     SecretsMissing = "secrets_missing", User, "set the secrets of this environment";
     SecretsInjectionFailed = "secrets_injection_failed", Retry, "try again";

@@ -196,11 +196,20 @@ impl Hands {
         let machines = self.runtime.list().await.unwrap_or_default();
         let alive = machines.into_iter().filter(|machine| machine.alive);
         let stops = alive.map(|machine| async move {
-            if let Err(failure) = self.stop(machine.id, SHUTDOWN_GRACE).await {
+            if let Err(failure) = self.put_away(machine.id).await {
                 tracing::warn!(instance = %machine.id, %failure, "a machine could not be stopped");
             }
         });
         futures::future::join_all(stops).await;
+    }
+
+    /// Its disk stays; its network is made again at the next boot.
+    async fn put_away(&self, id: InstanceId) -> Result<(), Failure> {
+        self.stop(id, SHUTDOWN_GRACE).await?;
+        match &self.net {
+            Some(net) => net.remove(id).await.map_err(|error| network(&error)),
+            None => Ok(()),
+        }
     }
 
     async fn destroy(&self, id: InstanceId) -> Result<Outcome, Failure> {

@@ -67,6 +67,12 @@ impl World {
         Ok(said.into_owned())
     }
 
+    /// Runs it and shows the first lines of what it says.
+    pub fn show(&self, args: &[&str]) -> anyhow::Result<()> {
+        self.plfm(args)?.lines().take(5).for_each(|line| println!("  {line}"));
+        Ok(())
+    }
+
     pub fn instance(&self) -> anyhow::Result<Instance> {
         let document: serde_json::Value = serde_json::from_str(&self.plfm(&["instances", "--json"])?)?;
         let first = document.pointer("/items/0").cloned().context("there is no instance")?;

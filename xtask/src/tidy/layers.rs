@@ -16,7 +16,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("plfm-init", &["plfm-core", "plfm-api"]),
     ("plfm-edge", &["plfm-core", "plfm-api"]),
     ("plfm-node", &["plfm-core", "plfm-api", "plfm-image", "plfm-net", "plfm-runtime"]),
-    ("plfm-server", &["plfm-core", "plfm-api", "plfm-store"]),
+    // Tags become digests when a release is made (P-MAN-11): the server resolves them.
+    ("plfm-server", &["plfm-core", "plfm-api", "plfm-image", "plfm-store"]),
     ("plfm-sim", &["plfm-core", "plfm-api", "plfm-node", "plfm-server", "plfm-store"]),
     (
         "plfm",

@@ -97,8 +97,8 @@ fn given() -> impl Strategy<Value = Command> {
 fn deploy() -> impl Strategy<Value = Command> {
     let app = select(vec!["shop", "blog", "No Name"]);
     let expose = (select(vec!["web", "worker"]), select(vec![8080, 81]), 0..3u16);
-    let manifest = (0..4u32, select(vec![64, 512, 4096]), select(vec![1, 40]));
-    (app, select(vec!["v1", "v2"]), manifest, vec(expose, 0..3)).prop_map(|(app, tag, (replicas, memory, disk), expose)| {
+    let shape = (0..4u32, select(vec![64, 512, 4096]), select(vec![1, 40]));
+    (app, select(vec!["v1", "v2"]), shape, vec(expose, 0..3)).prop_map(|(app, tag, (replicas, memory, disk), expose)| {
         let expose = expose.into_iter().map(|(process, port, entry)| Expose {
             entry: if entry == 0 { Entry::Hostname("shop.example.com".to_owned()) } else { Entry::TcpPort(entry) },
             process: process.to_owned(),

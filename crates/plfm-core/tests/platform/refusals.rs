@@ -55,7 +55,8 @@ fn observe(fleet: &Fleet, node: NodeId, phase: InstancePhase) -> Command {
 fn crowded() -> Refusal {
     let mut fleet = fleet("node a");
     let mut state = fleet.state().clone();
-    state.nodes.iter_mut().for_each(|(_, node)| node.number = u16::MAX);
+    let ids: Vec<_> = state.nodes.keys().copied().collect();
+    ids.iter().for_each(|id| state.nodes[id].number = u16::MAX);
     let (hash, expires_at) = (Digest::of(b"b"), fleet.facts.now + Duration::from_secs(1));
     fleet.facts.entropy += 1;
     let origin = Origin { actor: plfm_core::event::Actor::System, request: none(), cause: None };

@@ -33,6 +33,7 @@ impl Cluster {
             listen: "127.0.0.1:0".parse().unwrap(),
             hosts: Vec::new(),
             domain: "localhost".to_owned(),
+            https_port: 443,
             registries: Default::default(),
             local_images: true,
         };
