@@ -128,7 +128,20 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("plfm/config.json");
         assert!(write_dev_at(&path, "https://127.0.0.1:8080", Path::new("/d/ca.pem"), Path::new("/d/token")).unwrap());
-        expect![[""]].assert_eq(&fs::read_to_string(&path).unwrap());
+        expect![[r#"
+            {
+              "profiles": {
+                "dev": {
+                  "api_url": "https://127.0.0.1:8080",
+                  "ca_file": "/d/ca.pem",
+                  "token_file": "/d/token",
+                  "org": "default",
+                  "env": "dev"
+                }
+              },
+              "current": "dev"
+            }
+        "#]].assert_eq(&fs::read_to_string(&path).unwrap());
         let config = Config::load(&path).unwrap();
         assert_eq!(config.choose(None).unwrap(), config.choose(Some(DEV)).unwrap());
         assert_eq!(config.choose(Some("prod")).unwrap_err().to_string(), "there is no profile `prod`");

@@ -10,92 +10,259 @@ fn after_three(script: &str, expected: expect_test::Expect) {
 
 #[test]
 fn a_first_deploy_succeeds_when_all_are_ready() {
-    check_script("node a; deploy v1 x2; ready 1", expect![[""]]);
-    check_script("node a; deploy v1 x2; ready", expect![[""]]);
+    check_script("node a; deploy v1 x2; ready 1", expect![[r#"
+        1 v1 a ready
+        2 v1 a allocated
+        deploy v1 rolling
+    "#]]);
+    check_script("node a; deploy v1 x2; ready", expect![[r#"
+        1 v1 a ready
+        2 v1 a ready
+        deploy v1 succeeded
+    "#]]);
 }
 
 #[test]
 fn a_rollout_adds_one_and_takes_one() {
-    after_three("deploy v2 x3", expect![[""]]);
-    after_three("deploy v2 x3; ready", expect![[""]]);
-    after_three("deploy v2 x3; ready; leave", expect![[""]]);
-    after_three("deploy v2 x3; ready; ready; leave; ready; leave", expect![[""]]);
+    after_three("deploy v2 x3", expect![[r#"
+        1 v1 b ready
+        2 v1 c ready
+        3 v1 a ready
+        4 v2 b allocated
+        deploy v1 succeeded
+        deploy v2 rolling
+    "#]]);
+    after_three("deploy v2 x3; ready", expect![[r#"
+        1 v1 b ready
+        2 v1 c ready, to be draining
+        3 v1 a ready
+        4 v2 b ready
+        5 v2 c allocated
+        deploy v1 succeeded
+        deploy v2 rolling
+    "#]]);
+    after_three("deploy v2 x3; ready; leave", expect![[r#"
+        1 v1 b ready
+        2 v1 c gone, to be draining
+        3 v1 a ready
+        4 v2 b ready
+        5 v2 c allocated
+        deploy v1 succeeded
+        deploy v2 rolling
+    "#]]);
+    after_three("deploy v2 x3; ready; ready; leave; ready; leave", expect![[r#"
+        1 v1 b gone, to be draining
+        2 v1 c gone, to be draining
+        3 v1 a gone, to be draining
+        4 v2 b ready
+        5 v2 c ready
+        6 v2 a ready
+        deploy v1 succeeded
+        deploy v2 succeeded
+    "#]]);
 }
 
 #[test]
 fn a_deploy_is_not_done_while_the_old_still_leaves() {
-    check_script("node a; deploy v1 x1; ready; deploy v2 x1; ready", expect![[""]]);
-    check_script("node a; deploy v1 x1; ready; deploy v2 x1; ready; leave", expect![[""]]);
+    check_script("node a; deploy v1 x1; ready; deploy v2 x1; ready", expect![[r#"
+        1 v1 a ready, to be draining
+        2 v2 a ready
+        deploy v2 rolling
+        deploy v1 succeeded
+    "#]]);
+    check_script("node a; deploy v1 x1; ready; deploy v2 x1; ready; leave", expect![[r#"
+        1 v1 a gone, to be draining
+        2 v2 a ready
+        deploy v2 succeeded
+        deploy v1 succeeded
+    "#]]);
 }
 
 #[test]
 fn scaling_down_drains_failed_then_unready_then_oldest() {
-    after_three("fail 2 workload_exited; unready 3; deploy v1 x1", expect![[""]]);
-    after_three("deploy v1 x0; leave", expect![[""]]);
+    after_three("fail 2 workload_exited; unready 3; deploy v1 x1", expect![[r#"
+        1 v1 b ready
+        2 v1 c failed, to be draining
+        3 v1 a unready, to be draining
+        4 v1 b allocated
+        deploy v1 succeeded
+        deploy v1 rolling
+    "#]]);
+    after_three("deploy v1 x0; leave", expect![[r#"
+        1 v1 b gone, to be draining
+        2 v1 c gone, to be draining
+        3 v1 a gone, to be draining
+        deploy v1 succeeded
+        deploy v1 succeeded
+    "#]]);
 }
 
 #[test]
 fn what_is_not_ready_is_replaced_at_once() {
-    after_three("unready 1; deploy v2 x3", expect![[""]]);
+    after_three("unready 1; deploy v2 x3", expect![[r#"
+        1 v1 b unready, to be draining
+        2 v1 c ready
+        3 v1 a ready
+        4 v2 b allocated
+        5 v2 c allocated
+        deploy v1 succeeded
+        deploy v2 rolling
+    "#]]);
 }
 
 #[test]
 fn a_failed_deploy_keeps_the_old_and_stops_the_new() {
-    after_three("deploy v2 x3; fail 4 workload_start_failed", expect![[""]]);
-    after_three("deploy v2 x3; ready; leave; fail 5 startup_timeout", expect![[""]]);
+    after_three("deploy v2 x3; fail 4 workload_start_failed", expect![[r#"
+        1 v1 b ready
+        2 v1 c ready
+        3 v1 a ready
+        4 v2 b failed, to be stopped
+        deploy v1 succeeded
+        deploy v2 failed, workload_start_failed: as told
+    "#]]);
+    after_three("deploy v2 x3; ready; leave; fail 5 startup_timeout", expect![[r#"
+        1 v1 b ready
+        2 v1 c gone, to be draining
+        3 v1 a ready
+        4 v2 b ready
+        5 v2 c failed, to be stopped
+        deploy v1 succeeded
+        deploy v2 failed, startup_timeout: as told
+    "#]]);
 }
 
 #[test]
 fn what_a_failed_deploy_made_ready_may_stumble() {
-    after_three("deploy v2 x3; ready; leave; fail 5 startup_timeout; leave; unready 4", expect![[""]]);
+    after_three("deploy v2 x3; ready; leave; fail 5 startup_timeout; leave; unready 4", expect![[r#"
+        1 v1 b ready
+        2 v1 c gone, to be draining
+        3 v1 a ready
+        4 v2 b unready
+        5 v2 c gone, to be stopped
+        deploy v1 succeeded
+        deploy v2 failed, startup_timeout: as told
+    "#]]);
 }
 
 #[test]
 fn a_new_deploy_supersedes_the_one_before() {
-    after_three("deploy v2 x3; deploy v3 x3", expect![[""]]);
+    after_three("deploy v2 x3; deploy v3 x3", expect![[r#"
+        1 v1 b ready
+        2 v1 c ready
+        3 v1 a ready
+        4 v2 b allocated, to be draining
+        5 v3 c allocated
+        deploy v1 succeeded
+        deploy v2 superseded
+        deploy v3 rolling
+    "#]]);
 }
 
 #[test]
 fn only_what_the_user_must_mend_fails_a_deploy_at_once() {
     let one = |reason: &str| format!("node a; deploy v1 x1; fail 1 {reason}");
-    check_script(&one("image_layer_invalid"), expect![[""]]);
-    check_script(&one("oom_killed"), expect![[""]]);
-    check_script(&one("image_pull_failed"), expect![[""]]);
-    check_script(&one("workload_exited"), expect![[""]]);
-    check_script(&one("guest_protocol_mismatch"), expect![[""]]);
+    check_script(&one("image_layer_invalid"), expect![[r#"
+        1 v1 a failed, to be stopped
+        deploy v1 failed, image_layer_invalid: as told
+    "#]]);
+    check_script(&one("oom_killed"), expect![[r#"
+        1 v1 a failed, to be stopped
+        deploy v1 failed, oom_killed: as told
+    "#]]);
+    check_script(&one("image_pull_failed"), expect![[r#"
+        1 v1 a failed
+        deploy v1 rolling
+    "#]]);
+    check_script(&one("workload_exited"), expect![[r#"
+        1 v1 a failed
+        deploy v1 rolling
+    "#]]);
+    check_script(&one("guest_protocol_mismatch"), expect![[r#"
+        1 v1 a failed
+        deploy v1 rolling
+    "#]]);
 }
 
 #[test]
 fn the_third_failure_fails_the_deploy_whatever_it_is() {
     let again = "prepare 1; fail 1 image_pull_failed;";
-    check_script(&format!("node a; deploy v1 x1; {again} {again}"), expect![[""]]);
-    check_script(&format!("node a; deploy v1 x1; {again} {again} {again}"), expect![[""]]);
+    check_script(&format!("node a; deploy v1 x1; {again} {again}"), expect![[r#"
+        1 v1 a failed
+        deploy v1 rolling
+    "#]]);
+    check_script(&format!("node a; deploy v1 x1; {again} {again} {again}"), expect![[r#"
+        1 v1 a failed, to be stopped
+        deploy v1 failed, image_pull_failed: as told
+    "#]]);
 }
 
 #[test]
 fn a_deploy_that_takes_too_long_fails_and_says_what_it_waited_for() {
-    check_script("node a; deploy v1 x1; pass 599", expect![[""]]);
-    check_script("node a; deploy v1 x1; pass 600", expect![[""]]);
-    check_script("node a memory=64; deploy v1 x1; pass 600", expect![[""]]);
+    check_script("node a; deploy v1 x1; pass 599", expect![[r#"
+        1 v1 a allocated
+        deploy v1 rolling
+    "#]]);
+    check_script("node a; deploy v1 x1; pass 600", expect![[r#"
+        1 v1 a allocated, to be stopped
+        deploy v1 failed, startup_timeout: not ready in time
+    "#]]);
+    check_script("node a memory=64; deploy v1 x1; pass 600", expect![[r#"
+        deploy v1 failed, startup_timeout: no node has 100 MiB of memory free (the most is 64 MiB)
+    "#]]);
 }
 
 #[test]
 fn where_there_is_no_room_for_a_surge_one_goes_first() {
     let full = "node a memory=100; node b memory=100; deploy v1 x2; ready; deploy v2 x2;";
-    check_script(full, expect![[""]]);
-    check_script(&format!("{full} leave"), expect![[""]]);
-    check_script(&format!("{full} leave; ready; leave; ready"), expect![[""]]);
+    check_script(full, expect![[r#"
+        1 v1 b ready
+        2 v1 a ready, to be draining
+        deploy v1 succeeded
+        deploy v2 rolling
+        waits: no node has 100 MiB of memory free (the most is 0 MiB)
+    "#]]);
+    check_script(&format!("{full} leave"), expect![[r#"
+        1 v1 b ready, to be draining
+        2 v1 a gone, to be draining
+        3 v2 a allocated
+        deploy v1 succeeded
+        deploy v2 rolling
+        waits: no node has 100 MiB of memory free (the most is 0 MiB)
+    "#]]);
+    check_script(&format!("{full} leave; ready; leave; ready"), expect![[r#"
+        1 v1 b gone, to be draining
+        2 v1 a gone, to be draining
+        3 v2 a ready
+        4 v2 b ready
+        deploy v1 succeeded
+        deploy v2 succeeded
+    "#]]);
 }
 
 #[test]
 fn nothing_goes_first_for_what_will_never_fit() {
-    check_script("node a memory=100; deploy v1 x1; ready; deploy v2 x1 memory=512", expect![[""]]);
+    check_script("node a memory=100; deploy v1 x1; ready; deploy v2 x1 memory=512", expect![[r#"
+        1 v1 a ready
+        deploy v2 rolling
+        deploy v1 succeeded
+        waits: no node has 548 MiB of memory free (the most is 0 MiB)
+    "#]]);
 }
 
 #[test]
 fn a_new_deploy_tries_anew_what_an_earlier_one_gave_up() {
-    check_script("node a; deploy v1 x1; fail 1 workload_start_failed; leave; deploy v1 x1", expect![[""]]);
-    check_script("node a; deploy v1 x1; ready; fail 1 workload_exited; deploy v1 x1", expect![[""]]);
+    check_script("node a; deploy v1 x1; fail 1 workload_start_failed; leave; deploy v1 x1", expect![[r#"
+        1 v1 a gone, to be stopped
+        2 v1 a allocated
+        deploy v1 failed, workload_start_failed: as told
+        deploy v1 rolling
+    "#]]);
+    check_script("node a; deploy v1 x1; ready; fail 1 workload_exited; deploy v1 x1", expect![[r#"
+        1 v1 a failed, to be draining
+        2 v1 a allocated
+        deploy v1 rolling
+        deploy v1 succeeded
+    "#]]);
 }
 
 #[test]

@@ -31,7 +31,10 @@ impl Daemon {
 
     /// As an ordinary user, to whom its directory belongs.
     pub async fn start_as(uid: u32) -> Self {
-        Self::start_with(|command| drop(command.uid(uid).gid(uid))).await
+        let become_user = |command: &mut Command| {
+            command.uid(uid).gid(uid);
+        };
+        Self::start_with(become_user).await
     }
 
     async fn start_with(change: impl FnOnce(&mut Command)) -> Self {

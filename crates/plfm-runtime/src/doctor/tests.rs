@@ -47,28 +47,28 @@ fn a_bare_host_hears_what_to_do() {
     failing(
         &bare,
         expect![[r#"
-        qemu: `qemu-system-x86_64` is not installed
-          install qemu-system-x86, version 7.2 or newer
-        kernel: no kernel
-          unpack Debian's linux-image-cloud-amd64 and name the directory with --kernel
-        mke2fs: not found
-          install e2fsprogs
-        kvm: there is no /dev/kvm
-          guests are emulated: slower, and no security boundary; use a host with KVM
-        ip: not found
-          install iproute2
-        nft: not found
-          install nftables
-        cap_net_admin: no
-          run as root or with CAP_NET_ADMIN and CAP_SYS_ADMIN; else machines have no network
-        tun: permission denied
-          load the module tun
-        own_users: no
-          run as root; else all machines share one user
-        cgroup: none
-          run as root with the memory controller; else a machine's process has no limit
-        free_disk: 100 MiB
-          free some space or choose another --data directory"#]],
+            qemu: `qemu-system-x86_64` is not installed
+              install qemu-system-x86, version 7.2 or newer
+            kernel: no kernel
+              unpack Debian's linux-image-cloud-amd64 and name the directory with --kernel
+            mke2fs: not found
+              install e2fsprogs
+            kvm: there is no /dev/kvm
+              guests are emulated: slower, and no security boundary; use a host with KVM
+            ip: not found
+              install iproute2
+            nft: not found
+              install nftables
+            cap_net_admin: no
+              run as root or with CAP_NET_ADMIN and CAP_SYS_ADMIN; else machines have no network
+            tun: permission denied
+              load the module tun
+            own_users: no
+              run as root, outside of containers; else machines share our user and see our files
+            cgroup: none
+              run as root with the memory controller; else a machine's process has no limit
+            free_disk: 100 MiB
+              free some space or choose another --data directory"#]],
     );
     failing(
         &Facts { qemu: Ok("5.2.0".to_owned()), ..good() },

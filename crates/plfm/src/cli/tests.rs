@@ -35,10 +35,33 @@ fn refused(line: &str, expected: Expect) {
 
 #[test]
 fn what_is_not_in_the_grammar_is_said() {
-    refused("plfm deploy --expose 9000", expect![[""]]);
-    refused("plfm exec shop", expect![[""]]);
-    refused("plfm logs --instance web", expect![[""]]);
-    refused("plfm deplo", expect![[""]]);
+    refused("plfm deploy --expose 9000", expect![[r#"
+        error: invalid value '9000' for '--expose <LISTEN=PROCESS:PORT>': write LISTEN=PROCESS:PORT, for example 9000=web:8080
+
+        For more information, try '--help'.
+    "#]]);
+    refused("plfm exec shop", expect![[r#"
+        error: the following required arguments were not provided:
+          <CMD>...
+
+        Usage: plfm exec <APP> -- <CMD>...
+
+        For more information, try '--help'.
+    "#]]);
+    refused("plfm logs --instance web", expect![[r#"
+        error: invalid value 'web' for '--instance <ID>': `web` has no `_` between prefix and ULID
+
+        For more information, try '--help'.
+    "#]]);
+    refused("plfm deplo", expect![[r#"
+        error: unrecognized subcommand 'deplo'
+
+          tip: a similar subcommand exists: 'deploy'
+
+        Usage: plfm [OPTIONS] <COMMAND>
+
+        For more information, try '--help'.
+    "#]]);
 }
 
 #[test]
@@ -64,7 +87,7 @@ fn everything_after_two_dashes_is_the_remote_command() {
 #[test]
 fn an_error_of_usage_is_a_document_where_one_is_wanted() {
     let error = Cli::try_parse_from(["plfm", "deploy", "--expose", "x"]).unwrap_err();
-    expect![[""]].assert_eq(&usage_document(&error));
+    expect![[r#"{"error":{"category":"invalid_usage","code":"invalid_usage","hint":"see `plfm --help`","message":"invalid value 'x' for '--expose <LISTEN=PROCESS:PORT>': write LISTEN=PROCESS:PORT, for example 9000=web:8080","retryable":false},"schema":"plfm.error.v1"}"#]].assert_eq(&usage_document(&error));
     assert!(wants_json(&["--json".into()]));
     assert!(!wants_json(&["exec".into(), "--".into(), "--json".into()]), "that one is for the remote command");
 }

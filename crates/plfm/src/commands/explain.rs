@@ -49,6 +49,12 @@ mod tests {
         };
         let answer = "shop in dev is not as it should be: web 0 of 1 ready".to_owned();
         let explanation = Explanation { subject: "shop in dev".to_owned(), answer, lines: vec![line] };
-        expect![[""]].assert_eq(&text(&explanation));
+        expect![[r#"
+            shop in dev is not as it should be: web 0 of 1 ready
+
+            web waits for a place
+              why:  no node is active
+              next: join a node: `plfm node token` prints the command
+        "#]].assert_eq(&text(&explanation));
     }
 }

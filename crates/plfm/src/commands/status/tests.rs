@@ -70,12 +70,25 @@ pub(crate) fn env() -> EnvView {
 
 #[test]
 fn one_app() {
-    expect![[""]].assert_eq(&text(&env(), NOW));
+    expect![[r#"
+        shop in dev
+        dep_00000000010000000000000001 rolling for 10m, image shop:1
+        web: 1 of 3 ready
+          waiting: no node is active
+        url: https://shop.localhost
+        url: tcp://127.0.0.1:9000
+
+        INSTANCE                         APP   ENV  PROCESS  NODE    PHASE   SINCE  RESTARTS  REASON
+        inst_00000000010000000000000001  shop  dev  web      node-a  ready   90s    0         -
+        inst_00000000010000000000000002  shop  dev  web      node-a  failed  90s    1         oom_killed: killed at 64 MiB
+    "#]].assert_eq(&text(&env(), NOW));
 }
 
 #[test]
 fn a_rollout_in_lines() {
-    expect![[""]].assert_eq(&super::super::deploy::progress_lines(&env()).join("\n"));
+    expect![[r#"
+        web: 1 of 3 ready, waiting: no node is active
+        web inst_00000000010000000000000002 is failed on node-a: oom_killed: killed at 64 MiB (raise `resources.memory`)"#]].assert_eq(&super::super::deploy::progress_lines(&env()).join("\n"));
 }
 
 #[test]
