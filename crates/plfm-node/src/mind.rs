@@ -1,8 +1,8 @@
 //! The node's mind: from what is planned, remembered and seen to what has to be done. Pure.
 //!
 //! What the server says goes in through [`Local::hear`]. [`step`] only looks. Whoever carries an action out calls [`Local::begin`]
-//! before and [`Local::absorb`] with what came of it; then `step` looks again. It may be asked at any time, twice, or after a restart: an action that is under way is not given again, and
-//! nothing is done that the plan and the memory do not call for.
+//! before and [`Local::absorb`] with what came of it; then `step` looks again. It may be asked at any time, twice, or after a restart:
+//! an action that is under way is not given again, and nothing is done that the plan and the memory do not call for.
 //!
 //! ```text
 //!            ┌──────────── failed, by the restart policy ◀─────────────┐

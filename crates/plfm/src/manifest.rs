@@ -1,5 +1,6 @@
 //! The manifest on disk: finding `plfm.toml`, reading it within bounds, checking it with the library that the server uses.
 
+use std::env;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -25,9 +26,14 @@ pub fn find(from: &Path) -> Option<PathBuf> {
 pub fn check(path: &Path) -> Result<Checked, CliError> {
     let bytes = read(path).map_err(|source| CliError::ManifestRead { path: path.to_owned(), source })?;
     let manifest = Manifest::parse(&bytes)
-        .map_err(|errors| CliError::Manifest { path: path.display().to_string(), errors })?;
+        .map_err(|errors| CliError::Manifest { path: shown(path).display().to_string(), errors })?;
     let text = String::from_utf8(bytes).expect("what was parsed is UTF-8");
     Ok(Checked { text, manifest })
+}
+
+/// As one would type it here.
+fn shown(path: &Path) -> &Path {
+    env::current_dir().ok().and_then(|here| path.strip_prefix(here).ok()).unwrap_or(path)
 }
 
 /// One byte more than is allowed is enough to see that it is too long.

@@ -158,14 +158,14 @@ pub struct Memory(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
 #[cfg(test)]
 impl Memory {
     pub fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        String::from_utf8(self.0.lock().expect("no test panics in it").clone()).expect("text was written")
     }
 }
 
 #[cfg(test)]
 impl Write for Memory {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
+        self.0.lock().expect("no test panics in it").write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {

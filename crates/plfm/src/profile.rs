@@ -14,7 +14,6 @@ use serde::{Deserialize, Serialize};
 /// The profile of the cluster that `plfm dev` runs here.
 pub const DEV: &str = "dev";
 
-
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Config {
     #[serde(default)]
@@ -86,8 +85,9 @@ impl Config {
     /// No file is an empty configuration.
     pub fn load(path: &Path) -> Result<Self, ProfileError> {
         match fs::read(path) {
-            Ok(bytes) => serde_json::from_slice(&bytes)
-                .map_err(|source| ProfileError::Json { path: path.to_owned(), source }),
+            Ok(bytes) => {
+                serde_json::from_slice(&bytes).map_err(|source| ProfileError::Json { path: path.to_owned(), source })
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
             Err(source) => Err(ProfileError::Read { path: path.to_owned(), source }),
         }
@@ -141,7 +141,8 @@ mod tests {
               },
               "current": "dev"
             }
-        "#]].assert_eq(&fs::read_to_string(&path).unwrap());
+        "#]]
+        .assert_eq(&fs::read_to_string(&path).unwrap());
         let config = Config::load(&path).unwrap();
         assert_eq!(config.choose(None).unwrap(), config.choose(Some(DEV)).unwrap());
         assert_eq!(config.choose(Some("prod")).unwrap_err().to_string(), "there is no profile `prod`");

@@ -21,14 +21,17 @@ async fn an_empty_cluster_says_what_to_do() {
     assert_eq!(nodes.code, 0);
     expect![[r#"
         NAME  NODE  PHASE  ARCH  ISOLATION  CPU  MEMORY  INSTANCES
-    "#]].assert_eq(&nodes.out);
+    "#]]
+    .assert_eq(&nodes.out);
     expect![[r#"
         no node has joined; `plfm node token` prints the command that adds one
-    "#]].assert_eq(&nodes.err);
+    "#]]
+    .assert_eq(&nodes.err);
     let status = cluster.plfm(&["status"]).await;
     expect![[r#"
         nothing is deployed; begin with `plfm deploy`
-    "#]].assert_eq(&status.err);
+    "#]]
+    .assert_eq(&status.err);
     assert_eq!(cluster.plfm(&["status", "--json"]).await.json()["schema"], "plfm.envs.v1");
 }
 
@@ -49,7 +52,8 @@ async fn a_deploy_without_a_node_waits_and_explain_says_why() {
         error: dep_… is not done yet; that need not mean that it has failed
 
         hint: see `plfm explain shop`, and watch with `plfm status shop`
-    "#]].assert_eq(&late.masked_err());
+    "#]]
+    .assert_eq(&late.masked_err());
     let explained = cluster.plfm(&["explain"]).await;
     expect![[r#"
         shop in dev is not as it should be: web 0 of 1 ready
@@ -57,7 +61,8 @@ async fn a_deploy_without_a_node_waits_and_explain_says_why() {
         web waits for a place
           why:  no node is active
           next: join a node: `plfm node token` prints the command
-    "#]].assert_eq(&explained.out);
+    "#]]
+    .assert_eq(&explained.out);
     let status = cluster.plfm(&["status", "shop", "--json"]).await.json();
     assert_eq!(status["urls"], serde_json::json!(["https://shop.localhost", "tcp://127.0.0.1:9000"]));
     assert_eq!(cluster.plfm(&["exec", "shop", "--", "true"]).await.code, 20);
@@ -82,19 +87,21 @@ async fn what_goes_wrong_has_a_number_and_a_next_step() {
           cause: Connection refused (os error 111)
 
         hint: start a cluster here with `plfm dev`, or name another with --api-url or PLFM_API_URL
-    "#]].assert_eq(&nobody.err);
+    "#]]
+    .assert_eq(&nobody.err);
     cluster.write("plfm.toml", "schema_version = \"v2\"\n");
     let wrong = cluster.plfm(&["deploy", "--env", "dev"]).await;
     assert_eq!(wrong.code, 2);
     expect![[r#"
         error[E_NO_PROCESSES]: `processes` is missing
-          --> /tmp/.tmpbGZeE7/work/plfm.toml:1 processes
+          --> plfm.toml:1 processes
           hint: add `[processes.web]`
 
         error[E_SCHEMA_VERSION]: this version of the manifest is not known
-          --> /tmp/.tmpbGZeE7/work/plfm.toml:1 schema_version
+          --> plfm.toml:1 schema_version
           hint: write `schema_version = "v1"`, or upgrade plfm if the manifest is of a later version
-    "#]].assert_eq(&wrong.err);
+    "#]]
+    .assert_eq(&wrong.err);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -113,11 +120,13 @@ async fn events_version_and_a_token_for_a_node() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_cluster_the_first_thing_to_type_is_said() {
-    let Ran { code, err, .. } = cluster::plfm(&["status", "shop"], &[], &std::env::temp_dir()).await;
+    let dir = tempfile::tempdir().unwrap();
+    let Ran { code, err, .. } = cluster::plfm(&["status", "shop"], &[], dir.path()).await;
     assert_eq!(code, 2);
     expect![[r#"
         error: there is no cluster to talk to
 
         hint: start one here with `plfm dev`, or set PLFM_API_URL, PLFM_CA_FILE and PLFM_TOKEN
-    "#]].assert_eq(&err);
+    "#]]
+    .assert_eq(&err);
 }

@@ -107,7 +107,11 @@ fn every_refusal_has_a_code_a_class_a_sentence_and_a_hint() {
             fleet.submit(Command::CreateJoinToken { hash, expires_at }).expect("a token is made");
             join("t", "a")
         }),
-        refusal("node a; node b; deploy v1 x1", |fleet| observe(fleet, fleet.node("b"), InstancePhase::Gone)),
+        refusal("node a; node b; deploy v1 x1", |fleet| {
+            let of = fleet.state().instances.values().next().expect("there is an instance").node;
+            let other = if of == fleet.node("a") { fleet.node("b") } else { fleet.node("a") };
+            observe(fleet, other, InstancePhase::Gone)
+        }),
         refusal("node a; deploy v1 x1", |fleet| observe(fleet, fleet.node("a"), InstancePhase::Ready)),
         crowded(),
         refusal("node a; deploy v1 x1", |fleet| Command::Forget {
@@ -120,7 +124,27 @@ fn every_refusal_has_a_code_a_class_a_sentence_and_a_hint() {
         let text = text.split(' ').map(|word| if word.len() > 30 { "ID" } else { word }).collect::<Vec<_>>().join(" ");
         format!("{} {:?}: {text} ({})\n", refusal.code(), refusal.class(), refusal.hint())
     });
-    expect![[""]].assert_eq(&told.collect::<String>());
+    expect![[r#"
+        not_bootstrapped Conflict: the log is empty; it has no cluster yet (start a server on this data directory first)
+        already_bootstrapped Conflict: the log already holds a cluster (nothing to do)
+        invalid_name Invalid: `Shop` is not a name: 1 to 64 of a-z, 0-9 and `-`, not at an end (choose another name, for example `my-app`)
+        org_not_found NotFound: there is no org `acme` (use `--org default` or create the org)
+        node_not_found NotFound: there is no node ID (list nodes with `plfm nodes`)
+        instance_not_found NotFound: there is no instance ID (list instances with `plfm instances`)
+        deploy_not_found NotFound: there is no deploy dep_00000000000000000000000000 (see `plfm status` for the newest deploy)
+        process_not_found Invalid: the release has no process type `worker` (name a process type of the manifest)
+        port_not_declared Invalid: process type `web` declares no port 81 (add the port under `ports` of the process, or name a declared one)
+        hostname_in_use Conflict: the host name `a-b-c.example.com` is taken by another environment (rename the app or the environment)
+        port_in_use Conflict: port 80 of the edge is taken by another route (choose another port)
+        enrollment_token_invalid Unauthorized: the join token is not one of this cluster (print a fresh command with `plfm node token`)
+        enrollment_token_expired Unauthorized: the join token expired at 2026-01-01T00:00:00.000Z (print a fresh command with `plfm node token`)
+        enrollment_token_used Unauthorized: the join token was already used by ID (print a fresh command with `plfm node token`)
+        node_name_exists Conflict: a node named `a` has joined before (start the node with another `--name`, or on its old data directory)
+        forbidden Unauthorized: ID belongs to another node (report this: a node sent what it must not)
+        invalid_argument Invalid: ID cannot be ready without a reason or a boot (report this: a node sent what it must not)
+        nodes_exhausted Conflict: the cluster has no number left for another node (start another cluster)
+        version_conflict Stale: ID has moved on (try again)
+    "#]].assert_eq(&told.collect::<String>());
 }
 
 #[test]

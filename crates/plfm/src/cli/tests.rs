@@ -35,25 +35,36 @@ fn refused(line: &str, expected: Expect) {
 
 #[test]
 fn what_is_not_in_the_grammar_is_said() {
-    refused("plfm deploy --expose 9000", expect![[r#"
+    refused(
+        "plfm deploy --expose 9000",
+        expect![[r#"
         error: invalid value '9000' for '--expose <LISTEN=PROCESS:PORT>': write LISTEN=PROCESS:PORT, for example 9000=web:8080
 
         For more information, try '--help'.
-    "#]]);
-    refused("plfm exec shop", expect![[r#"
+    "#]],
+    );
+    refused(
+        "plfm exec shop",
+        expect![[r#"
         error: the following required arguments were not provided:
           <CMD>...
 
         Usage: plfm exec <APP> -- <CMD>...
 
         For more information, try '--help'.
-    "#]]);
-    refused("plfm logs --instance web", expect![[r#"
+    "#]],
+    );
+    refused(
+        "plfm logs --instance web",
+        expect![[r#"
         error: invalid value 'web' for '--instance <ID>': `web` has no `_` between prefix and ULID
 
         For more information, try '--help'.
-    "#]]);
-    refused("plfm deplo", expect![[r#"
+    "#]],
+    );
+    refused(
+        "plfm deplo",
+        expect![[r#"
         error: unrecognized subcommand 'deplo'
 
           tip: a similar subcommand exists: 'deploy'
@@ -61,7 +72,8 @@ fn what_is_not_in_the_grammar_is_said() {
         Usage: plfm [OPTIONS] <COMMAND>
 
         For more information, try '--help'.
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]

@@ -49,6 +49,7 @@ mod tests {
     #[test]
     fn one_line_each() {
         let envelope = json!({ "seq": 12, "at": 1_767_225_599_999_u64, "body": { "org": "org_1", "name": "default", "more": {} } });
-        expect!["    12 2025-12-31T23:59:59.999Z org.created name=default org=org_1"].assert_eq(&text(&EventLine { kind: "org.created".to_owned(), envelope }));
+        expect!["    12 2025-12-31T23:59:59.999Z org.created name=default org=org_1"]
+            .assert_eq(&text(&EventLine { kind: "org.created".to_owned(), envelope }));
     }
 }

@@ -55,6 +55,7 @@ mod tests {
             web waits for a place
               why:  no node is active
               next: join a node: `plfm node token` prints the command
-        "#]].assert_eq(&text(&explanation));
+        "#]]
+        .assert_eq(&text(&explanation));
     }
 }

@@ -57,61 +57,87 @@ fn failed() -> CliError {
 
 #[test]
 fn what_is_missing_is_said_with_what_to_type() {
-    check(CliError::NoCluster, expect![[r#"
+    check(
+        CliError::NoCluster,
+        expect![[r#"
         exit 2
         error: there is no cluster to talk to
 
         hint: start one here with `plfm dev`, or set PLFM_API_URL, PLFM_CA_FILE and PLFM_TOKEN
-    "#]]);
-    check(CliError::NoApp, expect![[r#"
+    "#]],
+    );
+    check(
+        CliError::NoApp,
+        expect![[r#"
         exit 2
         error: the app is not named
 
         hint: name it with --app, or write `name` under `[app]` in plfm.toml
-    "#]]);
-    check(CliError::NoEnv, expect![[r#"
+    "#]],
+    );
+    check(
+        CliError::NoEnv,
+        expect![[r#"
         exit 2
         error: the environment is not named
 
         hint: name it, for example with `--env dev`
-    "#]]);
-    check(CliError::NoManifest { here: "/srv/shop".into() }, expect![[r#"
+    "#]],
+    );
+    check(
+        CliError::NoManifest { here: "/srv/shop".into() },
+        expect![[r#"
         exit 2
         error: there is no plfm.toml in /srv/shop or above
 
         hint: change to the directory of the app, or name the file with --manifest
-    "#]]);
-    check(CliError::NoImage, expect![[r#"
+    "#]],
+    );
+    check(
+        CliError::NoImage,
+        expect![[r#"
         exit 2
         error: neither the manifest nor --image names an image
 
         hint: write `ref` under `[image]` in plfm.toml, or give --image
-    "#]]);
-    check(CliError::Profile(ProfileError::NoSuchProfile("prod".to_owned())), expect![[r#"
+    "#]],
+    );
+    check(
+        CliError::Profile(ProfileError::NoSuchProfile("prod".to_owned())),
+        expect![[r#"
         exit 2
         error: there is no profile `prod`
 
         hint: leave --profile out, or write the profile with `plfm dev`
-    "#]]);
+    "#]],
+    );
     let source = io::Error::from(io::ErrorKind::NotFound);
-    check(CliError::File { what: "token", path: "/d/token".into(), source }, expect![[r#"
+    check(
+        CliError::File { what: "token", path: "/d/token".into(), source },
+        expect![[r#"
         exit 2
         error: cannot read the token /d/token
           cause: entity not found
 
         hint: start the cluster with `plfm dev`, which writes it, or choose another --profile
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_manifest_shows_where_it_is_wrong() {
-    check(wrong_manifest(), expect![[r#"
+    check(
+        wrong_manifest(),
+        expect![[r#"
         exit 2
         error[E_TYPE]: expected a string, found integer
           --> plfm.toml:3 processes.web.resources.memory
           hint: put the value in quotes
-    "#]]);
-    check_json(wrong_manifest(), expect![[r#"
+    "#]],
+    );
+    check_json(
+        wrong_manifest(),
+        expect![[r#"
         {
           "error": {
             "category": "invalid_usage",
@@ -135,19 +161,25 @@ fn a_manifest_shows_where_it_is_wrong() {
           },
           "schema": "plfm.error.v1"
         }
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn what_the_api_says_is_passed_on() {
-    check(CliError::Api(ApiError::Problem(problem(409))), expect![[r#"
+    check(
+        CliError::Api(ApiError::Problem(problem(409))),
+        expect![[r#"
         exit 5
         error: port 9000 of the edge is taken by another route
 
         hint: choose another port
         request: req_00000000010000000000000001
-    "#]]);
-    check_json(CliError::Api(ApiError::Problem(problem(409))), expect![[r#"
+    "#]],
+    );
+    check_json(
+        CliError::Api(ApiError::Problem(problem(409))),
+        expect![[r#"
         {
           "error": {
             "category": "conflict",
@@ -162,18 +194,24 @@ fn what_the_api_says_is_passed_on() {
           },
           "schema": "plfm.error.v1"
         }
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_deploy_that_failed_and_one_that_takes_long() {
-    check(failed(), expect![[r#"
+    check(
+        failed(),
+        expect![[r#"
         exit 1
         error: dep_00000000010000000000000002 of shop to dev has failed: oom_killed: the process was killed at 64 MiB
 
         hint: raise `resources.memory`; see `plfm explain shop`
-    "#]]);
-    check_json(failed(), expect![[r#"
+    "#]],
+    );
+    check_json(
+        failed(),
+        expect![[r#"
         {
           "error": {
             "category": "failure",
@@ -197,19 +235,26 @@ fn a_deploy_that_failed_and_one_that_takes_long() {
           },
           "schema": "plfm.error.v1"
         }
-    "#]]);
-    check(CliError::WaitTimeout { deploy: deploy(), app: "shop".to_owned() }, expect![[r#"
+    "#]],
+    );
+    check(
+        CliError::WaitTimeout { deploy: deploy(), app: "shop".to_owned() },
+        expect![[r#"
         exit 6
         error: dep_00000000010000000000000002 is not done yet; that need not mean that it has failed
 
         hint: see `plfm explain shop`, and watch with `plfm status shop`
-    "#]]);
-    check(CliError::Superseded { deploy: deploy(), by: "a later one".to_owned() }, expect![[r#"
+    "#]],
+    );
+    check(
+        CliError::Superseded { deploy: deploy(), by: "a later one".to_owned() },
+        expect![[r#"
         exit 5
         error: dep_00000000010000000000000002 was superseded by a later one
 
         hint: see the newer deploy with `plfm status`
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -236,18 +281,24 @@ fn exec_keeps_its_own_numbers_before_the_process_starts() {
         code: "command_not_started".to_owned(),
         message: "no such file: bash".to_owned(),
     };
-    check(refused, expect![[r#"
+    check(
+        refused,
+        expect![[r#"
         exit 40
         error: inst_00000000010000000000000003 does not start the command: no such file: bash
 
         hint: check the command; `plfm exec -- ls /bin` shows what the image holds
-    "#]]);
-    check(CliError::NoReadyInstance { app: "shop".to_owned(), env: "dev".to_owned() }, expect![[r#"
+    "#]],
+    );
+    check(
+        CliError::NoReadyInstance { app: "shop".to_owned(), env: "dev".to_owned() },
+        expect![[r#"
         exit 20
         error: no instance of shop in dev is ready
 
         hint: see `plfm explain shop`
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]

@@ -21,22 +21,34 @@ fn check(several: bool, json: bool, expected: Expect) {
 
 #[test]
 fn one_instance_is_not_named_and_several_are() {
-    check(false, false, expect![[r#"
+    check(
+        false,
+        false,
+        expect![[r#"
         hello
         hello
         console | hello
         node | hello
-    "#]]);
-    check(true, false, expect![[r#"
+    "#]],
+    );
+    check(
+        true,
+        false,
+        expect![[r#"
         0aqkff | hello
         0aqkff | hello
         0aqkff console | hello
         0aqkff node | hello
-    "#]]);
-    check(false, true, expect![[r#"
+    "#]],
+    );
+    check(
+        false,
+        true,
+        expect![[r#"
         {"at":5,"instance":"inst_000000000100000000000AQKFF","schema":"plfm.log.v1","stream":"stdout","text":"hello","ts":"1970-01-01T00:00:00.005Z","type":"log"}
         {"at":5,"instance":"inst_000000000100000000000AQKFF","schema":"plfm.log.v1","stream":"stderr","text":"hello","ts":"1970-01-01T00:00:00.005Z","type":"log"}
         {"at":5,"instance":"inst_000000000100000000000AQKFF","schema":"plfm.log.v1","stream":"console","text":"hello","ts":"1970-01-01T00:00:00.005Z","type":"log"}
         {"at":5,"instance":"inst_000000000100000000000AQKFF","schema":"plfm.log.v1","stream":"node","text":"hello","ts":"1970-01-01T00:00:00.005Z","type":"log"}
-    "#]]);
+    "#]],
+    );
 }
