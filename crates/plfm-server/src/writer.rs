@@ -216,7 +216,9 @@ impl Work {
             return Ok(self.sequencer.tentative().seq);
         }
         self.reports.insert(node, report.number);
-        self.heard.send_modify(|heard| drop(heard.nodes.insert(node, now())));
+        self.heard.send_modify(|heard| {
+            heard.nodes.insert(node, now());
+        });
         let instances = report.instances.into_iter().map(|it| (it.instance, it.status)).collect();
         let command = Command::Observe { node, capacity: Some(report.capacity), instances };
         self.decide(command, Actor::Node(node), Some(request))
