@@ -115,5 +115,8 @@ fn stop(world: &World, dev: Process, registry: Process) -> anyhow::Result<()> {
 fn find(dir: &Path, name: &str) -> Vec<PathBuf> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     let paths = entries.map(|entry| entry.path());
-    paths.flat_map(|path| if path.is_dir() { find(&path, name) } else { vec![path] }).filter(|it| it.ends_with(name)).collect()
+    paths
+        .flat_map(|path| if path.is_dir() { find(&path, name) } else { vec![path] })
+        .filter(|it| it.ends_with(name))
+        .collect()
 }

@@ -48,7 +48,8 @@ pub fn check_step(before: &State, event: &Event) -> Option<Violation> {
         Event::InstanceStatusChanged { instance, node, status } => {
             let known = before.instances.get(instance)?;
             let (now, next) = (&known.status, status.phase);
-            let told_by = (known.node != *node).then_some(Violation::ForeignNode { instance: *instance, told_by: *node });
+            let told_by =
+                (known.node != *node).then_some(Violation::ForeignNode { instance: *instance, told_by: *node });
             let allowed = now.phase == next || now.phase.may_become(next, now.boot != status.boot);
             told_by.or_else(|| impossible(instance, now.phase, next, allowed))
         }
@@ -65,8 +66,7 @@ pub fn check_step(before: &State, event: &Event) -> Option<Violation> {
 }
 
 fn impossible(what: &dyn Display, from: impl Display, to: impl Display, allowed: bool) -> Option<Violation> {
-    let change =
-        || Violation::ImpossibleChange { what: what.to_string(), from: from.to_string(), to: to.to_string() };
+    let change = || Violation::ImpossibleChange { what: what.to_string(), from: from.to_string(), to: to.to_string() };
     (!allowed).then(change)
 }
 

@@ -13,22 +13,62 @@ use crate::units::Timestamp;
 #[derive(Debug, Clone, PartialEq)]
 pub enum Command {
     /// The first command of an empty log.
-    Bootstrap { domain: String, prefix: Ipv6Addr, admin: Digest },
+    Bootstrap {
+        domain: String,
+        prefix: Ipv6Addr,
+        admin: Digest,
+    },
     /// A server that may write from now on.
     StartWriter,
-    CreateToken { hash: Digest, scopes: Vec<Scope> },
-    CreateJoinToken { hash: Digest, expires_at: Timestamp },
-    JoinNode { token: Digest, name: String, capacity: Capacity },
+    CreateToken {
+        hash: Digest,
+        scopes: Vec<Scope>,
+    },
+    CreateJoinToken {
+        hash: Digest,
+        expires_at: Timestamp,
+    },
+    JoinNode {
+        token: Digest,
+        name: String,
+        capacity: Capacity,
+    },
     Deploy(Box<Deploy>),
     /// What a node's report says that is new.
-    Observe { node: NodeId, capacity: Option<Capacity>, instances: Vec<(InstanceId, InstanceStatus)> },
+    Observe {
+        node: NodeId,
+        capacity: Option<Capacity>,
+        instances: Vec<(InstanceId, InstanceStatus)>,
+    },
 
-    SetNodePhase { node: NodeId, phase: NodePhase },
-    Allocate { env: EnvId, process: String, release: ReleaseId, node: NodeId },
-    NoteWaiting { env: EnvId, process: String, waiting: Option<Waiting> },
-    SetDesired { instance: InstanceId, desired: Desired, why: DesiredChange },
-    SetDeployStatus { deploy: DeployId, status: DeployStatus, failure: Option<Failure> },
-    Forget { instance: InstanceId },
+    SetNodePhase {
+        node: NodeId,
+        phase: NodePhase,
+    },
+    Allocate {
+        env: EnvId,
+        process: String,
+        release: ReleaseId,
+        node: NodeId,
+    },
+    NoteWaiting {
+        env: EnvId,
+        process: String,
+        waiting: Option<Waiting>,
+    },
+    SetDesired {
+        instance: InstanceId,
+        desired: Desired,
+        why: DesiredChange,
+    },
+    SetDeployStatus {
+        deploy: DeployId,
+        status: DeployStatus,
+        failure: Option<Failure>,
+    },
+    Forget {
+        instance: InstanceId,
+    },
 }
 
 /// Point an env at a release; app, env and release are made where they are not there yet.

@@ -176,17 +176,16 @@ pub fn resources(state: &State, release: ReleaseId, process: &str, node: &Node) 
     Some(Resources {
         cpu: wanted.cpu,
         memory: wanted.memory,
-        overhead: if node.capacity.isolation == Isolation::Process { Default::default() } else { node.capacity.overhead },
+        overhead: if node.capacity.isolation == Isolation::Process {
+            Default::default()
+        } else {
+            node.capacity.overhead
+        },
         disk: wanted.disk,
     })
 }
 
-fn note_waiting(
-    state: &State,
-    env: EnvId,
-    process: String,
-    waiting: Option<Waiting>,
-) -> Result<Vec<Event>, Refusal> {
+fn note_waiting(state: &State, env: EnvId, process: String, waiting: Option<Waiting>) -> Result<Vec<Event>, Refusal> {
     let group = state.envs.get(&env).and_then(|owner| owner.groups.get(&process));
     fresh(group.is_some_and(|group| group.waiting != waiting), env)?;
     Ok(vec![Event::GroupWaiting { env, process, waiting }])

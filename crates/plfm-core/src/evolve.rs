@@ -39,8 +39,7 @@ pub fn evolve(state: &mut State, envelope: &Envelope) {
             aim(state, *env, *deploy, *release, processes, seq);
             let (processes, status, failure) = (processes.clone(), DeployStatus::Queued, None);
             let (org, app, env, release) = (*org, *app, *env, *release);
-            let record =
-                Deploy { org, app, env, release, processes, status, failure, created_at: at, version: seq };
+            let record = Deploy { org, app, env, release, processes, status, failure, created_at: at, version: seq };
             state.deploys.insert(*deploy, record);
         }
         Event::DeployStatusChanged { deploy, status, failure } => update(&mut state.deploys, deploy, |deploy| {

@@ -33,7 +33,8 @@ pub fn measure(
 
 fn physical() -> std::io::Result<Mebibytes> {
     let info = std::fs::read_to_string("/proc/meminfo")?;
-    let total = info.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    let total =
+        info.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
     let missing = || std::io::Error::other("/proc/meminfo has no MemTotal");
     total.map(|kib| Mebibytes(kib / 1024)).ok_or_else(missing)
 }

@@ -76,7 +76,8 @@ impl Executor {
     fn report(&mut self) {
         let instances = self.local.reports();
         let applied = self.plan.position;
-        let same = |last: &Report| last.instances == instances && last.applied.map(|at| at.log) == applied.map(|at| at.log);
+        let same =
+            |last: &Report| last.instances == instances && last.applied.map(|at| at.log) == applied.map(|at| at.log);
         if self.reports.borrow().as_ref().is_some_and(same) {
             return;
         }

@@ -98,7 +98,9 @@ impl Hands {
         let wait = patience(self.runtime.class(), HELLO_WAIT);
         let hello_ms = self.alive(id, async {
             let hello = tokio::time::timeout(wait, guest::hello(&client)).await;
-            hello.map_err(|_| Failure::new(Reason::ConfigHandshakeFailed, format!("the guest said nothing for {wait:?}")))??;
+            hello.map_err(|_| {
+                Failure::new(Reason::ConfigHandshakeFailed, format!("the guest said nothing for {wait:?}"))
+            })??;
             let hello_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
             client.configure(configuration).await.map_err(|error| guest::refused(&error))?;
             Ok(hello_ms)

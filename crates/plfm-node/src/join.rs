@@ -122,13 +122,18 @@ mod tests {
         let ca = Digest::of(b"ca");
         let text = format!("enroll_abc@[::1]:7443#{}", ca.hex());
         let invitation: Invitation = text.parse().unwrap();
-        assert_eq!((invitation.token.as_str(), invitation.server.as_str(), invitation.ca), ("enroll_abc", "[::1]:7443", ca));
+        assert_eq!(
+            (invitation.token.as_str(), invitation.server.as_str(), invitation.ca),
+            ("enroll_abc", "[::1]:7443", ca)
+        );
         assert_eq!(invitation.to_string(), text);
     }
 
     #[test]
     fn a_wrong_invitation_is_refused_without_repeating_its_token() {
-        for text in ["", "enroll_0123456789abcdef", "enroll_0123456789abcdef@host:1", "enroll_0123456789abcdef@host:1#00"] {
+        for text in
+            ["", "enroll_0123456789abcdef", "enroll_0123456789abcdef@host:1", "enroll_0123456789abcdef@host:1#00"]
+        {
             let error = text.parse::<Invitation>().err().unwrap().to_string();
             assert!(!error.contains("456789"), "{error}");
         }

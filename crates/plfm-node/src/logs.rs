@@ -172,7 +172,8 @@ struct Lines {
 
 impl Lines {
     fn feed(&mut self, chunk: &LogsResponse, mut emit: impl FnMut(LogStream, Timestamp, String)) {
-        let stream = if chunk.stream == logs_response::Stream::STREAM_STDERR { LogStream::Stderr } else { LogStream::Stdout };
+        let stream =
+            if chunk.stream == logs_response::Stream::STREAM_STDERR { LogStream::Stderr } else { LogStream::Stdout };
         let at = Timestamp(chunk.realtime_ns / 1_000_000);
         if chunk.dropped > 0 {
             emit(LogStream::Node, at, format!("{} bytes of output were lost", chunk.dropped));

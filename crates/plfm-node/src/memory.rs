@@ -19,7 +19,9 @@ impl Memory {
         let path = dir.join("local.json");
         let saved = match std::fs::read(&path) {
             Ok(saved) => saved,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok((Self { path, saved: Vec::new() }, None)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Ok((Self { path, saved: Vec::new() }, None));
+            }
             Err(error) => return Err(NodeError::file(&path)(error)),
         };
         let local = serde_json::from_slice(&saved);

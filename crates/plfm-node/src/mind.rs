@@ -73,7 +73,10 @@ pub enum Action {
     Adopt(InstanceId, BootId),
     Probe(InstanceId),
     /// Ask the workload to end, then end the machine.
-    Stop { instance: InstanceId, grace: Duration },
+    Stop {
+        instance: InstanceId,
+        grace: Duration,
+    },
     /// Leave nothing of it here.
     Destroy(InstanceId),
     /// The server knows that it is gone: so may we.
@@ -142,6 +145,8 @@ fn keep_running(
     };
     use InstancePhase::*;
     match slot.status.phase {
+        // Something of it is there that no answer was heard of: the node ended in the middle of starting it.
+        Allocated | Preparing if slot.machine => Some(stop_now(id)),
         Allocated => Some(Action::Prepare(id)),
         Preparing => Some(if slot.prepared { Action::Boot(id) } else { Action::Prepare(id) }),
         Booting | Ready | Unready if !slot.attached => Some(match machine.copied().flatten() {

@@ -75,7 +75,8 @@ impl Node {
         let (memory, remembered) = Memory::open(data)?;
         let observed = observe(&*runtime).await?;
         let limits = limits(&*runtime);
-        let local = remembered.map_or_else(|| Local::new(limits.clone()), |it| it.wake(limits.clone(), &observed, now()));
+        let local =
+            remembered.map_or_else(|| Local::new(limits.clone()), |it| it.wake(limits.clone(), &observed, now()));
         let logs = Logs::open(data.join("logs")).map_err(NodeError::file(data))?;
         let (tell, outcomes) = mpsc::unbounded_channel();
         let (plans, inbox) = mpsc::channel(PLANS_MAX);

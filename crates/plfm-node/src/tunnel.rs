@@ -122,29 +122,31 @@ async fn logs_of(State(door): State<Door>, Path(instance): Path<InstanceId>, Que
         return Body::from(ndjson(&console(&door, instance).await)).into_response();
     }
     let written = door.logs.watch();
-    let lines = futures::stream::unfold((door.logs, written, 0, false), move |(logs, mut written, sent, again)| async move {
-        loop {
-            written.borrow_and_update();
-            let lines = logs.read(instance).unwrap_or_default();
-            // Lines that left the older file are no longer counted: what is new is what comes after those sent.
-            let fresh = ndjson(lines.get(sent.min(lines.len())..).unwrap_or_default());
-            let sent = lines.len();
-            if !fresh.is_empty() || !again {
-                return Some((Ok::<_, io::Error>(fresh), (logs, written, sent, true)));
+    let lines =
+        futures::stream::unfold((door.logs, written, 0, false), move |(logs, mut written, sent, again)| async move {
+            loop {
+                written.borrow_and_update();
+                let lines = logs.read(instance).unwrap_or_default();
+                // Lines that left the older file are no longer counted: what is new is what comes after those sent.
+                let fresh = ndjson(lines.get(sent.min(lines.len())..).unwrap_or_default());
+                let sent = lines.len();
+                if !fresh.is_empty() || !again {
+                    return Some((Ok::<_, io::Error>(fresh), (logs, written, sent, true)));
+                }
+                if !wanted.follow {
+                    return None;
+                }
+                written.changed().await.ok()?;
             }
-            if !wanted.follow {
-                return None;
-            }
-            written.changed().await.ok()?;
-        }
-    });
+        });
     Body::from_stream(lines).into_response()
 }
 
 async fn console(door: &Door, instance: InstanceId) -> Vec<LogLine> {
     let machines = door.runtime.list().await.unwrap_or_default();
     let tail = machines.into_iter().find(|machine| machine.id == instance).map(|machine| machine.console_tail);
-    let line = |text: &str| LogLine { instance, at: crate::node::now(), stream: LogStream::Console, text: text.to_owned() };
+    let line =
+        |text: &str| LogLine { instance, at: crate::node::now(), stream: LogStream::Console, text: text.to_owned() };
     tail.unwrap_or_default().lines().map(line).collect()
 }
 

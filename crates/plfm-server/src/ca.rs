@@ -60,12 +60,24 @@ impl Ca {
     }
 
     /// A certificate for a node that keeps its key to itself.
-    pub fn certify(&self, role: Option<Role>, name: &str, hosts: &[String], public_key_pem: &str) -> Result<String, ServerError> {
+    pub fn certify(
+        &self,
+        role: Option<Role>,
+        name: &str,
+        hosts: &[String],
+        public_key_pem: &str,
+    ) -> Result<String, ServerError> {
         let key = SubjectPublicKeyInfo::from_pem(public_key_pem)?;
         self.sign(role, name, hosts, &key)
     }
 
-    fn sign(&self, role: Option<Role>, name: &str, hosts: &[String], key: &impl PublicKeyData) -> Result<String, ServerError> {
+    fn sign(
+        &self,
+        role: Option<Role>,
+        name: &str,
+        hosts: &[String],
+        key: &impl PublicKeyData,
+    ) -> Result<String, ServerError> {
         let mut params = CertificateParams::new(hosts.to_vec())?;
         params.distinguished_name = DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, name);
@@ -81,7 +93,8 @@ impl Ca {
 /// Of the DER form, which is what a TLS chain carries.
 fn fingerprint(pem: &str) -> Result<Digest, ServerError> {
     let certificate = CertificateDer::from_pem_slice(pem.as_bytes());
-    let certificate = certificate.map_err(|source| ServerError::Tls(TlsError::Pem { what: "CA certificate", source }))?;
+    let certificate =
+        certificate.map_err(|source| ServerError::Tls(TlsError::Pem { what: "CA certificate", source }))?;
     Ok(Digest::of(&certificate))
 }
 

@@ -15,7 +15,11 @@ pub enum Caller {
     Nobody,
     /// Something was shown that is not known here.
     Unknown,
-    Token { id: TokenId, org: Option<OrgId>, scopes: Vec<Scope> },
+    Token {
+        id: TokenId,
+        org: Option<OrgId>,
+        scopes: Vec<Scope>,
+    },
     Node(NodeId),
 }
 

@@ -45,12 +45,7 @@ pub struct Route {
     handler: MethodRouter<Arc<Shared>>,
 }
 
-const fn route(
-    method: &'static str,
-    path: &'static str,
-    access: Access,
-    handler: MethodRouter<Arc<Shared>>,
-) -> Route {
+const fn route(method: &'static str, path: &'static str, access: Access, handler: MethodRouter<Arc<Shared>>) -> Route {
     Route { method, path, access, handler }
 }
 
@@ -131,13 +126,8 @@ async fn admit(State((shared, access)): State<(Arc<Shared>, Access)>, mut reques
 }
 
 async fn record(shared: &Arc<Shared>, caller: &Caller, action: String, code: &'static str) {
-    let record = AuditRecord {
-        at: now(),
-        identity: caller.name(),
-        action,
-        code: code.to_owned(),
-        request: current_request(),
-    };
+    let record =
+        AuditRecord { at: now(), identity: caller.name(), action, code: code.to_owned(), request: current_request() };
     let store = shared.store.clone();
     let written = tokio::task::spawn_blocking(move || store.audit(&record)).await;
     if !matches!(written, Ok(Ok(()))) {

@@ -84,7 +84,8 @@ pub fn token_hash(token: &str) -> Digest {
 
 /// A new file that only its owner can read.
 pub fn write_private(path: &Path, content: &[u8]) -> Result<(), ServerError> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(ServerError::file(path))?;
+    let mut file =
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(ServerError::file(path))?;
     file.write_all(content).and_then(|()| file.sync_all()).map_err(ServerError::file(path))
 }
 

@@ -122,7 +122,8 @@ impl Server {
     /// For a node of this process, which needs no command typed.
     pub async fn join_token(&self) -> Result<String, ServerError> {
         let token = new_token("enroll_");
-        let command = Command::CreateJoinToken { hash: token_hash(&token), expires_at: now() + Duration::from_secs(60) };
+        let command =
+            Command::CreateJoinToken { hash: token_hash(&token), expires_at: now() + Duration::from_secs(60) };
         let actor = plfm_core::event::Actor::System;
         self.shared.writer.submit(command, actor, routes::current_request()).await?;
         Ok(token)

@@ -85,7 +85,9 @@ async fn session(
 async fn hello(frames: &mut Frames) -> Result<Hello, Closed> {
     let first = tokio::time::timeout(HELLO_WAIT, frames.next()).await;
     let first = first.map_err(|_| Closed::new(close::HELLO_TIMEOUT, "hello_timeout", "no hello came in time"))?;
-    let Some(Ok(Message::Binary(frame))) = first else { return Err(Closed::protocol("the first frame is not a hello")) };
+    let Some(Ok(Message::Binary(frame))) = first else {
+        return Err(Closed::protocol("the first frame is not a hello"));
+    };
     match Frame::decode(&frame).map_err(|error| Closed::protocol(error.to_string()))? {
         Frame::Control(Control::Hello(hello)) if hello.v != term::VERSION => {
             Err(Closed::new(close::VERSION, "version", format!("this server speaks version {}", term::VERSION)))
@@ -154,7 +156,8 @@ impl Guest {
     }
 
     async fn signal(&self, name: term::Signal) -> Result<(), Error> {
-        let signal = if name == term::Signal::Kill { envd::Signal::SIGNAL_SIGKILL } else { envd::Signal::SIGNAL_SIGTERM };
+        let signal =
+            if name == term::Signal::Kill { envd::Signal::SIGNAL_SIGKILL } else { envd::Signal::SIGNAL_SIGTERM };
         self.client.signal(self.process.clone(), signal).await
     }
 
@@ -179,7 +182,13 @@ fn shown(output: Output, seq: &mut u64) -> Frame {
 fn ended(end: &envd::process_event::EndEvent) -> Exit {
     let signal = (!end.exited).then(|| end.status.clone());
     let killed = end.status.contains("killed");
-    let exit_code = if end.exited { end.exit_code } else if killed { 137 } else { 143 };
+    let exit_code = if end.exited {
+        end.exit_code
+    } else if killed {
+        137
+    } else {
+        143
+    };
     Exit { exit_code, signal, reason: end.status.clone() }
 }
 

@@ -56,6 +56,7 @@ pub const FAULTS: &[&str] = &[
     "append failed",
     "node crashed",
     "node crashed with a machine starting",
+    "node crashed before it wrote down what it began",
     "node forgot everything",
     "partition",
     "report lost",
@@ -66,7 +67,8 @@ pub const FAULTS: &[&str] = &[
 
 impl Default for Coverage {
     fn default() -> Self {
-        let all = [(Sort::Event, Event::KINDS), (Sort::Action, ACTIONS), (Sort::Outcome, OUTCOMES), (Sort::Fault, FAULTS)];
+        let all =
+            [(Sort::Event, Event::KINDS), (Sort::Action, ACTIONS), (Sort::Outcome, OUTCOMES), (Sort::Fault, FAULTS)];
         Self(all.into_iter().flat_map(|(sort, names)| names.iter().map(move |name| ((sort, *name), 0))).collect())
     }
 }

@@ -27,19 +27,57 @@ pub enum Happening {
     Operator,
     Submit(Box<Command>),
     ReportArrives(NodeId, Box<Report>),
-    WriterLooks { life: u64 },
-    BatchStored { life: u64 },
-    BatchPublished { life: u64 },
+    WriterLooks {
+        life: u64,
+    },
+    BatchStored {
+        life: u64,
+    },
+    BatchPublished {
+        life: u64,
+    },
     WriterCrashes,
     WriterStarts,
-    Connects { node: usize, life: u64 },
-    PlanArrives { node: usize, life: u64, stream: u64, message: Box<PlanMessage> },
-    StreamBreaks { node: usize, life: u64, stream: u64 },
-    Heartbeat { node: usize, life: u64 },
-    NodeLooks { node: usize, life: u64 },
-    MachineAppears { node: usize, life: u64, id: InstanceId, machine: Machine },
-    Finishes { node: usize, life: u64, action: Action, fails: bool },
-    WorkloadEnds { node: usize, id: InstanceId, boot: BootId },
+    Connects {
+        node: usize,
+        life: u64,
+    },
+    PlanArrives {
+        node: usize,
+        life: u64,
+        stream: u64,
+        message: Box<PlanMessage>,
+    },
+    StreamBreaks {
+        node: usize,
+        life: u64,
+        stream: u64,
+    },
+    Heartbeat {
+        node: usize,
+        life: u64,
+    },
+    NodeLooks {
+        node: usize,
+        life: u64,
+    },
+    MachineAppears {
+        node: usize,
+        life: u64,
+        id: InstanceId,
+        machine: Machine,
+    },
+    Finishes {
+        node: usize,
+        life: u64,
+        action: Action,
+        fails: bool,
+    },
+    WorkloadEnds {
+        node: usize,
+        id: InstanceId,
+        boot: BootId,
+    },
     NodeCrashes(usize),
     /// It crashes in the middle of something.
     NodeStumbles(usize),

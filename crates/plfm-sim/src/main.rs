@@ -59,7 +59,9 @@ fn all(first: u64, count: u64, trace: usize) -> Result<Coverage, Box<Failed>> {
             let Ok(mut covered) = covered.lock() else { return };
             match outcome {
                 Ok(coverage) => covered.0.add(&coverage),
-                Err(failed) if covered.1.as_ref().is_none_or(|known| failed.seed < known.seed) => covered.1 = Some(failed),
+                Err(failed) if covered.1.as_ref().is_none_or(|known| failed.seed < known.seed) => {
+                    covered.1 = Some(failed)
+                }
                 Err(_) => {}
             }
         }

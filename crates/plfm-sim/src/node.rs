@@ -206,6 +206,7 @@ impl Node {
         }
         self.judges(ctx, &action);
         let Some(mind) = &mut self.mind else { return };
+        let before = ctx.fault("node crashed before it wrote down what it began", 0.002).then(|| mind.local.clone());
         mind.local.begin(&action, &mind.plan, ctx.now());
         if matches!(action, Action::Forget(_)) {
             return;
@@ -213,6 +214,10 @@ impl Node {
         let twice = mind.doing.insert(action.instance(), action.clone());
         ctx.expect(twice.is_none(), || format!("{action:?} begins while {twice:?} is under way"));
         self.executes(ctx, action);
+        if let (Some(before), Some(mind)) = (before, &mut self.mind) {
+            mind.local = before;
+            self.crashes(ctx);
+        }
     }
 
     /// Nothing takes down a machine that serves and that is wanted, however late or doubled what was heard.

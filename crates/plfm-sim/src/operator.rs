@@ -42,16 +42,19 @@ fn deploy(app: &str, env: &str, processes: &str, image: ReleaseImage, expose: Ve
 }
 
 fn process(ctx: &mut Ctx, name: &str, temper: Temper, replicas: std::ops::Range<u32>) -> String {
-    let memory = if ctx.mishap(0.05) { 3_000 } else { [64, 128, 256, 512][ctx.rng.usize(..if ctx.calm { 2 } else { 4 })] };
+    let memory =
+        if ctx.mishap(0.05) { 3_000 } else { [64, 128, 256, 512][ctx.rng.usize(..if ctx.calm { 2 } else { 4 })] };
     let disk = if ctx.mishap(0.03) { 60 } else { 1 };
     let replicas = ctx.rng.u32(replicas);
     let policy = ["always", "always", "on-failure", "never"][ctx.rng.usize(..4)];
     let mut text = format!("[processes.{name}]\ncommand = [\"{}\"]\n", temper.command());
     let table = format!("resources]\nmemory = \"{memory}Mi\"\ndisk = \"{disk}Gi\"");
     writeln!(text, "[processes.{name}.{table}").expect("a string takes all");
-    writeln!(text, "[processes.{name}.scaling]\nmin = {replicas}\nmax = {}", replicas.max(1)).expect("a string takes all");
+    writeln!(text, "[processes.{name}.scaling]\nmin = {replicas}\nmax = {}", replicas.max(1))
+        .expect("a string takes all");
     let backoff = ctx.rng.u32(0..3);
-    writeln!(text, "[processes.{name}.restart]\npolicy = \"{policy}\"\nbackoff_seconds = {backoff}").expect("a string takes all");
+    writeln!(text, "[processes.{name}.restart]\npolicy = \"{policy}\"\nbackoff_seconds = {backoff}")
+        .expect("a string takes all");
     if temper != Temper::Serves || ctx.rng.bool() {
         writeln!(text, "[[processes.{name}.ports]]\nname = \"http\"\ninternal = 8080").expect("a string takes all");
         if ctx.rng.bool() {

@@ -227,12 +227,7 @@ impl Mind {
     }
 
     fn facts(&self, ctx: &mut Ctx) -> Facts {
-        Facts {
-            now: ctx.now(),
-            entropy: ctx.rng.u128(..),
-            writer_since: self.since,
-            heard: self.heard.clone(),
-        }
+        Facts { now: ctx.now(), entropy: ctx.rng.u128(..), writer_since: self.since, heard: self.heard.clone() }
     }
 
     fn decides(&mut self, ctx: &mut Ctx, command: Command, actor: Actor) -> Result<Seq, Refusal> {

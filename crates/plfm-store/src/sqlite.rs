@@ -187,7 +187,8 @@ fn to_json(value: impl serde::Serialize) -> Result<serde_json::Value, StoreError
 fn envelope(row: &Row<'_>) -> Result<Envelope, StoreError> {
     let text = |column| row.get::<_, String>(column).map_err(failed("read"));
     let body: serde_json::Value = parsed(&text(7)?)?;
-    let event: Event = serde_json::from_value(serde_json::json!({ "kind": text(3)?, "body": body })).map_err(damaged)?;
+    let event: Event =
+        serde_json::from_value(serde_json::json!({ "kind": text(3)?, "body": body })).map_err(damaged)?;
     let org: Option<String> = row.get(2).map_err(failed("read"))?;
     Ok(Envelope {
         seq: Seq(row.get(0).map_err(failed("read"))?),

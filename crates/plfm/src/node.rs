@@ -41,5 +41,10 @@ pub async fn run(args: NodeArgs, out: &mut Printer) -> Result<Exit, CliError> {
 fn host_name() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let label: String = name.trim().split('.').next().unwrap_or_default().to_lowercase();
-    label.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect::<String>().trim_matches('-').to_owned()
+    label
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+        .collect::<String>()
+        .trim_matches('-')
+        .to_owned()
 }

@@ -68,7 +68,9 @@ pub fn hint<'a>(error: &'a (dyn Error + Send + Sync + 'static)) -> &'a str {
     let server = error.downcast_ref::<ServerError>();
     let node = error.downcast_ref::<NodeError>();
     match (server, node) {
-        (Some(ServerError::InUse(_)), _) | (_, Some(NodeError::InUse(_))) => "stop the other one, or choose another --data",
+        (Some(ServerError::InUse(_)), _) | (_, Some(NodeError::InUse(_))) => {
+            "stop the other one, or choose another --data"
+        }
         (Some(ServerError::Store(StoreError::Damaged(_))), _) => "restore it from a backup; nothing was changed in it",
         (Some(ServerError::Store(StoreError::TooNew { .. })), _) => "upgrade plfm on this machine",
         (Some(ServerError::Listen { .. }), _) | (_, Some(NodeError::Listen { .. })) => {

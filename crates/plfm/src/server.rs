@@ -23,7 +23,11 @@ pub async fn run(args: ServerArgs, out: &mut Printer) -> Result<Exit, CliError> 
     };
     let server = Server::build(config).await.map_err(failed("the server"))?;
     let edge = dev::edge(args.https, &args.domain, &server).await?;
-    out.done(format_args!("serving at https://{}; the admin's token is in {}", server.address()?, data.join("server").display()));
+    out.done(format_args!(
+        "serving at https://{}; the admin's token is in {}",
+        server.address()?,
+        data.join("server").display()
+    ));
     let (halt, halted) = watch::channel(false);
     let serving = tokio::spawn(server.run(halted.clone()));
     let edging = tokio::spawn(edge.run(halted));

@@ -34,7 +34,8 @@ impl Drop for Dev {
 }
 
 fn missing() -> Option<String> {
-    let has = |program: &str| Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    let has =
+        |program: &str| Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
     let program = ["qemu-system-x86_64", "umoci"].into_iter().find(|program| has(program).is_err());
     let root = fs::read_to_string("/proc/self/status").unwrap().contains("Uid:\t0\t");
     let busybox = Path::new("/bin/busybox").exists();
@@ -132,7 +133,8 @@ impl World {
 
     fn vmm(&self, instance: &Value) -> String {
         let id = instance["id"].as_str().unwrap();
-        let record = find(&self.path("data"), "machine.json").into_iter().find(|path| path.to_string_lossy().contains(id));
+        let record =
+            find(&self.path("data"), "machine.json").into_iter().find(|path| path.to_string_lossy().contains(id));
         let record: Value = serde_json::from_slice(&fs::read(record.unwrap()).unwrap()).unwrap();
         record.pointer("/run/process/pid").unwrap().to_string()
     }
@@ -140,7 +142,10 @@ impl World {
 
 fn find(dir: &Path, name: &str) -> Vec<PathBuf> {
     let paths = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
-    paths.flat_map(|path| if path.is_dir() { find(&path, name) } else { vec![path] }).filter(|it| it.ends_with(name)).collect()
+    paths
+        .flat_map(|path| if path.is_dir() { find(&path, name) } else { vec![path] })
+        .filter(|it| it.ends_with(name))
+        .collect()
 }
 
 fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
@@ -168,7 +173,9 @@ fn an_image_runs_is_healed_found_again_and_leaves_nothing() {
     let port = free_port();
     world.said(&["deploy", "--env", "dev", "--expose", &format!("{port}=web:8080")]);
 
-    let page = || Command::new("curl").args(["-sS", "--max-time", "20", &format!("http://127.0.0.1:{port}/")]).output().unwrap();
+    let page = || {
+        Command::new("curl").args(["-sS", "--max-time", "20", &format!("http://127.0.0.1:{port}/")]).output().unwrap()
+    };
     until("the page is served", || (page().stdout == b"it works\n").then_some(()));
     let kernel = world.said(&["exec", "--env", "dev", "--", "busybox", "uname", "-r"]);
     assert_ne!(kernel.trim(), fs::read_to_string("/proc/sys/kernel/osrelease").unwrap().trim(), "its own kernel");
@@ -225,6 +232,7 @@ fn refusals(world: &World) {
 
 fn processes_naming(name: &str) -> Vec<String> {
     let pids = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().into_string().ok());
-    let line = |pid: String| Some(String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/cmdline")).ok()?).into_owned());
+    let line =
+        |pid: String| Some(String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/cmdline")).ok()?).into_owned());
     pids.filter_map(line).filter(|line| line.contains(name)).collect()
 }

@@ -103,7 +103,10 @@ impl World {
         let records = find(&self.dir.join("data"), "machine.json");
         let record = records.iter().find(|path| path.to_string_lossy().contains(instance));
         let record: serde_json::Value = serde_json::from_slice(&fs::read(record.context("there is no machine")?)?)?;
-        let pid = record.pointer("/run/process/pid").and_then(serde_json::Value::as_u64).context("the machine has no process")?;
+        let pid = record
+            .pointer("/run/process/pid")
+            .and_then(serde_json::Value::as_u64)
+            .context("the machine has no process")?;
         Ok(u32::try_from(pid)?)
     }
 

@@ -36,10 +36,8 @@ pub fn deploy(state: &State, wanted: Deploy, facts: &Facts) -> Result<Vec<Event>
 /// P-ID-4: 1..64 of `[a-z0-9-]`, no hyphen at an end.
 pub fn check_name(name: &str) -> Result<(), Refusal> {
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    let sound = (1..=64).contains(&name.len())
-        && name.bytes().all(plain)
-        && !name.starts_with('-')
-        && !name.ends_with('-');
+    let sound =
+        (1..=64).contains(&name.len()) && name.bytes().all(plain) && !name.starts_with('-') && !name.ends_with('-');
     if sound { Ok(()) } else { Err(Refusal::InvalidName(name.chars().take(80).collect())) }
 }
 
@@ -63,18 +61,12 @@ fn env(state: &State, org: OrgId, app: AppId, name: &str, ids: &Ids, events: &mu
 }
 
 /// A release is an image, with where to get it from, and a manifest: the same pair is the same release.
-fn release(
-    state: &State,
-    org: OrgId,
-    app: AppId,
-    wanted: &Deploy,
-    ids: &Ids,
-    events: &mut Vec<Event>,
-) -> ReleaseId {
+fn release(state: &State, org: OrgId, app: AppId, wanted: &Deploy, ids: &Ids, events: &mut Vec<Event>) -> ReleaseId {
     let manifest_hash = wanted.manifest.hash();
-    let same = state.releases.iter().find(|(_, known)| {
-        known.app == app && known.image == wanted.image && known.manifest_hash == manifest_hash
-    });
+    let same = state
+        .releases
+        .iter()
+        .find(|(_, known)| known.app == app && known.image == wanted.image && known.manifest_hash == manifest_hash);
     if let Some((release, _)) = same {
         return *release;
     }

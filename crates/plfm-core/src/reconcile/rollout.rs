@@ -35,7 +35,8 @@ pub fn step(
     let said = commands.len();
     drain(count, &new, &old, commands);
     let missing = missing(count, new.len(), old.len());
-    if new.len() < count && commands.len() == said && !is_leaving(fleet, env, process) {
+    let moves = commands.len() > said || is_leaving(fleet, env, process) || !new.iter().all(|(_, it)| it.is_ready());
+    if new.len() < count && !moves {
         let room = make_room(state, process, group, &old);
         commands.extend(room.map(|id| set_desired(id, Desired::Draining, DesiredChange::RolloutReplace)));
     }
@@ -75,13 +76,15 @@ fn drain(count: usize, new: &[Member<'_>], old: &[Member<'_>], commands: &mut Ve
     leave(&surplus, DesiredChange::ScaleDown);
 }
 
-/// Where there is no room for a surge, and the group has said so, one old instance goes first (P-SCH-31): one whose place a new one
-/// can take.
+/// Where there is no room for a surge, and the group has said so, one old instance goes first, and the next when its successor is
+/// ready (P-SCH-31): one whose place a new one can take.
 fn make_room(state: &State, process: &str, group: &Group, old: &[Member<'_>]) -> Option<InstanceId> {
     let waits = matches!(group.waiting, Some(Waiting::NoCapacityMemory { .. } | Waiting::NoCapacityDisk { .. }));
     let committed = if waits { state.committed() } else { return None };
+    let platforms = &state.releases.get(&group.release)?.image.platforms;
     let fits = |(_, leaves): &&Member<'_>| {
         let node = state.nodes.get(&leaves.node).filter(|node| node.phase == NodePhase::Active)?;
+        platforms.get(&node.capacity.arch)?;
         let (held, needs) = (committed.get(&leaves.node)?, resources(state, group.release, process, node)?);
         let memory = held.memory - leaves.resources.memory - leaves.resources.overhead + needs.memory + needs.overhead;
         let disk = held.disk - leaves.resources.disk + needs.disk;
@@ -116,7 +119,9 @@ mod tests {
 
     #[test]
     fn a_first_rollout_starts_all_and_a_later_one_a_surge() {
-        for (count, new, old, expected) in [(3, 0, 0, 3), (3, 3, 0, 0), (3, 0, 3, 1), (3, 1, 3, 0), (3, 1, 2, 1), (0, 0, 2, 0)] {
+        for (count, new, old, expected) in
+            [(3, 0, 0, 3), (3, 3, 0, 0), (3, 0, 3, 1), (3, 1, 3, 0), (3, 1, 2, 1), (0, 0, 2, 0)]
+        {
             assert_eq!(missing(count, new, old), expected, "{count} wanted, {new} new, {old} old");
         }
     }

@@ -55,7 +55,13 @@ fn one_of_each() -> Vec<Event> {
         Event::InstanceStatusChanged { instance, node, status: status(InstancePhase::Failed, Some(failure)) },
         Event::InstanceForgotten { instance },
         Event::JoinTokenCreated { token: id(11), hash: Digest::of(b"join"), expires_at: Timestamp(1_767_225_660_000) },
-        Event::NodeJoined { node, token: id(11), name: "node-a".to_owned(), number: 1, capacity: capacity(1024, 10_240) },
+        Event::NodeJoined {
+            node,
+            token: id(11),
+            name: "node-a".to_owned(),
+            number: 1,
+            capacity: capacity(1024, 10_240),
+        },
         Event::NodePhaseChanged { node, phase: NodePhase::Offline },
         Event::NodeCapacityChanged { node, capacity: capacity(512, 10_240) },
     ]
@@ -89,11 +95,11 @@ fn status(phase: InstancePhase, failure: Option<Failure>) -> InstanceStatus {
 }
 
 fn envelopes() -> Vec<Envelope> {
-    let actors =
-        [Actor::System, Actor::Token(id(10)), Actor::Node(id(8)), Actor::Joining(id(11))].into_iter().cycle();
+    let actors = [Actor::System, Actor::Token(id(10)), Actor::Node(id(8)), Actor::Joining(id(11))].into_iter().cycle();
     let numbered = one_of_each().into_iter().zip(1..).zip(actors);
     let envelope = |((event, seq), actor)| {
-        let (org, cause) = (if seq % 2 == 0 { Some(id(1)) } else { None }, if seq % 3 == 0 { Some(Seq(1)) } else { None });
+        let (org, cause) =
+            (if seq % 2 == 0 { Some(id(1)) } else { None }, if seq % 3 == 0 { Some(Seq(1)) } else { None });
         let at = Timestamp(1_767_225_600_000 + seq);
         Envelope { seq: Seq(seq), at, org, actor, request: id(30), cause, event }
     };

@@ -99,7 +99,17 @@ impl Fleet {
         panic!("reconcile does not come to rest: {:#?}", reconcile(self.state(), &self.facts).0);
     }
 
+    /// A line of the script; then the platform has its say.
     pub fn follow(&mut self, line: &str) {
+        self.report_only(line);
+        self.beat();
+        self.settle();
+        // Ids made later are greater, so that names and ids have one order.
+        self.facts.now = self.facts.now + Duration::from_millis(1);
+    }
+
+    /// A line of the script, and nobody takes notice yet.
+    pub fn report_only(&mut self, line: &str) {
         let words: Vec<_> = line.split_whitespace().collect();
         match words[..] {
             ["node", name, ref rest @ ..] => self.joins(name, rest),
@@ -117,8 +127,6 @@ impl Fleet {
             ["writer"] => self.another_writer(),
             _ => panic!("the script says `{line}`"),
         }
-        self.beat();
-        self.settle();
     }
 
     fn beat(&mut self) {

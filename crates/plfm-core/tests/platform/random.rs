@@ -98,30 +98,30 @@ fn deploy() -> impl Strategy<Value = Command> {
     let app = select(vec!["shop", "blog", "No Name"]);
     let expose = (select(vec!["web", "worker"]), select(vec![8080, 81]), 0..3u16);
     let shape = (0..4u32, select(vec![64, 512, 4096]), select(vec![1, 40]));
-    (app, select(vec!["v1", "v2"]), shape, vec(expose, 0..3)).prop_map(|(app, tag, (replicas, memory, disk), expose)| {
-        let expose = expose.into_iter().map(|(process, port, entry)| Expose {
-            entry: if entry == 0 { Entry::Hostname("shop.example.com".to_owned()) } else { Entry::TcpPort(entry) },
-            process: process.to_owned(),
-            port,
-        });
-        Command::Deploy(Box::new(Deploy {
-            org: "default".to_owned(),
-            app: app.to_owned(),
-            env: "dev".to_owned(),
-            image: image(tag),
-            manifest: manifest(replicas, memory, disk),
-            vars: None,
-            expose: expose.collect(),
-        }))
-    })
+    (app, select(vec!["v1", "v2"]), shape, vec(expose, 0..3)).prop_map(
+        |(app, tag, (replicas, memory, disk), expose)| {
+            let expose = expose.into_iter().map(|(process, port, entry)| Expose {
+                entry: if entry == 0 { Entry::Hostname("shop.example.com".to_owned()) } else { Entry::TcpPort(entry) },
+                process: process.to_owned(),
+                port,
+            });
+            Command::Deploy(Box::new(Deploy {
+                org: "default".to_owned(),
+                app: app.to_owned(),
+                env: "dev".to_owned(),
+                image: image(tag),
+                manifest: manifest(replicas, memory, disk),
+                vars: None,
+                expose: expose.collect(),
+            }))
+        },
+    )
 }
 
 fn claimed() -> impl Strategy<Value = Capacity> {
     let amount = || select(vec![0, 200, 1_024, 100_000, u64::MAX]);
-    (amount(), amount(), amount(), select(vec!["amd64", "arm64", ""])).prop_map(|(memory, disk, overhead, arch)| Capacity {
-        arch: arch.to_owned(),
-        overhead: Mebibytes(overhead),
-        ..capacity(memory, disk)
+    (amount(), amount(), amount(), select(vec!["amd64", "arm64", ""])).prop_map(|(memory, disk, overhead, arch)| {
+        Capacity { arch: arch.to_owned(), overhead: Mebibytes(overhead), ..capacity(memory, disk) }
     })
 }
 

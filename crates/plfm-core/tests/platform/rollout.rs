@@ -10,29 +10,40 @@ fn after_three(script: &str, expected: expect_test::Expect) {
 
 #[test]
 fn a_first_deploy_succeeds_when_all_are_ready() {
-    check_script("node a; deploy v1 x2; ready 1", expect![[r#"
+    check_script(
+        "node a; deploy v1 x2; ready 1",
+        expect![[r#"
         1 v1 a ready
         2 v1 a allocated
         deploy v1 rolling
-    "#]]);
-    check_script("node a; deploy v1 x2; ready", expect![[r#"
+    "#]],
+    );
+    check_script(
+        "node a; deploy v1 x2; ready",
+        expect![[r#"
         1 v1 a ready
         2 v1 a ready
         deploy v1 succeeded
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_rollout_adds_one_and_takes_one() {
-    after_three("deploy v2 x3", expect![[r#"
+    after_three(
+        "deploy v2 x3",
+        expect![[r#"
         1 v1 b ready
         2 v1 c ready
         3 v1 a ready
         4 v2 b allocated
         deploy v1 succeeded
         deploy v2 rolling
-    "#]]);
-    after_three("deploy v2 x3; ready", expect![[r#"
+    "#]],
+    );
+    after_three(
+        "deploy v2 x3; ready",
+        expect![[r#"
         1 v1 b ready
         2 v1 c ready, to be draining
         3 v1 a ready
@@ -40,8 +51,11 @@ fn a_rollout_adds_one_and_takes_one() {
         5 v2 c allocated
         deploy v1 succeeded
         deploy v2 rolling
-    "#]]);
-    after_three("deploy v2 x3; ready; leave", expect![[r#"
+    "#]],
+    );
+    after_three(
+        "deploy v2 x3; ready; leave",
+        expect![[r#"
         1 v1 b ready
         2 v1 c gone, to be draining
         3 v1 a ready
@@ -49,8 +63,11 @@ fn a_rollout_adds_one_and_takes_one() {
         5 v2 c allocated
         deploy v1 succeeded
         deploy v2 rolling
-    "#]]);
-    after_three("deploy v2 x3; ready; ready; leave; ready; leave", expect![[r#"
+    "#]],
+    );
+    after_three(
+        "deploy v2 x3; ready; ready; leave; ready; leave",
+        expect![[r#"
         1 v1 b gone, to be draining
         2 v1 c gone, to be draining
         3 v1 a gone, to be draining
@@ -59,47 +76,67 @@ fn a_rollout_adds_one_and_takes_one() {
         6 v2 a ready
         deploy v1 succeeded
         deploy v2 succeeded
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_deploy_is_not_done_while_the_old_still_leaves() {
-    check_script("node a; deploy v1 x1; ready; deploy v2 x1; ready", expect![[r#"
+    check_script(
+        "node a; deploy v1 x1; ready; deploy v2 x1; ready",
+        expect![[r#"
         1 v1 a ready, to be draining
         2 v2 a ready
         deploy v2 rolling
         deploy v1 succeeded
-    "#]]);
-    check_script("node a; deploy v1 x1; ready; deploy v2 x1; ready; leave", expect![[r#"
+    "#]],
+    );
+    check_script(
+        "node a; deploy v1 x1; ready; deploy v2 x1; ready; leave",
+        expect![[r#"
         1 v1 a gone, to be draining
         2 v2 a ready
         deploy v2 succeeded
         deploy v1 succeeded
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
-fn scaling_down_drains_failed_then_unready_then_oldest() {
-    after_three("fail 2 workload_exited; unready 3; deploy v1 x1", expect![[r#"
-        1 v1 b ready
-        2 v1 c failed, to be draining
-        3 v1 a unready, to be draining
-        4 v1 b allocated
-        deploy v1 succeeded
-        deploy v1 rolling
-    "#]]);
-    after_three("deploy v1 x0; leave", expect![[r#"
-        1 v1 b gone, to be draining
-        2 v1 c gone, to be draining
-        3 v1 a gone, to be draining
-        deploy v1 succeeded
-        deploy v1 succeeded
-    "#]]);
+fn another_number_of_replicas_is_another_release() {
+    after_three("fail 2 workload_exited; unready 3; deploy v1 x1", expect![[""]]);
+    after_three("deploy v1 x0; leave", expect![[""]]);
+}
+
+#[test]
+fn of_too_many_the_failed_go_first_then_the_unready_then_the_oldest() {
+    let drained = |script: &str| {
+        let mut fleet = Fleet::new();
+        "node a; node b; deploy v1 x2; ready".split("; ").for_each(|line| fleet.follow(line));
+        for _ in 0..3 {
+            fleet.submit(allocate(&fleet)).unwrap();
+        }
+        script.split("; ").for_each(|line| fleet.report_only(line));
+        fleet.settle();
+        fleet.picture()
+    };
+    expect![[""]].assert_eq(&drained("ready 3; ready 4; ready 5"));
+    expect![[""]].assert_eq(&drained("ready 3; fail 4 workload_exited; ready 5"));
+    expect![[""]].assert_eq(&drained("unready 3; fail 4 workload_exited; ready 5; unready 1"));
+    expect![[""]].assert_eq(&drained("fail 1 workload_exited; fail 2 workload_exited"));
+}
+
+fn allocate(fleet: &Fleet) -> plfm_core::command::Command {
+    let (env, owner) = fleet.state().envs.iter().next().unwrap();
+    let (release, node) = (owner.groups["web"].release, fleet.node("a"));
+    plfm_core::command::Command::Allocate { env: *env, process: "web".to_owned(), release, node }
 }
 
 #[test]
 fn what_is_not_ready_is_replaced_at_once() {
-    after_three("unready 1; deploy v2 x3", expect![[r#"
+    after_three(
+        "unready 1; deploy v2 x3",
+        expect![[r#"
         1 v1 b unready, to be draining
         2 v1 c ready
         3 v1 a ready
@@ -107,20 +144,26 @@ fn what_is_not_ready_is_replaced_at_once() {
         5 v2 c allocated
         deploy v1 succeeded
         deploy v2 rolling
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_failed_deploy_keeps_the_old_and_stops_the_new() {
-    after_three("deploy v2 x3; fail 4 workload_start_failed", expect![[r#"
+    after_three(
+        "deploy v2 x3; fail 4 workload_start_failed",
+        expect![[r#"
         1 v1 b ready
         2 v1 c ready
         3 v1 a ready
         4 v2 b failed, to be stopped
         deploy v1 succeeded
         deploy v2 failed, workload_start_failed: as told
-    "#]]);
-    after_three("deploy v2 x3; ready; leave; fail 5 startup_timeout", expect![[r#"
+    "#]],
+    );
+    after_three(
+        "deploy v2 x3; ready; leave; fail 5 startup_timeout",
+        expect![[r#"
         1 v1 b ready
         2 v1 c gone, to be draining
         3 v1 a ready
@@ -128,12 +171,15 @@ fn a_failed_deploy_keeps_the_old_and_stops_the_new() {
         5 v2 c failed, to be stopped
         deploy v1 succeeded
         deploy v2 failed, startup_timeout: as told
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn what_a_failed_deploy_made_ready_may_stumble() {
-    after_three("deploy v2 x3; ready; leave; fail 5 startup_timeout; leave; unready 4", expect![[r#"
+    after_three(
+        "deploy v2 x3; ready; leave; fail 5 startup_timeout; leave; unready 4",
+        expect![[r#"
         1 v1 b ready
         2 v1 c gone, to be draining
         3 v1 a ready
@@ -141,12 +187,15 @@ fn what_a_failed_deploy_made_ready_may_stumble() {
         5 v2 c gone, to be stopped
         deploy v1 succeeded
         deploy v2 failed, startup_timeout: as told
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_new_deploy_supersedes_the_one_before() {
-    after_three("deploy v2 x3; deploy v3 x3", expect![[r#"
+    after_three(
+        "deploy v2 x3; deploy v3 x3",
+        expect![[r#"
         1 v1 b ready
         2 v1 c ready
         3 v1 a ready
@@ -155,114 +204,169 @@ fn a_new_deploy_supersedes_the_one_before() {
         deploy v1 succeeded
         deploy v2 superseded
         deploy v3 rolling
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn only_what_the_user_must_mend_fails_a_deploy_at_once() {
     let one = |reason: &str| format!("node a; deploy v1 x1; fail 1 {reason}");
-    check_script(&one("image_layer_invalid"), expect![[r#"
+    check_script(
+        &one("image_layer_invalid"),
+        expect![[r#"
         1 v1 a failed, to be stopped
         deploy v1 failed, image_layer_invalid: as told
-    "#]]);
-    check_script(&one("oom_killed"), expect![[r#"
+    "#]],
+    );
+    check_script(
+        &one("oom_killed"),
+        expect![[r#"
         1 v1 a failed, to be stopped
         deploy v1 failed, oom_killed: as told
-    "#]]);
-    check_script(&one("image_pull_failed"), expect![[r#"
+    "#]],
+    );
+    check_script(
+        &one("image_pull_failed"),
+        expect![[r#"
         1 v1 a failed
         deploy v1 rolling
-    "#]]);
-    check_script(&one("workload_exited"), expect![[r#"
+    "#]],
+    );
+    check_script(
+        &one("workload_exited"),
+        expect![[r#"
         1 v1 a failed
         deploy v1 rolling
-    "#]]);
-    check_script(&one("guest_protocol_mismatch"), expect![[r#"
+    "#]],
+    );
+    check_script(
+        &one("guest_protocol_mismatch"),
+        expect![[r#"
         1 v1 a failed
         deploy v1 rolling
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn the_third_failure_fails_the_deploy_whatever_it_is() {
     let again = "prepare 1; fail 1 image_pull_failed;";
-    check_script(&format!("node a; deploy v1 x1; {again} {again}"), expect![[r#"
+    check_script(
+        &format!("node a; deploy v1 x1; {again} {again}"),
+        expect![[r#"
         1 v1 a failed
         deploy v1 rolling
-    "#]]);
-    check_script(&format!("node a; deploy v1 x1; {again} {again} {again}"), expect![[r#"
+    "#]],
+    );
+    check_script(
+        &format!("node a; deploy v1 x1; {again} {again} {again}"),
+        expect![[r#"
         1 v1 a failed, to be stopped
         deploy v1 failed, image_pull_failed: as told
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_deploy_that_takes_too_long_fails_and_says_what_it_waited_for() {
-    check_script("node a; deploy v1 x1; pass 599", expect![[r#"
+    check_script(
+        "node a; deploy v1 x1; pass 599",
+        expect![[r#"
         1 v1 a allocated
         deploy v1 rolling
-    "#]]);
-    check_script("node a; deploy v1 x1; pass 600", expect![[r#"
+    "#]],
+    );
+    check_script(
+        "node a; deploy v1 x1; pass 600",
+        expect![[r#"
         1 v1 a allocated, to be stopped
         deploy v1 failed, startup_timeout: not ready in time
-    "#]]);
-    check_script("node a memory=64; deploy v1 x1; pass 600", expect![[r#"
+    "#]],
+    );
+    check_script(
+        "node a memory=64; deploy v1 x1; pass 600",
+        expect![[r#"
         deploy v1 failed, startup_timeout: no node has 100 MiB of memory free (the most is 64 MiB)
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn where_there_is_no_room_for_a_surge_one_goes_first() {
     let full = "node a memory=100; node b memory=100; deploy v1 x2; ready; deploy v2 x2;";
-    check_script(full, expect![[r#"
+    check_script(
+        full,
+        expect![[r#"
         1 v1 b ready
         2 v1 a ready, to be draining
         deploy v1 succeeded
         deploy v2 rolling
         waits: no node has 100 MiB of memory free (the most is 0 MiB)
-    "#]]);
-    check_script(&format!("{full} leave"), expect![[r#"
+    "#]],
+    );
+    check_script(
+        &format!("{full} leave"),
+        expect![[r#"
         1 v1 b ready, to be draining
         2 v1 a gone, to be draining
         3 v2 a allocated
         deploy v1 succeeded
         deploy v2 rolling
         waits: no node has 100 MiB of memory free (the most is 0 MiB)
-    "#]]);
-    check_script(&format!("{full} leave; ready; leave; ready"), expect![[r#"
+    "#]],
+    );
+    check_script(
+        &format!("{full} leave; ready; leave; ready"),
+        expect![[r#"
         1 v1 b gone, to be draining
         2 v1 a gone, to be draining
         3 v2 a ready
         4 v2 b ready
         deploy v1 succeeded
         deploy v2 succeeded
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn nothing_goes_first_for_what_will_never_fit() {
-    check_script("node a memory=100; deploy v1 x1; ready; deploy v2 x1 memory=512", expect![[r#"
+    check_script(
+        "node a memory=100; deploy v1 x1; ready; deploy v2 x1 memory=512",
+        expect![[r#"
         1 v1 a ready
         deploy v2 rolling
         deploy v1 succeeded
         waits: no node has 548 MiB of memory free (the most is 0 MiB)
-    "#]]);
+    "#]],
+    );
+}
+
+#[test]
+fn nobody_goes_first_for_an_image_that_cannot_run_there() {
+    let full = "node a memory=100 arch=arm64; node b memory=100";
+    check_script(&format!("{full}; deploy v1 x1; ready; deploy v2 x1 memory=65"), expect![[""]]);
 }
 
 #[test]
 fn a_new_deploy_tries_anew_what_an_earlier_one_gave_up() {
-    check_script("node a; deploy v1 x1; fail 1 workload_start_failed; leave; deploy v1 x1", expect![[r#"
+    check_script(
+        "node a; deploy v1 x1; fail 1 workload_start_failed; leave; deploy v1 x1",
+        expect![[r#"
         1 v1 a gone, to be stopped
         2 v1 a allocated
         deploy v1 failed, workload_start_failed: as told
         deploy v1 rolling
-    "#]]);
-    check_script("node a; deploy v1 x1; ready; fail 1 workload_exited; deploy v1 x1", expect![[r#"
+    "#]],
+    );
+    check_script(
+        "node a; deploy v1 x1; ready; fail 1 workload_exited; deploy v1 x1",
+        expect![[r#"
         1 v1 a failed, to be draining
         2 v1 a allocated
         deploy v1 rolling
         deploy v1 succeeded
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]

@@ -11,10 +11,10 @@ use plfm_core::reason::{Failure, Reason};
 use plfm_core::units::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::Action;
 use super::local::Limits;
 use super::probe::{ALIVE_IS_READY, Tally, Verdict};
 use super::restart::{FORGIVEN_AFTER, History};
-use super::Action;
 
 /// Before a machine that could not be taken down is tried again: such failures rarely pass within a moment.
 pub const REST: Duration = Duration::from_secs(2);
@@ -49,13 +49,27 @@ pub struct Slot {
 pub enum Outcome {
     Prepared,
     /// The workload runs.
-    Started { boot: BootId, hello_ms: u64 },
-    Adopted { boot: BootId },
+    Started {
+        boot: BootId,
+        hello_ms: u64,
+    },
+    Adopted {
+        boot: BootId,
+    },
     Failed(Failure),
-    Probed { healthy: bool, detail: String },
+    Probed {
+        healthy: bool,
+        detail: String,
+    },
     /// The workload or its machine ended by itself.
-    Ended { boot: BootId, exit_code: Option<i32>, failure: Failure },
-    Stopped { exit_code: Option<i32> },
+    Ended {
+        boot: BootId,
+        exit_code: Option<i32>,
+        failure: Failure,
+    },
+    Stopped {
+        exit_code: Option<i32>,
+    },
     Destroyed,
 }
 
@@ -216,7 +230,8 @@ impl Slot {
     }
 
     fn fail(&mut self, failure: Failure, exit_code: Option<i32>, now: Timestamp) {
-        let leaving = matches!(self.status.phase, InstancePhase::Draining | InstancePhase::Stopped | InstancePhase::Gone);
+        let leaving =
+            matches!(self.status.phase, InstancePhase::Draining | InstancePhase::Stopped | InstancePhase::Gone);
         if leaving {
             // On its way out an end is what was asked for.
             self.status.exit_code = self.status.exit_code.or(exit_code);

@@ -9,9 +9,9 @@ use axum::{Extension, Json};
 use http::StatusCode;
 use plfm_api::views::{DeployReceipt, DeployRequest, ExposeRequest};
 use plfm_core::command::{Command, Deploy, Expose};
+use plfm_core::digest::Digest;
 use plfm_core::event::{Entry, ReleaseImage};
 use plfm_core::manifest::Manifest;
-use plfm_core::digest::Digest;
 use plfm_core::state::State as Fold;
 use plfm_image::reference::Place;
 use plfm_image::{ImageRef, Platform};
@@ -33,7 +33,11 @@ pub async fn create(
     let mut manifest = Manifest::parse(request.manifest.as_bytes()).map_err(|errors| ApiError::manifest(&errors))?;
     let image = pin(&shared, request.image.as_ref().or(manifest.image.reference.as_ref())).await?;
     let vars = shared.vault.redact(&mut manifest);
-    let vars = if vars.values().all(|vars| vars.is_empty()) { None } else { Some(shared.keep(shared.vault.seal(&vars)).await?) };
+    let vars = if vars.values().all(|vars| vars.is_empty()) {
+        None
+    } else {
+        Some(shared.keep(shared.vault.seal(&vars)).await?)
+    };
     let expose = request.expose.into_iter().map(exposed).collect();
     let wanted = Deploy { org: org_name.clone(), app: app.clone(), env: env.clone(), image, manifest, vars, expose };
     let seq = shared.writer.submit(Command::Deploy(Box::new(wanted)), actor, current_request()).await?;

@@ -26,10 +26,7 @@ pub struct Wanted {
     follow: bool,
 }
 
-pub async fn stream(
-    State(shared): State<Arc<Shared>>,
-    Query(wanted): Query<Wanted>,
-) -> Result<Response, ApiError> {
+pub async fn stream(State(shared): State<Arc<Shared>>, Query(wanted): Query<Wanted>) -> Result<Response, ApiError> {
     let published = shared.writer.watch();
     let pages = whenever((shared, published, Seq(wanted.after)), move |(shared, mut published, after)| async move {
         loop {

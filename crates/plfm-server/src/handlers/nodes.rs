@@ -44,10 +44,7 @@ pub async fn create_join_token(
 }
 
 /// Open: the token in the body is what admits.
-pub async fn join(
-    State(shared): State<Arc<Shared>>,
-    Json(request): Json<JoinRequest>,
-) -> Result<Response, ApiError> {
+pub async fn join(State(shared): State<Arc<Shared>>, Json(request): Json<JoinRequest>) -> Result<Response, ApiError> {
     let token = token_hash(&request.token);
     let command = Command::JoinNode { token, name: request.name, capacity: request.capacity };
     let actor = joining(&shared.writer.state(), token);
@@ -55,7 +52,8 @@ pub async fn join(
     let state = shared.writer.state();
     let node = state.join_tokens.values().find(|known| known.hash == token).and_then(|known| known.used_by);
     let node = node.ok_or_else(|| ApiError::not_found("node", "just joined"))?;
-    let certificate = shared.ca.certify(Some(Role::Node), &node.to_string(), &[node_name(node)], &request.public_key_pem);
+    let certificate =
+        shared.ca.certify(Some(Role::Node), &node.to_string(), &[node_name(node)], &request.public_key_pem);
     let certificate_pem = certificate.map_err(|error| {
         ApiError::invalid(crate::writer::chain(&error), "send the public key as a PEM `PUBLIC KEY` block")
     })?;
@@ -130,4 +128,3 @@ fn unchanged(state: &Fold) -> Option<PlanMessage> {
     let change = PlanChange::Delta { upserts: Vec::new(), drops: Vec::new() };
     Some(PlanMessage { position: state.position()?, change })
 }
-

@@ -26,7 +26,11 @@ pub async fn run(args: LogsArgs, context: &Context, out: &mut Printer) -> Result
     if instances.is_empty() && !args.follow {
         return Err(source.nothing());
     }
-    if args.follow { follow(&source, out).await? } else { show(&source, &instances, out).await? }
+    if args.follow {
+        follow(&source, out).await?
+    } else {
+        show(&source, &instances, out).await?
+    }
     Ok(Exit::Success)
 }
 

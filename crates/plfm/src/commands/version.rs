@@ -19,7 +19,9 @@ pub async fn run(context: &Context, out: &mut Printer) -> Result<Exit, CliError>
     }
     out.line(format_args!("plfm {version}"))?;
     match server {
-        Ok(server) => out.line(format_args!("server {} (api {}, domain {})", server.version, server.api, server.domain))?,
+        Ok(server) => {
+            out.line(format_args!("server {} (api {}, domain {})", server.version, server.api, server.domain))?
+        }
         Err(error) => out.note(format_args!("server: {error}")),
     }
     Ok(Exit::Success)
