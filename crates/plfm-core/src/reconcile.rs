@@ -11,7 +11,7 @@ use crate::event::DesiredChange;
 use crate::facts::Facts;
 use crate::ids::*;
 use crate::phase::{Desired, NodePhase};
-use crate::place::{Wanted, place};
+use crate::place::{Placement, Wanted, place};
 use crate::state::{Group, Instance, State};
 use crate::units::Timestamp;
 
@@ -39,6 +39,7 @@ pub fn reconcile(state: &State, facts: &Facts) -> (Vec<Command>, NextRun) {
     let wanted = groups(state, &fleet, &mut commands);
     let placement = place(state, facts, &wanted);
     waiting(state, &placement.waiting, &mut commands);
+    make_room(state, &fleet, &placement, &mut commands);
     commands.extend(placement.choices.into_iter().map(|choice| Command::Allocate {
         env: choice.env,
         process: choice.process,
@@ -122,6 +123,15 @@ fn waiting(state: &State, now: &[(EnvId, String, crate::event::Waiting)], comman
         if waiting != group.waiting {
             commands.push(Command::NoteWaiting { env, process: process.to_owned(), waiting });
         }
+    }
+}
+
+fn make_room(state: &State, fleet: &Fleet<'_>, placement: &Placement, commands: &mut Vec<Command>) {
+    for (env, process, _) in &placement.waiting {
+        let comes = placement.choices.iter().any(|choice| choice.env == *env && choice.process == *process);
+        let group = state.envs.get(env).and_then(|owner| owner.groups.get(process)).filter(|_| !comes);
+        let first = group.and_then(|group| rollout::gives_way(state, fleet, *env, process, group));
+        commands.extend(first.map(|id| set_desired(id, Desired::Draining, DesiredChange::RolloutReplace)));
     }
 }
 

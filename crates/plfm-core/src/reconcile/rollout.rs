@@ -1,12 +1,14 @@
 //! One step of one group towards its release: start what is missing, drain what is too much (P-SCH-30, -31, -33).
 
+use std::collections::BTreeMap;
+
 use crate::command::Command;
 use crate::decide::resources;
 use crate::event::{DesiredChange, Waiting};
 use crate::ids::*;
 use crate::phase::{DeployStatus, Desired, InstancePhase, NodePhase};
 use crate::place::Wanted;
-use crate::state::{Group, Instance, State};
+use crate::state::{Committed, Group, Instance, State};
 
 use super::{Fleet, set_desired};
 
@@ -32,14 +34,8 @@ pub fn step(
         commands.extend(hopeless.map(|(id, _)| set_desired(*id, Desired::Stopped, DesiredChange::StartupFailed)));
         return None;
     }
-    let said = commands.len();
     drain(count, &new, &old, commands);
     let missing = missing(count, new.len(), old.len());
-    let moves = commands.len() > said || is_leaving(fleet, env, process) || !new.iter().all(|(_, it)| it.is_ready());
-    if new.len() < count && !moves {
-        let room = make_room(state, process, group, &old);
-        commands.extend(room.map(|id| set_desired(id, Desired::Draining, DesiredChange::RolloutReplace)));
-    }
     let process = process.to_owned();
     (missing > 0).then(|| Wanted { env, process, release: group.release, count: missing as u32 })
 }
@@ -78,25 +74,37 @@ fn drain(count: usize, new: &[Member<'_>], old: &[Member<'_>], commands: &mut Ve
 
 /// Where there is no room for a surge, and the group has said so, one old instance goes first, and the next when its successor is
 /// ready (P-SCH-31): one whose place a new one can take.
-fn make_room(state: &State, process: &str, group: &Group, old: &[Member<'_>]) -> Option<InstanceId> {
-    let waits = matches!(group.waiting, Some(Waiting::NoCapacityMemory { .. } | Waiting::NoCapacityDisk { .. }));
-    let committed = if waits { state.committed() } else { return None };
-    let platforms = &state.releases.get(&group.release)?.image.platforms;
-    let fits = |(_, leaves): &&Member<'_>| {
-        let node = state.nodes.get(&leaves.node).filter(|node| node.phase == NodePhase::Active)?;
-        platforms.get(&node.capacity.arch)?;
-        let (held, needs) = (committed.get(&leaves.node)?, resources(state, group.release, process, node)?);
-        let memory = held.memory - leaves.resources.memory - leaves.resources.overhead + needs.memory + needs.overhead;
-        let disk = held.disk - leaves.resources.disk + needs.disk;
-        Some(memory <= node.capacity.memory && disk <= node.capacity.disk)
-    };
-    let places = old.iter().filter(|member| fits(member).unwrap_or(false));
-    places.min_by_key(|(id, instance)| (drain_rank(instance), instance.created_at, *id)).map(|(id, _)| *id)
+pub fn gives_way(state: &State, fleet: &Fleet<'_>, env: EnvId, process: &str, group: &Group) -> Option<InstanceId> {
+    let said = matches!(group.waiting, Some(Waiting::NoCapacityMemory { .. } | Waiting::NoCapacityDisk { .. }));
+    let leaves = fleet.live(env, process).any(|(_, instance)| instance.desired == Desired::Draining);
+    if !said || leaves {
+        return None;
+    }
+    let count = state.process(group.release, process)?.scaling.min as usize;
+    let members = fleet.live(env, process).filter(|(_, instance)| instance.desired == Desired::Running);
+    let members: Vec<Member<'_>> = members.collect();
+    if members.len() > count || !members.iter().all(|(_, instance)| instance.is_ready()) {
+        return None;
+    }
+    let committed = state.committed();
+    let old = members.into_iter().filter(|(_, instance)| !is_new(instance, group));
+    let places = old.filter(|(_, old)| takes_place_of(state, &committed, old, process, group).unwrap_or(false));
+    places.min_by_key(|(id, instance)| (instance.created_at, *id)).map(|(id, _)| id)
 }
 
-/// Something of the group is on its way out, and its place will be free; what was stopped on a lost node does not count.
-fn is_leaving(fleet: &Fleet<'_>, env: EnvId, process: &str) -> bool {
-    fleet.live(env, process).any(|(_, instance)| instance.desired == Desired::Draining)
+fn takes_place_of(
+    state: &State,
+    committed: &BTreeMap<NodeId, Committed>,
+    old: &Instance,
+    process: &str,
+    group: &Group,
+) -> Option<bool> {
+    let node = state.nodes.get(&old.node).filter(|node| node.phase == NodePhase::Active)?;
+    state.releases.get(&group.release)?.image.platforms.get(&node.capacity.arch)?;
+    let (held, needs) = (committed.get(&old.node)?, resources(state, group.release, process, node)?);
+    let memory = held.memory - old.resources.memory - old.resources.overhead + needs.memory + needs.overhead;
+    let disk = held.disk - old.resources.disk + needs.disk;
+    Some(memory <= node.capacity.memory && disk <= node.capacity.disk)
 }
 
 /// What once answered is worth its node's patience, whatever became of the deploy that brought it.

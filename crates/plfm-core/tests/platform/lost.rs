@@ -7,19 +7,19 @@ fn a_silent_node_is_lost_after_a_minute_and_its_work_goes_elsewhere() {
     check_script(
         "node a; node b; deploy v1 x2; ready; mute b; pass 59",
         expect![[r#"
-        1 v1 b ready
-        2 v1 a ready
-        deploy v1 succeeded
-    "#]],
+            1 v1 a ready
+            2 v1 b ready
+            deploy v1 succeeded
+        "#]],
     );
     check_script(
         "node a; node b; deploy v1 x2; ready; mute b; pass 60",
         expect![[r#"
-        1 v1 b ready, to be stopped
-        2 v1 a ready
-        3 v1 a allocated
-        deploy v1 succeeded
-    "#]],
+            1 v1 a ready
+            2 v1 b ready, to be stopped
+            3 v1 a allocated
+            deploy v1 succeeded
+        "#]],
     );
 }
 
@@ -28,11 +28,11 @@ fn what_comes_back_late_is_stopped() {
     check_script(
         "node a; node b; deploy v1 x2; ready; mute b; pass 60; ready; hear b; leave",
         expect![[r#"
-        1 v1 b gone, to be stopped
-        2 v1 a ready
-        3 v1 a ready
-        deploy v1 succeeded
-    "#]],
+            1 v1 a ready
+            2 v1 b gone, to be stopped
+            3 v1 a ready
+            deploy v1 succeeded
+        "#]],
     );
 }
 
@@ -41,19 +41,19 @@ fn a_new_writer_waits_a_minute_of_its_own() {
     check_script(
         "node a; node b; deploy v1 x2; ready; mute b; pass 59; writer; pass 59",
         expect![[r#"
-        1 v1 b ready
-        2 v1 a ready
-        deploy v1 succeeded
-    "#]],
+            1 v1 a ready
+            2 v1 b ready
+            deploy v1 succeeded
+        "#]],
     );
     check_script(
         "node a; node b; deploy v1 x2; ready; mute b; pass 59; writer; pass 60",
         expect![[r#"
-        1 v1 b ready, to be stopped
-        2 v1 a ready
-        3 v1 a allocated
-        deploy v1 succeeded
-    "#]],
+            1 v1 a ready
+            2 v1 b ready, to be stopped
+            3 v1 a allocated
+            deploy v1 succeeded
+        "#]],
     );
 }
 
@@ -73,13 +73,13 @@ fn a_lost_node_does_not_hold_up_a_later_deploy() {
     check_script(
         "node a; node b; deploy v1 x2; ready; mute b; pass 60; ready; deploy v2 x1; ready; leave",
         expect![[r#"
-        1 v1 b ready, to be stopped
-        2 v1 a gone, to be draining
-        3 v1 a gone, to be draining
-        4 v2 a ready
-        deploy v1 succeeded
-        deploy v2 succeeded
-    "#]],
+            1 v1 a gone, to be draining
+            2 v1 b ready, to be stopped
+            3 v1 a gone, to be draining
+            4 v2 a ready
+            deploy v1 succeeded
+            deploy v2 succeeded
+        "#]],
     );
 }
 
@@ -88,14 +88,14 @@ fn what_drained_on_a_node_that_is_lost_does_not_hold_up_its_deploy() {
     check_script(
         "node a; node b; deploy v1 x2; ready; deploy v2 x2; ready; mute b; pass 60; leave; ready; leave",
         expect![[r#"
-        1 v1 b ready, to be stopped
-        2 v1 a gone, to be draining
-        3 v2 b ready, to be stopped
-        4 v2 a ready
-        5 v2 a ready
-        deploy v1 succeeded
-        deploy v2 succeeded
-    "#]],
+            1 v1 a gone, to be draining
+            2 v1 b ready, to be stopped
+            3 v2 a ready
+            4 v2 b allocated, to be stopped
+            5 v2 a ready
+            deploy v1 succeeded
+            deploy v2 succeeded
+        "#]],
     );
 }
 
@@ -105,26 +105,26 @@ fn nobody_is_drained_on_account_of_one_who_is_lost() {
     check_script(
         late,
         expect![[r#"
-        1 v1 b ready
-        2 v1 c ready, to be stopped
-        3 v1 a ready
-        4 v2 b allocated
-        5 v2 a allocated
-        deploy v1 succeeded
-        deploy v2 rolling
-    "#]],
+            1 v1 a ready
+            2 v1 b ready
+            3 v1 c ready, to be stopped
+            4 v2 a allocated
+            5 v2 b allocated
+            deploy v1 succeeded
+            deploy v2 rolling
+        "#]],
     );
     check_script(
         &format!("{late}; ready"),
         expect![[r#"
-        1 v1 b ready, to be draining
-        2 v1 c ready, to be stopped
-        3 v1 a ready
-        4 v2 b ready
-        5 v2 a ready
-        6 v2 b allocated
-        deploy v1 succeeded
-        deploy v2 rolling
-    "#]],
+            1 v1 a ready
+            2 v1 b ready, to be draining
+            3 v1 c ready, to be stopped
+            4 v2 a ready
+            5 v2 b ready
+            6 v2 a allocated
+            deploy v1 succeeded
+            deploy v2 rolling
+        "#]],
     );
 }

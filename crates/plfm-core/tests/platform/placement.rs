@@ -7,12 +7,12 @@ fn replicas_spread_before_they_pack() {
     check_script(
         "node a memory=4096; node b; node c; deploy v1 x4",
         expect![[r#"
-        1 v1 b allocated
-        2 v1 c allocated
-        3 v1 a allocated
-        4 v1 a allocated
-        deploy v1 rolling
-    "#]],
+            1 v1 a allocated
+            2 v1 b allocated
+            3 v1 c allocated
+            4 v1 a allocated
+            deploy v1 rolling
+        "#]],
     );
 }
 
@@ -21,9 +21,9 @@ fn of_equal_nodes_the_smallest_id_is_taken() {
     check_script(
         "node a; node b; node c; deploy v1 x1",
         expect![[r#"
-        1 v1 b allocated
-        deploy v1 rolling
-    "#]],
+            1 v1 a allocated
+            deploy v1 rolling
+        "#]],
     );
 }
 
@@ -32,11 +32,11 @@ fn memory_counts_with_the_overhead_of_the_machine() {
     check_script(
         "node a memory=199; node b memory=200; deploy v1 x3",
         expect![[r#"
-        1 v1 b allocated
-        2 v1 a allocated
-        3 v1 b allocated
-        deploy v1 rolling
-    "#]],
+            1 v1 a allocated
+            2 v1 b allocated
+            3 v1 b allocated
+            deploy v1 rolling
+        "#]],
     );
 }
 

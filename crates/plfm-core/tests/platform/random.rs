@@ -206,7 +206,7 @@ fn replay(log: &[Envelope]) -> State {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// `Fleet::submit` looks at the invariants and the life cycles after every event.
     #[test]

@@ -33,50 +33,50 @@ fn a_rollout_adds_one_and_takes_one() {
     after_three(
         "deploy v2 x3",
         expect![[r#"
-        1 v1 b ready
-        2 v1 c ready
-        3 v1 a ready
-        4 v2 b allocated
-        deploy v1 succeeded
-        deploy v2 rolling
-    "#]],
+            1 v1 a ready
+            2 v1 b ready
+            3 v1 c ready
+            4 v2 a allocated
+            deploy v1 succeeded
+            deploy v2 rolling
+        "#]],
     );
     after_three(
         "deploy v2 x3; ready",
         expect![[r#"
-        1 v1 b ready
-        2 v1 c ready, to be draining
-        3 v1 a ready
-        4 v2 b ready
-        5 v2 c allocated
-        deploy v1 succeeded
-        deploy v2 rolling
-    "#]],
+            1 v1 a ready
+            2 v1 b ready, to be draining
+            3 v1 c ready
+            4 v2 a ready
+            5 v2 b allocated
+            deploy v1 succeeded
+            deploy v2 rolling
+        "#]],
     );
     after_three(
         "deploy v2 x3; ready; leave",
         expect![[r#"
-        1 v1 b ready
-        2 v1 c gone, to be draining
-        3 v1 a ready
-        4 v2 b ready
-        5 v2 c allocated
-        deploy v1 succeeded
-        deploy v2 rolling
-    "#]],
+            1 v1 a ready
+            2 v1 b gone, to be draining
+            3 v1 c ready
+            4 v2 a ready
+            5 v2 b allocated
+            deploy v1 succeeded
+            deploy v2 rolling
+        "#]],
     );
     after_three(
         "deploy v2 x3; ready; ready; leave; ready; leave",
         expect![[r#"
-        1 v1 b gone, to be draining
-        2 v1 c gone, to be draining
-        3 v1 a gone, to be draining
-        4 v2 b ready
-        5 v2 c ready
-        6 v2 a ready
-        deploy v1 succeeded
-        deploy v2 succeeded
-    "#]],
+            1 v1 a gone, to be draining
+            2 v1 b gone, to be draining
+            3 v1 c gone, to be draining
+            4 v2 a ready
+            5 v2 b ready
+            6 v2 c ready
+            deploy v1 succeeded
+            deploy v2 succeeded
+        "#]],
     );
 }
 
@@ -85,27 +85,40 @@ fn a_deploy_is_not_done_while_the_old_still_leaves() {
     check_script(
         "node a; deploy v1 x1; ready; deploy v2 x1; ready",
         expect![[r#"
-        1 v1 a ready, to be draining
-        2 v2 a ready
-        deploy v2 rolling
-        deploy v1 succeeded
-    "#]],
+            1 v1 a ready, to be draining
+            2 v2 a ready
+            deploy v1 succeeded
+            deploy v2 rolling
+        "#]],
     );
     check_script(
         "node a; deploy v1 x1; ready; deploy v2 x1; ready; leave",
         expect![[r#"
-        1 v1 a gone, to be draining
-        2 v2 a ready
-        deploy v2 succeeded
-        deploy v1 succeeded
-    "#]],
+            1 v1 a gone, to be draining
+            2 v2 a ready
+            deploy v1 succeeded
+            deploy v2 succeeded
+        "#]],
     );
 }
 
 #[test]
 fn another_number_of_replicas_is_another_release() {
-    after_three("fail 2 workload_exited; unready 3; deploy v1 x1", expect![[""]]);
-    after_three("deploy v1 x0; leave", expect![[""]]);
+    after_three("fail 2 workload_exited; unready 3; deploy v1 x1", expect![[r#"
+        1 v1 a ready
+        2 v1 b failed, to be draining
+        3 v1 c unready, to be draining
+        4 v1 a allocated
+        deploy v1 succeeded
+        deploy v1 rolling
+    "#]]);
+    after_three("deploy v1 x0; leave", expect![[r#"
+        1 v1 a gone, to be draining
+        2 v1 b gone, to be draining
+        3 v1 c gone, to be draining
+        deploy v1 succeeded
+        deploy v1 succeeded
+    "#]]);
 }
 
 #[test]
@@ -120,10 +133,38 @@ fn of_too_many_the_failed_go_first_then_the_unready_then_the_oldest() {
         fleet.settle();
         fleet.picture()
     };
-    expect![[""]].assert_eq(&drained("ready 3; ready 4; ready 5"));
-    expect![[""]].assert_eq(&drained("ready 3; fail 4 workload_exited; ready 5"));
-    expect![[""]].assert_eq(&drained("unready 3; fail 4 workload_exited; ready 5; unready 1"));
-    expect![[""]].assert_eq(&drained("fail 1 workload_exited; fail 2 workload_exited"));
+    expect![[r#"
+        1 v1 a ready, to be draining
+        2 v1 b ready, to be draining
+        3 v1 a ready
+        4 v1 a ready
+        5 v1 a ready, to be draining
+        deploy v1 succeeded
+    "#]].assert_eq(&drained("ready 3; ready 4; ready 5"));
+    expect![[r#"
+        1 v1 a ready, to be draining
+        2 v1 b ready, to be draining
+        3 v1 a ready
+        4 v1 a failed, to be draining
+        5 v1 a ready
+        deploy v1 succeeded
+    "#]].assert_eq(&drained("ready 3; fail 4 workload_exited; ready 5"));
+    expect![[r#"
+        1 v1 a unready, to be draining
+        2 v1 b ready
+        3 v1 a unready, to be draining
+        4 v1 a failed, to be draining
+        5 v1 a ready
+        deploy v1 succeeded
+    "#]].assert_eq(&drained("unready 3; fail 4 workload_exited; ready 5; unready 1"));
+    expect![[r#"
+        1 v1 a failed, to be draining
+        2 v1 b failed, to be draining
+        3 v1 a allocated
+        4 v1 a allocated
+        5 v1 a allocated, to be draining
+        deploy v1 succeeded
+    "#]].assert_eq(&drained("fail 1 workload_exited; fail 2 workload_exited"));
 }
 
 fn allocate(fleet: &Fleet) -> plfm_core::command::Command {
@@ -137,14 +178,14 @@ fn what_is_not_ready_is_replaced_at_once() {
     after_three(
         "unready 1; deploy v2 x3",
         expect![[r#"
-        1 v1 b unready, to be draining
-        2 v1 c ready
-        3 v1 a ready
-        4 v2 b allocated
-        5 v2 c allocated
-        deploy v1 succeeded
-        deploy v2 rolling
-    "#]],
+            1 v1 a unready, to be draining
+            2 v1 b ready
+            3 v1 c ready
+            4 v2 a allocated
+            5 v2 b allocated
+            deploy v1 succeeded
+            deploy v2 rolling
+        "#]],
     );
 }
 
@@ -153,25 +194,25 @@ fn a_failed_deploy_keeps_the_old_and_stops_the_new() {
     after_three(
         "deploy v2 x3; fail 4 workload_start_failed",
         expect![[r#"
-        1 v1 b ready
-        2 v1 c ready
-        3 v1 a ready
-        4 v2 b failed, to be stopped
-        deploy v1 succeeded
-        deploy v2 failed, workload_start_failed: as told
-    "#]],
+            1 v1 a ready
+            2 v1 b ready
+            3 v1 c ready
+            4 v2 a failed, to be stopped
+            deploy v1 succeeded
+            deploy v2 failed, workload_start_failed: as told
+        "#]],
     );
     after_three(
         "deploy v2 x3; ready; leave; fail 5 startup_timeout",
         expect![[r#"
-        1 v1 b ready
-        2 v1 c gone, to be draining
-        3 v1 a ready
-        4 v2 b ready
-        5 v2 c failed, to be stopped
-        deploy v1 succeeded
-        deploy v2 failed, startup_timeout: as told
-    "#]],
+            1 v1 a ready
+            2 v1 b gone, to be draining
+            3 v1 c ready
+            4 v2 a ready
+            5 v2 b failed, to be stopped
+            deploy v1 succeeded
+            deploy v2 failed, startup_timeout: as told
+        "#]],
     );
 }
 
@@ -180,14 +221,14 @@ fn what_a_failed_deploy_made_ready_may_stumble() {
     after_three(
         "deploy v2 x3; ready; leave; fail 5 startup_timeout; leave; unready 4",
         expect![[r#"
-        1 v1 b ready
-        2 v1 c gone, to be draining
-        3 v1 a ready
-        4 v2 b unready
-        5 v2 c gone, to be stopped
-        deploy v1 succeeded
-        deploy v2 failed, startup_timeout: as told
-    "#]],
+            1 v1 a ready
+            2 v1 b gone, to be draining
+            3 v1 c ready
+            4 v2 a unready
+            5 v2 b gone, to be stopped
+            deploy v1 succeeded
+            deploy v2 failed, startup_timeout: as told
+        "#]],
     );
 }
 
@@ -196,15 +237,15 @@ fn a_new_deploy_supersedes_the_one_before() {
     after_three(
         "deploy v2 x3; deploy v3 x3",
         expect![[r#"
-        1 v1 b ready
-        2 v1 c ready
-        3 v1 a ready
-        4 v2 b allocated, to be draining
-        5 v3 c allocated
-        deploy v1 succeeded
-        deploy v2 superseded
-        deploy v3 rolling
-    "#]],
+            1 v1 a ready
+            2 v1 b ready
+            3 v1 c ready
+            4 v2 a allocated, to be draining
+            5 v3 b allocated
+            deploy v1 succeeded
+            deploy v2 superseded
+            deploy v3 rolling
+        "#]],
     );
 }
 
@@ -297,34 +338,34 @@ fn where_there_is_no_room_for_a_surge_one_goes_first() {
     check_script(
         full,
         expect![[r#"
-        1 v1 b ready
-        2 v1 a ready, to be draining
-        deploy v1 succeeded
-        deploy v2 rolling
-        waits: no node has 100 MiB of memory free (the most is 0 MiB)
-    "#]],
+            1 v1 a ready
+            2 v1 b ready, to be draining
+            deploy v1 succeeded
+            deploy v2 rolling
+            waits: no node has 100 MiB of memory free (the most is 0 MiB)
+        "#]],
     );
     check_script(
         &format!("{full} leave"),
         expect![[r#"
-        1 v1 b ready, to be draining
-        2 v1 a gone, to be draining
-        3 v2 a allocated
-        deploy v1 succeeded
-        deploy v2 rolling
-        waits: no node has 100 MiB of memory free (the most is 0 MiB)
-    "#]],
+            1 v1 a ready
+            2 v1 b gone, to be draining
+            3 v2 b allocated
+            deploy v1 succeeded
+            deploy v2 rolling
+            waits: no node has 100 MiB of memory free (the most is 0 MiB)
+        "#]],
     );
     check_script(
         &format!("{full} leave; ready; leave; ready"),
         expect![[r#"
-        1 v1 b gone, to be draining
-        2 v1 a gone, to be draining
-        3 v2 a ready
-        4 v2 b ready
-        deploy v1 succeeded
-        deploy v2 succeeded
-    "#]],
+            1 v1 a gone, to be draining
+            2 v1 b gone, to be draining
+            3 v2 b ready
+            4 v2 a ready
+            deploy v1 succeeded
+            deploy v2 succeeded
+        "#]],
     );
 }
 
@@ -333,18 +374,23 @@ fn nothing_goes_first_for_what_will_never_fit() {
     check_script(
         "node a memory=100; deploy v1 x1; ready; deploy v2 x1 memory=512",
         expect![[r#"
-        1 v1 a ready
-        deploy v2 rolling
-        deploy v1 succeeded
-        waits: no node has 548 MiB of memory free (the most is 0 MiB)
-    "#]],
+            1 v1 a ready
+            deploy v1 succeeded
+            deploy v2 rolling
+            waits: no node has 548 MiB of memory free (the most is 0 MiB)
+        "#]],
     );
 }
 
 #[test]
 fn nobody_goes_first_for_an_image_that_cannot_run_there() {
     let full = "node a memory=100 arch=arm64; node b memory=100";
-    check_script(&format!("{full}; deploy v1 x1; ready; deploy v2 x1 memory=65"), expect![[""]]);
+    check_script(&format!("{full}; deploy v1 x1; ready; deploy v2 x1 memory=65"), expect![[r#"
+        1 v1 b ready
+        deploy v1 succeeded
+        deploy v2 rolling
+        waits: no node has 101 MiB of memory free (the most is 0 MiB)
+    "#]]);
 }
 
 #[test]
@@ -361,11 +407,11 @@ fn a_new_deploy_tries_anew_what_an_earlier_one_gave_up() {
     check_script(
         "node a; deploy v1 x1; ready; fail 1 workload_exited; deploy v1 x1",
         expect![[r#"
-        1 v1 a failed, to be draining
-        2 v1 a allocated
-        deploy v1 rolling
-        deploy v1 succeeded
-    "#]],
+            1 v1 a failed, to be draining
+            2 v1 a allocated
+            deploy v1 succeeded
+            deploy v1 rolling
+        "#]],
     );
 }
 
