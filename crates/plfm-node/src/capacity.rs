@@ -46,6 +46,6 @@ fn allocatable(physical: Mebibytes) -> Mebibytes {
 
 fn disk(data: &Path) -> std::io::Result<Mebibytes> {
     let stat = rustix::fs::statvfs(data)?;
-    let total = stat.f_blocks * stat.f_frsize >> 20;
+    let total = (stat.f_blocks * stat.f_frsize) >> 20;
     Ok(Mebibytes(total / 10 * 9 / DISK_STEP_MIB * DISK_STEP_MIB))
 }

@@ -95,10 +95,7 @@ impl Link {
                     wait
                 }
             };
-            match tokio::time::timeout(pause, reports.changed()).await {
-                Ok(Err(_)) => return,
-                Ok(Ok(())) | Err(_) => {}
-            }
+            if let Ok(Err(_)) = tokio::time::timeout(pause, reports.changed()).await { return }
         }
     }
 

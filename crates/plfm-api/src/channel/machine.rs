@@ -284,7 +284,7 @@ impl Machine {
 
     fn incoming(&mut self, id: u32, port: u32) -> Result<(), Corrupt> {
         let Role::Guest { .. } = self.role else { return Err(Corrupt) };
-        if id % 2 == 0 || self.streams.contains_key(&id) {
+        if id.is_multiple_of(2) || self.streams.contains_key(&id) {
             return Err(Corrupt);
         }
         if self.streams.len() >= STREAMS_MAX {

@@ -37,7 +37,7 @@ pub fn step(
     drain(count, &new, &old, commands);
     let missing = missing(count, new.len(), old.len());
     let process = process.to_owned();
-    (missing > 0).then(|| Wanted { env, process, release: group.release, count: missing as u32 })
+    (missing > 0).then_some(Wanted { env, process, release: group.release, count: missing as u32 })
 }
 
 /// Of the release that is wanted, and not a failure that an earlier deploy left: a new deploy asks for a new try.

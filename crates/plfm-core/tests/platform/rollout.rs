@@ -104,21 +104,27 @@ fn a_deploy_is_not_done_while_the_old_still_leaves() {
 
 #[test]
 fn another_number_of_replicas_is_another_release() {
-    after_three("fail 2 workload_exited; unready 3; deploy v1 x1", expect![[r#"
+    after_three(
+        "fail 2 workload_exited; unready 3; deploy v1 x1",
+        expect![[r#"
         1 v1 a ready
         2 v1 b failed, to be draining
         3 v1 c unready, to be draining
         4 v1 a allocated
         deploy v1 succeeded
         deploy v1 rolling
-    "#]]);
-    after_three("deploy v1 x0; leave", expect![[r#"
+    "#]],
+    );
+    after_three(
+        "deploy v1 x0; leave",
+        expect![[r#"
         1 v1 a gone, to be draining
         2 v1 b gone, to be draining
         3 v1 c gone, to be draining
         deploy v1 succeeded
         deploy v1 succeeded
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -140,7 +146,8 @@ fn of_too_many_the_failed_go_first_then_the_unready_then_the_oldest() {
         4 v1 a ready
         5 v1 a ready, to be draining
         deploy v1 succeeded
-    "#]].assert_eq(&drained("ready 3; ready 4; ready 5"));
+    "#]]
+    .assert_eq(&drained("ready 3; ready 4; ready 5"));
     expect![[r#"
         1 v1 a ready, to be draining
         2 v1 b ready, to be draining
@@ -148,7 +155,8 @@ fn of_too_many_the_failed_go_first_then_the_unready_then_the_oldest() {
         4 v1 a failed, to be draining
         5 v1 a ready
         deploy v1 succeeded
-    "#]].assert_eq(&drained("ready 3; fail 4 workload_exited; ready 5"));
+    "#]]
+    .assert_eq(&drained("ready 3; fail 4 workload_exited; ready 5"));
     expect![[r#"
         1 v1 a unready, to be draining
         2 v1 b ready
@@ -156,7 +164,8 @@ fn of_too_many_the_failed_go_first_then_the_unready_then_the_oldest() {
         4 v1 a failed, to be draining
         5 v1 a ready
         deploy v1 succeeded
-    "#]].assert_eq(&drained("unready 3; fail 4 workload_exited; ready 5; unready 1"));
+    "#]]
+    .assert_eq(&drained("unready 3; fail 4 workload_exited; ready 5; unready 1"));
     expect![[r#"
         1 v1 a failed, to be draining
         2 v1 b failed, to be draining
@@ -164,7 +173,8 @@ fn of_too_many_the_failed_go_first_then_the_unready_then_the_oldest() {
         4 v1 a allocated
         5 v1 a allocated, to be draining
         deploy v1 succeeded
-    "#]].assert_eq(&drained("fail 1 workload_exited; fail 2 workload_exited"));
+    "#]]
+    .assert_eq(&drained("fail 1 workload_exited; fail 2 workload_exited"));
 }
 
 fn allocate(fleet: &Fleet) -> plfm_core::command::Command {
@@ -385,12 +395,15 @@ fn nothing_goes_first_for_what_will_never_fit() {
 #[test]
 fn nobody_goes_first_for_an_image_that_cannot_run_there() {
     let full = "node a memory=100 arch=arm64; node b memory=100";
-    check_script(&format!("{full}; deploy v1 x1; ready; deploy v2 x1 memory=65"), expect![[r#"
+    check_script(
+        &format!("{full}; deploy v1 x1; ready; deploy v2 x1 memory=65"),
+        expect![[r#"
         1 v1 b ready
         deploy v1 succeeded
         deploy v2 rolling
         waits: no node has 101 MiB of memory free (the most is 0 MiB)
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]

@@ -98,9 +98,9 @@ impl Local {
     }
 
     fn slot(&mut self, id: InstanceId, plan: &Plan, now: Timestamp) -> Option<&mut Slot> {
-        if !self.slots.contains_key(&id) {
+        if let std::collections::btree_map::Entry::Vacant(e) = self.slots.entry(id) {
             let slot = Slot::new(plan.assignments.get(&id)?, now);
-            self.slots.insert(id, slot);
+            e.insert(slot);
         }
         self.slots.get_mut(&id)
     }
