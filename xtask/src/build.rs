@@ -3,8 +3,8 @@
 use anyhow::Context;
 use xshell::{Shell, cmd};
 
-/// Where `plfm` and the tests find the guest daemon, whatever target it was built for.
-pub const GUEST: &str = "target/plfm-init";
+/// In the target directory, whatever target it was built for: there `plfm` and the tests find the guest daemon.
+const GUEST: &str = "plfm-init";
 
 const MUSL: &str = "x86_64-unknown-linux-musl";
 /// Works everywhere, makes a larger binary.
@@ -23,15 +23,16 @@ pub fn run(shell: &Shell, args: &Args) -> anyhow::Result<()> {
     cmd!(shell, "cargo build --package plfm {release...}").run().context("cannot build plfm")
 }
 
-fn guest(shell: &Shell) -> anyhow::Result<()> {
+pub fn guest(shell: &Shell) -> anyhow::Result<()> {
     let target = if has_target(shell, MUSL) { MUSL } else { GNU };
     // Only for the named target: build scripts and macros can't be static.
     let _flags = shell.push_env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS", "-C target-feature=+crt-static");
     cmd!(shell, "cargo build --package plfm-init --profile guest --target {target}").run()?;
     // Renamed into place: a machine that starts meanwhile reads the old or the new one.
-    let built = format!("{GUEST}.new");
-    shell.copy_file(format!("target/{target}/guest/plfm-init"), &built)?;
-    std::fs::rename(shell.current_dir().join(built), shell.current_dir().join(GUEST))?;
+    let dir = crate::target_dir(shell);
+    let new = dir.join("plfm-init.new");
+    shell.copy_file(dir.join(target).join("guest").join(GUEST), &new)?;
+    std::fs::rename(new, dir.join(GUEST))?;
     Ok(())
 }
 

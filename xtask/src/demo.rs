@@ -20,10 +20,10 @@ pub fn run(shell: &Shell) -> anyhow::Result<()> {
     let begun = Instant::now();
     setup::run(shell)?;
     build::run(shell, &build::Args::default())?;
-    let dir = shell.current_dir().join("target/demo");
+    let dir = crate::target_dir(shell).join("demo");
     let _ = fs::remove_dir_all(&dir);
     fs::create_dir_all(&dir)?;
-    let world = World::new(&dir);
+    let world = World::new(shell, &dir);
     let shown = show(&world);
     // What was started is ended, whatever happened.
     world.clean_up();

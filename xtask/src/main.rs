@@ -1,15 +1,17 @@
 //! What CI, releases and people run: `cargo xtask COMMAND`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
 use xshell::Shell;
 
+mod bench;
 mod build;
 mod check;
 mod demo;
+mod fuzz;
 mod rust_tests;
 mod setup;
 mod sim;
@@ -21,6 +23,8 @@ mod tidy;
 enum Command {
     /// Install what is missing of the Debian packages, the guest's Rust target and the guest kernel
     Setup,
+    /// Measure ours beside its peers
+    Bench(bench::Args),
     /// Build the guest daemon, then `plfm`
     Build(build::Args),
     /// Check format, lints, house rules, tests and simulation seeds
@@ -29,6 +33,8 @@ enum Command {
     Demo,
     /// Set up, build and run every test
     Test,
+    /// Feed the parsers of untrusted bytes with what a fuzzer thinks of
+    Fuzz(fuzz::Args),
     /// Run the simulated fleet from seeds
     Sim(sim::Args),
     /// Check the house rules that no other tool knows
@@ -45,16 +51,24 @@ fn main() -> ExitCode {
     }
 }
 
+/// Where cargo builds, and what is fetched and made for it lies beside.
+fn target_dir(shell: &Shell) -> PathBuf {
+    let given = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
+    shell.current_dir().join(given)
+}
+
 fn run(command: Command) -> anyhow::Result<()> {
     let shell = Shell::new()?;
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in no workspace")?;
     shell.change_dir(root);
     match command {
         Command::Setup => setup::run(&shell),
+        Command::Bench(args) => bench::run(&shell, &args),
         Command::Build(args) => build::run(&shell, &args),
         Command::Check(args) => check::run(&shell, &args),
         Command::Demo => demo::run(&shell),
         Command::Test => test::run(&shell),
+        Command::Fuzz(args) => fuzz::run(&shell, &args),
         Command::Sim(args) => sim::run(&shell, &args),
         Command::Tidy => tidy::run(&shell),
     }

@@ -13,8 +13,8 @@ pub enum Scope {
     All,
 }
 
-/// `.config/nextest.toml` asks for it.
-const REPORT: &str = "target/nextest/default/junit.xml";
+/// In the target directory; `.config/nextest.toml` asks for it.
+const REPORT: &str = "nextest/default/junit.xml";
 
 /// The last line is the runner's count.
 pub fn run(shell: &Shell, scope: Scope) -> anyhow::Result<()> {
@@ -23,7 +23,7 @@ pub fn run(shell: &Shell, scope: Scope) -> anyhow::Result<()> {
         return cmd!(shell, "cargo test --workspace {targets...}").run().context("tests fail");
     }
     let summary = summary_of(cmd!(shell, "cargo nextest run --workspace --no-fail-fast {targets...}"))?;
-    skipped(&shell.read_file(REPORT)?).for_each(|line| eprintln!("{line}"));
+    skipped(&shell.read_file(crate::target_dir(shell).join(REPORT))?).for_each(|line| eprintln!("{line}"));
     eprintln!("{summary}");
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Brings a Debian machine to where everything can be built and tested. What is there already is left alone.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 use xshell::{Shell, cmd};
@@ -23,7 +23,11 @@ const PACKAGES: &[(&str, &str)] = &[
 
 /// Depends on the current kernel for virtual machines; it is unpacked, not installed.
 const KERNEL_PACKAGE: &str = "linux-image-cloud-amd64";
-pub const KERNEL: &str = "target/kernel";
+
+/// The unpacked package, in the target directory.
+pub fn kernel_dir(shell: &Shell) -> PathBuf {
+    crate::target_dir(shell).join("kernel")
+}
 
 pub fn run(shell: &Shell) -> anyhow::Result<()> {
     packages(shell)?;
@@ -54,13 +58,14 @@ fn is_installed(shell: &Shell, package: &str) -> bool {
 }
 
 fn kernel(shell: &Shell) -> anyhow::Result<()> {
-    if has_kernel(shell, KERNEL) {
+    let kernel = kernel_dir(shell);
+    if has_kernel(shell, &kernel) {
         return Ok(());
     }
     let depends = cmd!(shell, "apt-cache depends {KERNEL_PACKAGE}").quiet().read()?;
     let package = dependency(&depends).with_context(|| format!("{KERNEL_PACKAGE} is not among the known packages"))?;
     // Unpacked beside, then renamed: a kernel without all its modules is never found.
-    let download = shell.create_dir("target/kernel-download")?;
+    let download = shell.create_dir(kernel.with_file_name("kernel-download"))?;
     shell.remove_path(&download)?;
     shell.create_dir(&download)?;
     {
@@ -69,14 +74,14 @@ fn kernel(shell: &Shell) -> anyhow::Result<()> {
     }
     let archive = shell.read_dir(&download)?.pop().context("apt-get left no package")?;
     cmd!(shell, "dpkg-deb --extract {archive} {download}/root").run()?;
-    shell.remove_path(KERNEL)?;
-    std::fs::rename(download.join("root"), shell.current_dir().join(KERNEL))?;
+    shell.remove_path(&kernel)?;
+    std::fs::rename(download.join("root"), &kernel)?;
     shell.remove_path(download)?;
     Ok(())
 }
 
-fn has_kernel(shell: &Shell, root: &str) -> bool {
-    let images = shell.read_dir(Path::new(root).join("boot")).unwrap_or_default();
+fn has_kernel(shell: &Shell, root: &Path) -> bool {
+    let images = shell.read_dir(root.join("boot")).unwrap_or_default();
     images.iter().any(|path| path.to_string_lossy().contains("/vmlinuz-"))
 }
 

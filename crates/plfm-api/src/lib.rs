@@ -2,6 +2,7 @@
 //! and services between host and guest. Types only, unless a feature asks for the code that carries them.
 
 pub mod documents;
+pub mod problem;
 pub mod term;
 pub mod views;
 

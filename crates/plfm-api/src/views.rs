@@ -210,30 +210,6 @@ pub enum LogStream {
     Node,
 }
 
-/// RFC 9457, with the fields of P-API-10.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Problem {
-    #[serde(rename = "type")]
-    pub kind: String,
-    pub title: String,
-    pub status: u16,
-    pub detail: String,
-    pub code: String,
-    pub request_id: RequestId,
-    pub retryable: bool,
-    /// What to type next.
-    #[serde(default)]
-    pub hint: String,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub details: Vec<ProblemDetail>,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct ProblemDetail {
-    pub field: String,
-    pub message: String,
-}
-
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Capabilities {
     pub version: String,

@@ -11,8 +11,8 @@ use crate::platform::Platform;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
-    #[error("`{reference}` is not an image reference: {why}")]
-    Reference { reference: String, why: &'static str },
+    #[error("{0}")]
+    Reference(plfm_core::manifest::Refusal),
     #[error("`{0}` does not name one content: a digest is needed")]
     NotPinned(String),
     #[error("cannot fetch {what} from {host}: {why}")]
@@ -74,7 +74,7 @@ pub enum ImageError {
 impl ImageError {
     pub fn reason(&self) -> Reason {
         match self {
-            Self::Reference { .. } | Self::NotPinned(_) | Self::Pull { .. } | Self::NotFound { .. } => {
+            Self::Reference(_) | Self::NotPinned(_) | Self::Pull { .. } | Self::NotFound { .. } => {
                 Reason::ImagePullFailed
             }
             Self::Unauthorized { .. } | Self::Layout { .. } | Self::LayoutLacks(_) => Reason::ImagePullFailed,

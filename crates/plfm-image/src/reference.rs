@@ -1,12 +1,12 @@
-//! Names of images: `host/name:tag`, `host/name@sha256:…`, `oci:/dir:tag`, `oci-archive:/file.tar:tag`.
-//!
-//! A name without a host is one of docker.io, and without a namespace of its `library`, as everyone writes them.
+//! Names of images, completed: a name without a host is one of docker.io, and without a namespace of its `library`, as everyone
+//! writes them. The grammar itself is the manifest's.
 
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use plfm_core::digest::Digest;
+use plfm_core::manifest::{ImagePlace, image_reference};
 
 use crate::error::ImageError;
 
@@ -31,11 +31,10 @@ pub enum Place {
 }
 
 const DEFAULT_HOST: &str = "docker.io";
+/// Another name of the same registry.
+const DEFAULT_HOST_INDEX: &str = "index.docker.io";
 const DEFAULT_NAMESPACE: &str = "library";
 const DEFAULT_TAG: &str = "latest";
-/// The bounds of the distribution specification for names and tags.
-const REPOSITORY_BYTES_MAX: usize = 255;
-const TAG_BYTES_MAX: usize = 128;
 
 impl ImageRef {
     /// The same image, by its content.
@@ -52,106 +51,28 @@ impl FromStr for ImageRef {
     type Err = ImageError;
 
     fn from_str(text: &str) -> Result<Self, ImageError> {
-        parse(text).map_err(|why| ImageError::Reference { reference: text.chars().take(80).collect(), why })
+        let named = image_reference(text).map_err(ImageError::Reference)?;
+        let needs_tag = named.digest.is_none() && matches!(named.place, ImagePlace::Registry { .. });
+        let tag = named.tag.or_else(|| needs_tag.then(|| DEFAULT_TAG.to_owned()));
+        Ok(Self { place: named.place.into(), tag, digest: named.digest })
     }
 }
 
-fn parse(text: &str) -> Result<ImageRef, &'static str> {
-    let (named, digest) = match text.rsplit_once('@') {
-        Some((named, digest)) => (named, Some(digest.parse().map_err(|_| "what follows `@` is no sha256 digest")?)),
-        None => (text, None),
-    };
-    if let Some(path) = named.strip_prefix("oci:") {
-        let (path, tag) = local(path)?;
-        return Ok(ImageRef { place: Place::Layout(path), tag, digest });
-    }
-    if let Some(path) = named.strip_prefix("oci-archive:") {
-        let (path, tag) = local(path)?;
-        return Ok(ImageRef { place: Place::Archive(path), tag, digest });
-    }
-    let (name, tag) = split_tag(named)?;
-    let (host, repository) = split_host(name);
-    check_host(&host)?;
-    check_repository(&repository)?;
-    let tag = tag.or_else(|| digest.is_none().then(|| DEFAULT_TAG.to_owned()));
-    Ok(ImageRef { place: Place::Registry { host, repository }, tag, digest })
-}
-
-fn local(path: &str) -> Result<(PathBuf, Option<String>), &'static str> {
-    let (path, tag) = split_tag(path)?;
-    if path.starts_with('/') { Ok((path.into(), tag)) } else { Err("the path is not absolute") }
-}
-
-fn split_tag(named: &str) -> Result<(&str, Option<String>), &'static str> {
-    match named.rsplit_once(':') {
-        // A colon before a slash belongs to a port.
-        Some((name, tag)) if !tag.contains('/') => check_tag(tag).map(|()| (name, Some(tag.to_owned()))),
-        _ => Ok((named, None)),
+impl From<ImagePlace> for Place {
+    fn from(place: ImagePlace) -> Self {
+        match place {
+            ImagePlace::Layout(path) => Self::Layout(path.into()),
+            ImagePlace::Archive(path) => Self::Archive(path.into()),
+            ImagePlace::Registry { host, name } => registry(host.as_deref().unwrap_or(DEFAULT_HOST), name),
+        }
     }
 }
 
-fn split_host(name: &str) -> (String, String) {
-    match name.split_once('/') {
-        Some((host, repository)) if host.contains(['.', ':']) || host == "localhost" => match (host, repository) {
-            ("index.docker.io" | DEFAULT_HOST, one) if !one.contains('/') => library(one),
-            ("index.docker.io", more) => (DEFAULT_HOST.to_owned(), more.to_owned()),
-            _ => (host.to_owned(), repository.to_owned()),
-        },
-        Some(_) => (DEFAULT_HOST.to_owned(), name.to_owned()),
-        None => library(name),
-    }
-}
-
-fn library(name: &str) -> (String, String) {
-    (DEFAULT_HOST.to_owned(), format!("{DEFAULT_NAMESPACE}/{name}"))
-}
-
-fn check_host(host: &str) -> Result<(), &'static str> {
-    let (name, port) = match host.rsplit_once(':') {
-        Some((name, port)) if !port.ends_with(']') => (name, Some(port)),
-        _ => (host, None),
-    };
-    let v6 = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
-    let fits = match v6 {
-        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
-        None => name.split('.').all(|label| {
-            !label.is_empty()
-                && !label.starts_with('-')
-                && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-        }),
-    };
-    let port_fits =
-        port.is_none_or(|port| port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok());
-    if fits && port_fits { Ok(()) } else { Err("the registry is no host name") }
-}
-
-fn check_repository(repository: &str) -> Result<(), &'static str> {
-    let word =
-        |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
-    // Words joined by one dot, one or two underscores, or any number of dashes.
-    let part = |part: &str| {
-        let joined = part.replace("__", "\0").replace(['.', '_'], "\0");
-        joined.split('\0').all(|piece| {
-            let dashed = piece.split('-').filter(|piece| !piece.is_empty());
-            !piece.starts_with('-') && !piece.ends_with('-') && !piece.is_empty() && dashed.into_iter().all(word)
-        })
-    };
-    if repository.len() > REPOSITORY_BYTES_MAX {
-        return Err("the name is longer than 255 characters");
-    }
-    if repository.split('/').all(part) {
-        Ok(())
-    } else {
-        Err("the name has characters other than a-z, 0-9, `.`, `_` and `-`")
-    }
-}
-
-fn check_tag(tag: &str) -> Result<(), &'static str> {
-    let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-    let fits = tag.bytes().next().is_some_and(word)
-        && tag.len() <= TAG_BYTES_MAX
-        && tag.bytes().all(|byte| word(byte) || byte == b'.' || byte == b'-');
-    if fits { Ok(()) } else { Err("the tag is not a word of at most 128 characters") }
+fn registry(host: &str, name: String) -> Place {
+    let host = if host == DEFAULT_HOST_INDEX { DEFAULT_HOST } else { host };
+    let bare = host == DEFAULT_HOST && !name.contains('/');
+    let repository = if bare { format!("{DEFAULT_NAMESPACE}/{name}") } else { name };
+    Place::Registry { host: host.to_owned(), repository }
 }
 
 impl fmt::Display for ImageRef {

@@ -116,8 +116,8 @@ impl Hands {
         tokio::select! {
             done = work => done,
             ended = self.runtime.ended(id) => {
-                let tail = ended.map(|machine| last_line(&machine.console_tail)).unwrap_or_default();
-                Err(Failure::new(Reason::ConfigHandshakeFailed, format!("the machine ended while booting: {tail}")))
+                let why = ended.map(|machine| last_words(&machine.console_tail)).unwrap_or_default();
+                Err(Failure::new(Reason::ConfigHandshakeFailed, format!("the machine ended while booting{why}")))
             }
         }
     }
@@ -166,8 +166,8 @@ impl Hands {
             biased;
             told = told_end(client) => told,
             ended = self.runtime.ended(id) => {
-                let tail = ended.map(|machine| last_line(&machine.console_tail)).unwrap_or_default();
-                (None, Failure::new(Reason::WorkloadExited, format!("the machine ended{tail}")))
+                let why = ended.map(|machine| last_words(&machine.console_tail)).unwrap_or_default();
+                (None, Failure::new(Reason::WorkloadExited, format!("the machine ended{why}")))
             }
         }
     }
@@ -244,9 +244,14 @@ fn fresh_boot() -> BootId {
     plfm_core::facts::Facts { now: crate::node::now(), entropy, ..Default::default() }.ids().fresh()
 }
 
-fn last_line(console: &str) -> String {
-    let last = console.lines().rfind(|line| !line.trim().is_empty());
-    last.map(|line| format!(" (console: {})", line.trim())).unwrap_or_default()
+/// What a console says of an end; the rest of its lines is the kernel's small talk.
+const LAST_WORDS: [&str; 3] = ["Kernel panic", "Out of memory", "plfm-init:"];
+
+fn last_words(console: &str) -> String {
+    let tells = |line: &&str| LAST_WORDS.iter().any(|word| line.contains(word));
+    let line = console.lines().rfind(tells);
+    line.map(|line| format!(": {}", line.trim()))
+        .unwrap_or_else(|| "; `plfm logs --console` shows its last lines".to_owned())
 }
 
 fn failure(error: &RuntimeError) -> Failure {

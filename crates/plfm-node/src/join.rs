@@ -3,8 +3,9 @@
 use std::fs;
 use std::path::Path;
 
+use plfm_api::problem::Problem;
 use plfm_api::tls::{self, Identity};
-use plfm_api::views::{JoinReply, JoinRequest, Problem};
+use plfm_api::views::{JoinReply, JoinRequest};
 use plfm_core::digest::Digest;
 use plfm_core::event::Capacity;
 use plfm_core::ids::NodeId;

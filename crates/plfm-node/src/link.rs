@@ -95,7 +95,9 @@ impl Link {
                     wait
                 }
             };
-            if let Ok(Err(_)) = tokio::time::timeout(pause, reports.changed()).await { return }
+            if let Ok(Err(_)) = tokio::time::timeout(pause, reports.changed()).await {
+                return;
+            }
         }
     }
 

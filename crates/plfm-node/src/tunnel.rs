@@ -4,17 +4,18 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, Query, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::{Json, Router};
 use http::{StatusCode, header};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use plfm_api::channel::port;
+use plfm_api::problem::Problem;
 use plfm_api::tls::{self, ClientAuth, Identity, Peer, Role};
 use plfm_api::tunnel::{ENVD, PROTOCOL};
-use plfm_api::views::{LogLine, LogStream, Problem};
+use plfm_api::views::{LogLine, LogStream};
 use plfm_core::ids::InstanceId;
 use plfm_runtime::Runtime;
 use serde::Deserialize;
@@ -95,18 +96,7 @@ async fn tunnel(
 }
 
 fn problem(status: StatusCode, detail: String) -> Response {
-    let problem = Problem {
-        kind: "about:blank".to_owned(),
-        title: status.canonical_reason().unwrap_or_default().to_owned(),
-        status: status.as_u16(),
-        detail,
-        code: "tunnel_failed".to_owned(),
-        request_id: plfm_core::ids::RequestId::new(Default::default()),
-        retryable: status.is_server_error(),
-        hint: String::new(),
-        details: Vec::new(),
-    };
-    (status, Json(problem)).into_response()
+    Problem::new(status, "tunnel_failed", detail).into_response()
 }
 
 #[derive(Deserialize)]

@@ -4,8 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use axum::response::{IntoResponse, Response};
-use http::{StatusCode, header};
-use plfm_api::views::{Problem, ProblemDetail};
+use http::StatusCode;
+use plfm_api::problem::{Problem, ProblemDetail};
 use plfm_core::manifest::ManifestError;
 use plfm_core::refusal::{Refusal, RefusalClass};
 
@@ -36,21 +36,13 @@ impl ServerError {
     }
 }
 
-/// Becomes a [`Problem`].
+/// Named by the request it answers when it goes out.
 #[derive(Debug)]
-pub struct ApiError {
-    pub status: StatusCode,
-    pub code: &'static str,
-    pub detail: String,
-    pub hint: String,
-    pub retryable: bool,
-    pub details: Vec<ProblemDetail>,
-}
+pub struct ApiError(pub Box<Problem>);
 
 impl ApiError {
-    pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>, hint: impl Into<String>) -> Self {
-        let retryable = matches!(status.as_u16(), 429 | 502 | 503 | 504);
-        Self { status, code, detail: detail.into(), hint: hint.into(), retryable, details: Vec::new() }
+    pub fn new(status: StatusCode, code: &str, detail: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self(Box::new(Problem::new(status, code, detail).hint(hint)))
     }
 
     pub fn not_found(what: &str, name: impl std::fmt::Display) -> Self {
@@ -69,26 +61,14 @@ impl ApiError {
             field: format!("{}:{}", error.line, error.path),
             message: format!("{}: {}", error.code, error.message),
         };
-        error.details = errors.iter().map(line).collect();
+        error.0.details = errors.iter().map(line).collect();
         error
     }
 }
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let problem = Problem {
-            kind: "about:blank".to_owned(),
-            title: self.status.canonical_reason().unwrap_or_default().to_owned(),
-            status: self.status.as_u16(),
-            detail: self.detail,
-            code: self.code.to_owned(),
-            request_id: routes::current_request(),
-            retryable: self.retryable,
-            hint: self.hint,
-            details: self.details,
-        };
-        let body = serde_json::to_vec(&problem).unwrap_or_default();
-        (self.status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response()
+        Problem { request_id: routes::current_request(), ..*self.0 }.into_response()
     }
 }
 

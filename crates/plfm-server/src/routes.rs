@@ -118,14 +118,14 @@ async fn admit(State((shared, access)): State<(Arc<Shared>, Access)>, mut reques
     let caller = Caller::of(request.headers(), peer.as_ref(), &shared.writer.state());
     if let Err(refusal) = caller.may(access) {
         let action = format!("{} {}", request.method(), request.uri().path());
-        record(&shared, &caller, action, refusal.code).await;
+        record(&shared, &caller, action, &refusal.0.code).await;
         return refusal.into_response();
     }
     request.extensions_mut().insert(caller);
     next.run(request).await
 }
 
-async fn record(shared: &Arc<Shared>, caller: &Caller, action: String, code: &'static str) {
+async fn record(shared: &Arc<Shared>, caller: &Caller, action: String, code: &str) {
     let record =
         AuditRecord { at: now(), identity: caller.name(), action, code: code.to_owned(), request: current_request() };
     let store = shared.store.clone();

@@ -103,7 +103,7 @@ async fn a_join_token_admits_one_node_once() {
     {
         let refused = join(name, token).await.unwrap();
         assert_eq!(refused.status(), 403);
-        let problem = refused.json::<plfm_api::views::Problem>().await.unwrap();
+        let problem = refused.json::<plfm_api::problem::Problem>().await.unwrap();
         assert_eq!(problem.code, code);
         assert!(!problem.hint.is_empty());
     }

@@ -62,7 +62,7 @@ async fn server(args: &DevArgs, data: &Path) -> Result<Server, CliError> {
         hosts: Vec::new(),
         domain: DOMAIN.to_owned(),
         https_port: args.https.port(),
-        registries: role::registries(&args.machines),
+        registries: role::registries(&args.machines.images),
         local_images: true,
     };
     Server::build(config).await.map_err(failed("the server"))
@@ -113,7 +113,7 @@ fn node_config(args: &DevArgs, data: &Path, invitation: Option<Invitation>) -> p
         tunnel: ANY_PORT,
         name: NODE_NAME.to_owned(),
         invitation,
-        registries: role::registries(&args.machines),
+        registries: role::registries(&args.machines.images),
         memory: role::memory(&args.machines),
     }
 }

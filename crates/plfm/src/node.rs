@@ -24,7 +24,7 @@ pub async fn run(args: NodeArgs, out: &mut Printer) -> Result<Exit, CliError> {
         tunnel: args.tunnel,
         name: args.name.unwrap_or_else(host_name),
         invitation,
-        registries: role::registries(&args.machines),
+        registries: role::registries(&args.machines.images),
         memory: role::memory(&args.machines),
     };
     let node = Node::build(config, runtime).await.map_err(failed("the node"))?;

@@ -13,7 +13,7 @@ use plfm_server::{ServerError, StoreError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::CliError;
-use crate::cli::MachineArgs;
+use crate::cli::{ImageArgs, MachineArgs};
 
 /// The guest daemon, as `build.rs` found it.
 const GUEST: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/plfm-init"));
@@ -45,7 +45,7 @@ pub async fn machines(args: &MachineArgs, data: &Path) -> Result<Arc<MicroVmRunt
     Ok(Arc::new(runtime))
 }
 
-pub fn registries(args: &MachineArgs) -> Registries {
+pub fn registries(args: &ImageArgs) -> Registries {
     let mut registries = Registries::default();
     registries.insecure.extend(args.insecure_registry.iter().cloned());
     for mirror in &args.registry_mirror {

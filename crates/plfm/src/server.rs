@@ -18,7 +18,7 @@ pub async fn run(args: ServerArgs, out: &mut Printer) -> Result<Exit, CliError> 
         hosts: args.host.clone(),
         domain: args.domain.clone(),
         https_port: args.https.port(),
-        registries: role::registries(&args.machines),
+        registries: role::registries(&args.images),
         local_images: false,
     };
     let server = Server::build(config).await.map_err(failed("the server"))?;

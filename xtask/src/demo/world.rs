@@ -7,14 +7,16 @@ use std::process::Command;
 
 use anyhow::{Context, ensure};
 use serde::Deserialize;
+use xshell::Shell;
 
 use super::find;
 use super::process::{Process, kill, until};
-use crate::setup::KERNEL;
+use crate::setup;
 
 pub struct World {
     pub dir: PathBuf,
-    root: PathBuf,
+    plfm: PathBuf,
+    kernel: PathBuf,
     pub registry: u16,
     api: u16,
     https: u16,
@@ -30,14 +32,14 @@ pub struct Instance {
 }
 
 impl World {
-    pub fn new(dir: &Path) -> Self {
-        let root = dir.ancestors().nth(2).unwrap_or(dir).to_owned();
+    pub fn new(shell: &Shell, dir: &Path) -> Self {
+        let (plfm, kernel) = (crate::target_dir(shell).join("debug/plfm"), setup::kernel_dir(shell));
         let port = || TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).map_or(0, |it| it.port());
-        Self { dir: dir.to_owned(), root, registry: port(), api: port(), https: port() }
+        Self { dir: dir.to_owned(), plfm, kernel, registry: port(), api: port(), https: port() }
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(self.root.join("target/debug/plfm"));
+        let mut command = Command::new(&self.plfm);
         command.current_dir(&self.dir).env("XDG_CONFIG_HOME", self.dir.join("config"));
         command
     }
@@ -50,7 +52,7 @@ impl World {
         command.arg("dev").arg("--data").arg(self.dir.join("data"));
         command.arg("--listen").arg(format!("127.0.0.1:{}", self.api));
         command.arg("--https").arg(format!("127.0.0.1:{}", self.https));
-        command.arg("--kernel").arg(self.root.join(KERNEL));
+        command.arg("--kernel").arg(&self.kernel);
         let mut process = Process::start(command, &log)?;
         until("plfm dev is ready", || {
             let said = fs::read_to_string(&log)?;

@@ -2,8 +2,8 @@
 
 use std::error::Error;
 
+use crate::problem::Problem;
 use crate::tls::TlsError;
-use crate::views::Problem;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
@@ -13,11 +13,11 @@ pub enum ApiError {
     Tls(#[source] TlsError),
     #[error("cannot set up a client")]
     Setup { source: reqwest::Error },
-    #[error("cannot reach the API at {at}")]
-    Unreachable { at: String, source: reqwest::Error },
+    #[error("cannot reach the API at {at}: {why}")]
+    Unreachable { at: String, why: String },
     /// Someone answers there, but not the cluster whose CA is trusted.
-    #[error("the API at {at} is not of the trusted cluster")]
-    Untrusted { at: String, source: reqwest::Error },
+    #[error("the API at {at} is not of the trusted cluster: {why}")]
+    Untrusted { at: String, why: String },
     #[error("the API at {at} did not answer in time")]
     Silent { at: String },
     #[error("the answer of the API was cut off")]
@@ -94,10 +94,12 @@ impl ApiError {
     pub(super) fn of(source: reqwest::Error) -> Self {
         let at = source.url().map_or_else(|| "an unknown address".to_owned(), |url| url.origin().ascii_serialization());
         let source = source.without_url();
+        // Between the error and its root are only the names of the layers it came through.
+        let why = causes(&source).last().map(ToString::to_string).unwrap_or_default();
         if source.is_connect() && causes(&source).any(|cause| cause.is::<rustls::Error>()) {
-            Self::Untrusted { at, source }
+            Self::Untrusted { at, why }
         } else if source.is_connect() {
-            Self::Unreachable { at, source }
+            Self::Unreachable { at, why }
         } else if source.is_timeout() {
             Self::Silent { at }
         } else {

@@ -19,8 +19,8 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{self, Message};
 
 use super::{CONNECT_WAIT, Client};
+use crate::problem::Problem;
 use crate::term::{self, Control, FRAME_BYTES_MAX, Frame, FrameError, Hello};
-use crate::views::Problem;
 
 /// The server looks for the instance and its node; the guest may be emulated.
 const UPGRADE_WAIT: Duration = Duration::from_secs(30);

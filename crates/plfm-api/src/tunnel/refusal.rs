@@ -6,7 +6,7 @@ use hyper::body::Incoming;
 use plfm_core::ids::{InstanceId, NodeId};
 
 use super::TunnelError;
-use crate::views::Problem;
+use crate::problem::Problem;
 
 /// A problem document has a few hundred bytes.
 const PROBLEM_BYTES_MAX: usize = 16 * 1024;

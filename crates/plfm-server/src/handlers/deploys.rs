@@ -51,8 +51,7 @@ async fn pin(shared: &Shared, reference: Option<&String>) -> Result<ReleaseImage
         let hint = "write `ref = \"registry/name:tag\"` under `[image]`, or use `plfm deploy --image`";
         return Err(ApiError::invalid("the manifest names no image", hint));
     };
-    let parsed = reference.parse::<ImageRef>();
-    let parsed = parsed.map_err(|error| ApiError::invalid(error.to_string(), "write `registry/name:tag`"))?;
+    let parsed = reference.parse::<ImageRef>().map_err(unresolved)?;
     if is_local(&parsed) && !shared.local_images {
         let hint = "push the image to a registry; only `plfm dev` reads images from this machine's disk";
         return Err(ApiError::invalid("this server does not read images from disk", hint));
@@ -73,6 +72,9 @@ fn linux(platforms: Vec<(Platform, Digest)>) -> BTreeMap<String, Digest> {
 }
 
 fn unresolved(error: plfm_image::ImageError) -> ApiError {
+    if let plfm_image::ImageError::Reference(refusal) = &error {
+        return ApiError::invalid(&refusal.message, &refusal.hint);
+    }
     let hint = error.reason().hint();
     ApiError::new(StatusCode::BAD_REQUEST, error.reason().code(), error.failure().detail, hint)
 }

@@ -44,7 +44,7 @@ pub struct ServerArgs {
     #[arg(long, value_name = "DOMAIN", default_value = "localhost")]
     pub domain: String,
     #[command(flatten)]
-    pub machines: MachineArgs,
+    pub images: ImageArgs,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -68,7 +68,7 @@ pub struct NodeArgs {
     pub machines: MachineArgs,
 }
 
-/// For whoever makes machines or looks up images.
+/// For whoever makes machines.
 #[derive(Debug, Clone, Default, Args)]
 pub struct MachineArgs {
     /// Where a kernel package lies unpacked
@@ -77,6 +77,13 @@ pub struct MachineArgs {
     /// Memory of this host to count with [default: what it has]
     #[arg(long, value_name = "MIB")]
     pub memory_mib: Option<u64>,
+    #[command(flatten)]
+    pub images: ImageArgs,
+}
+
+/// For whoever looks images up.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ImageArgs {
     /// A registry that is spoken to without TLS; repeat for more
     #[arg(long, value_name = "HOST")]
     pub insecure_registry: Vec<String>,

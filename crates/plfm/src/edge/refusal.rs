@@ -3,10 +3,9 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{Response, StatusCode};
 use http_body_util::Full;
-use plfm_api::views::Problem;
+use plfm_api::problem::Problem;
 use plfm_core::facts::Facts;
 use plfm_core::ids::RequestId;
 
@@ -67,21 +66,8 @@ impl Refusal {
     pub fn answer(&self, client: SocketAddr) -> Response<Full<Bytes>> {
         let request_id = fresh_request();
         tracing::info!(%client, request = %request_id, refusal = %self, "the edge answers itself");
-        let status = self.status();
-        let problem = Problem {
-            kind: "about:blank".to_owned(),
-            title: status.canonical_reason().unwrap_or_default().to_owned(),
-            status: status.as_u16(),
-            detail: self.to_string(),
-            code: self.code().to_owned(),
-            request_id,
-            retryable: matches!(self, Self::NoneReady { .. } | Self::NoneReached { .. } | Self::Cut { .. }),
-            hint: self.hint(),
-            details: Vec::new(),
-        };
-        let body = serde_json::to_vec(&problem).expect("strings and numbers have a JSON form");
-        let answer = Response::builder().status(status).header(CONTENT_TYPE, "application/problem+json");
-        answer.header(CACHE_CONTROL, "no-store").body(Full::from(body)).expect("the headers are plain ASCII")
+        let problem = Problem::new(self.status(), self.code(), self.to_string()).hint(self.hint());
+        Problem { request_id, ..problem }.into_response()
     }
 }
 

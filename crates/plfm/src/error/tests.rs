@@ -1,5 +1,6 @@
 use expect_test::{Expect, expect};
-use plfm_api::views::Problem;
+use http::StatusCode;
+use plfm_api::problem::Problem;
 use plfm_core::ids::RequestId;
 use plfm_core::manifest::Manifest;
 use plfm_core::reason::Reason;
@@ -24,17 +25,10 @@ fn check_json(error: CliError, expected: Expect) {
 }
 
 fn problem(status: u16) -> Box<Problem> {
-    Box::new(Problem {
-        kind: "about:blank".to_owned(),
-        title: "Conflict".to_owned(),
-        status,
-        detail: "port 9000 of the edge is taken by another route".to_owned(),
-        code: "port_in_use".to_owned(),
-        request_id: RequestId::new(Ulid::from_parts(1, 1)),
-        retryable: false,
-        hint: "choose another port".to_owned(),
-        details: Vec::new(),
-    })
+    let status = StatusCode::from_u16(status).unwrap();
+    let problem = Problem::new(status, "port_in_use", "port 9000 of the edge is taken by another route");
+    let request_id = RequestId::new(Ulid::from_parts(1, 1));
+    Box::new(Problem { request_id, retryable: false, ..problem.hint("choose another port") })
 }
 
 fn deploy() -> DeployId {

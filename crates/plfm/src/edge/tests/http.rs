@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::extract::ws::{Message, WebSocketUpgrade};
 use axum::routing::{any, get, post};
 use futures::{SinkExt, StreamExt};
-use plfm_api::views::Problem;
+use plfm_api::problem::Problem;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;

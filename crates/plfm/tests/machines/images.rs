@@ -1,0 +1,243 @@
+//! Images as they come: one as unlike a test's as ordinary ones are, and those that cannot run.
+
+use std::fs;
+use std::path::Path;
+
+use expect_test::{Expect, expect};
+use plfm_core::digest::Digest;
+
+use crate::world::{Image, Layer, Layout, Registry, World, noise, until};
+
+/// Many layers, a link where `/bin` was, whiteouts of files and of a directory, a user, and no shell: one static program.
+fn ordinary() -> Image {
+    let base = Layer::new().dir("usr").dir("usr/bin").link("bin", "usr/bin").dir("www").dir("www/old");
+    let base = base.file("www/old/page.html", b"old").file("www/1.html", b"1");
+    let mut layers = vec![base, Layer::new().busybox("usr/bin/httpd")];
+    layers.extend((2..24).map(|number| {
+        let gone = format!("www/{}.html", number - 1);
+        let page = number.to_string().into_bytes();
+        Layer::new().file("www/index.html", &page).file(&format!("www/{number}.html"), &page).without(&gone)
+    }));
+    layers[12] = Layer::new().afresh("www/old").file("www/old/new.html", b"new").file("www/12.html", b"12");
+    let entrypoint = &["/bin/httpd", "-f", "-p", "[::]:8080", "-h", "/www"];
+    Image { architecture: "amd64", user: "1000:1000", entrypoint, layers }
+}
+
+fn small(content: &[u8]) -> Image {
+    let layers = vec![Layer::new().dir("www").file("www/index.html", content)];
+    Image { architecture: "amd64", user: "", entrypoint: &["/bin/none"], layers }
+}
+
+const PORT: &str = "ports = [{ internal = 8080 }]";
+
+#[test]
+fn an_ordinary_image_boots_and_what_cannot_run_says_why() {
+    let Some(world) = World::new("an_ordinary_image_boots_and_what_cannot_run_says_why") else { return };
+    let (registry, layout) = (Registry::start(&world), Layout::new(world.path("layout")));
+    layout.add("web", ordinary());
+    let dev = world.dev();
+    let deployed = world.deploy("web", &registry.push(&layout, "web"), PORT, &[]);
+    assert_eq!(deployed.code, Some(0), "{}", deployed.err);
+    pages(&world);
+    let kept = store(&world);
+
+    refused(&world, &registry);
+    for case in cases(&layout, &registry) {
+        case.check(&world);
+        assert_eq!(store(&world), kept, "{}: the store keeps what is whole", case.app);
+        assert_eq!(world.page("web", "/"), "23", "{}: the other app serves on", case.app);
+    }
+    let left = world.left();
+    assert_eq!(dev.stop(), Some(0));
+    assert_eq!(left.traces(), [""; 0]);
+}
+
+fn pages(world: &World) {
+    until("the page is served", || (world.page("web", "/") == "23").then_some(()));
+    let gone = ["/1.html", "/22.html", "/old/page.html"];
+    gone.iter().for_each(|path| assert!(world.page("web", path).contains("404"), "{path}"));
+    for (path, content) in [("/11.html", "11"), ("/23.html", "23"), ("/old/new.html", "new")] {
+        assert_eq!(world.page("web", path), content);
+    }
+    let shell = world.plfm(&["exec", "web", "--env", "dev", "--", "sh"]);
+    assert_ne!(shell.code, Some(0));
+    expect![[r#"
+        error: inst_… does not start the command: exec "sh": no such file or directory
+
+        hint: check the command; `plfm exec -- ls /bin` shows what the image holds
+    "#]]
+    .assert_eq(&world.masked(&shell.err));
+}
+
+/// Layers and merged images, and what is not finished; documents are small and true.
+fn store(world: &World) -> Vec<String> {
+    let list = |dir: &str| {
+        let entries = fs::read_dir(world.path("data/node/images").join(dir)).unwrap().flatten();
+        entries.map(|entry| entry.path().display().to_string()).collect::<Vec<_>>()
+    };
+    let mut files = ["layers/sha256", "merged/sha256", "images/sha256", "tmp"].map(list).concat();
+    files.sort();
+    files
+}
+
+/// What the server itself sees makes no deploy.
+fn refused(world: &World, registry: &Registry) {
+    let absent = Digest::of(b"nobody has it");
+    for (image, text) in [
+        (
+            format!("{}/web@{absent}", registry.host()),
+            expect![[r#"
+            deploying refused to dev of default at https://API
+            error: REGISTRY has no manifest web:sha256:…
+
+            hint: check that the registry answers and that the reference is right
+            request: req_…
+        "#]],
+        ),
+        (
+            format!("{}/web:v2", registry.host()),
+            expect![[r#"
+            deploying refused to dev of default at https://API
+            error: REGISTRY has no manifest web:v2
+
+            hint: check that the registry answers and that the reference is right
+            request: req_…
+        "#]],
+        ),
+        (
+            "127.0.0.1:1/web:v1".to_owned(),
+            expect![[r#"
+            deploying refused to dev of default at https://API
+            error: cannot fetch manifest web:v1 from 127.0.0.1:1: client error (Connect): tcp connect error: Connection refused (os error 111) (tried 5 times)
+
+            hint: check that the registry answers and that the reference is right
+            request: req_…
+        "#]],
+        ),
+    ] {
+        let refused = world.deploy("refused", &image, PORT, &[]);
+        assert_eq!(refused.code, Some(2), "{}", refused.err);
+        text.assert_eq(&world.masked(&refused.err.replace(&registry.host(), "REGISTRY")));
+        assert_eq!(world.plfm(&["status", "refused", "--env", "dev"]).code, Some(4), "nothing was made");
+    }
+}
+
+struct Case {
+    app: &'static str,
+    image: String,
+    lines: &'static str,
+    reason: &'static str,
+    text: Expect,
+}
+
+/// What shows only when a node takes it up.
+fn cases(layout: &Layout, registry: &Registry) -> Vec<Case> {
+    let case = |app, image, reason, text| Case { app, image, lines: PORT, reason, text };
+    layout.add("bent", small(&noise(4 << 20)));
+    let bent = registry.push(layout, "bent");
+    bend(&registry.largest_blob());
+    let long = layout.add_with("long", small(b"long"), |manifest| manifest["layers"][0]["size"] = 10.into());
+    let short = layout.add_with("short", small(b"short"), |manifest| manifest["layers"][0]["size"] = 100_000.into());
+    let arm = layout.add("arm", Image { architecture: "arm64", ..small(b"arm") });
+    let nothing = layout.add("nothing", Image { entrypoint: &[], ..small(b"nothing") });
+    vec![
+        case(
+            "bent",
+            bent,
+            "image_pull_failed",
+            expect![[r#"
+            deploying bent to dev of default at https://API
+            accepted: dep_… with rel_…, image sha256:…
+            web: 0 of 1 ready
+            web inst_… is allocated on dev
+            web inst_… is failed on dev: image_pull_failed: layer sha256:… has other bytes: they hash to sha256:… (check that the registry answers and that the reference is right)
+            error: dep_… of bent to dev has failed: image_pull_failed: layer sha256:… has other bytes: they hash to sha256:…
+
+            hint: check that the registry answers and that the reference is right; see `plfm explain bent`
+
+            bent in dev is not as it should be: web 0 of 1 ready
+
+            dep_… has failed: it starts no more instances
+              why:  image_pull_failed: layer sha256:… has other bytes: they hash to sha256:…
+              next: check that the registry answers and that the reference is right; then `plfm deploy`
+        "#]],
+        ),
+        case(
+            "long",
+            long,
+            "image_pull_failed",
+            expect![[r#"
+            deploying long to dev of default at https://API
+            accepted: dep_… with rel_…, image sha256:…
+            web: 0 of 1 ready
+            web inst_… is allocated on dev
+            web inst_… is failed on dev: image_pull_failed: layer sha256:… has 10 bytes in its manifest, but there are more (check that the registry answers and that the reference is right)
+            error: dep_… of long to dev has failed: image_pull_failed: layer sha256:… has 10 bytes in its manifest, but there are more
+
+            hint: check that the registry answers and that the reference is right; see `plfm explain long`
+
+            long in dev is not as it should be: web 0 of 1 ready
+
+            dep_… has failed: it starts no more instances
+              why:  image_pull_failed: layer sha256:… has 10 bytes in its manifest, but there are more
+              next: check that the registry answers and that the reference is right; then `plfm deploy`
+        "#]],
+        ),
+        case(
+            "short",
+            short,
+            "image_pull_failed",
+            expect![[r#"
+            deploying short to dev of default at https://API
+            accepted: dep_… with rel_…, image sha256:…
+            web: 0 of 1 ready
+            web inst_… is failed on dev: image_pull_failed: layer sha256:… has 100000 bytes in its manifest, but ended after 2560 (check that the registry answers and that the reference is right)
+            error: dep_… of short to dev has failed: image_pull_failed: layer sha256:… has 100000 bytes in its manifest, but ended after 2560
+
+            hint: check that the registry answers and that the reference is right; see `plfm explain short`
+
+            short in dev is not as it should be: web 0 of 1 ready
+
+            dep_… has failed: it starts no more instances
+              why:  image_pull_failed: layer sha256:… has 100000 bytes in its manifest, but ended after 2560
+              next: check that the registry answers and that the reference is right; then `plfm deploy`
+        "#]],
+        ),
+        case("arm", arm, "image_platform_unavailable", expect![""]),
+        case("nothing", nothing, "workload_start_failed", expect![""]),
+        Case {
+            app: "typo",
+            image: layout.reference("web"),
+            lines: "ports = [{ internal = 8080 }]\ncommand = [\"/bin/htpd\", \"-f\"]",
+            reason: "workload_start_failed",
+            text: expect![""],
+        },
+    ]
+}
+
+/// The same length, other bytes.
+fn bend(blob: &Path) {
+    let mut bytes = fs::read(blob).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(blob, bytes).unwrap();
+}
+
+impl Case {
+    /// One error, and `status` and `explain` say the same.
+    fn check(&self, world: &World) {
+        let Self { app, image, lines, reason, text } = self;
+        let deployed = world.deploy(app, image, lines, &[]);
+        assert_eq!(deployed.code, Some(1), "{app}: {}", deployed.err);
+        assert_eq!(deployed.err.matches("error:").count(), 1, "{}", deployed.err);
+        let status = world.json(&["status", app, "--env", "dev"]);
+        let failure = &status["deploy"]["failure"];
+        assert_eq!(failure["reason"], *reason, "{status}");
+        let detail = failure["detail"].as_str().unwrap();
+        let explained = world.said(&["explain", app, "--env", "dev"]);
+        for said in [&deployed.err, &explained] {
+            assert!(said.contains(reason) && said.contains(detail), "{said} does not say {detail}");
+        }
+        text.assert_eq(&world.masked(&format!("{}\n{explained}", deployed.err)));
+    }
+}

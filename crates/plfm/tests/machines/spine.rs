@@ -1,0 +1,54 @@
+//! The whole way: deploy, exec, heal, adopt, refuse, stop.
+
+use std::fs;
+use std::process::Command;
+
+use crate::world::{Image, Layout, World, free_port, ran, until};
+
+#[test]
+fn an_image_runs_is_healed_found_again_and_leaves_nothing() {
+    let Some(world) = World::new("an_image_runs_is_healed_found_again_and_leaves_nothing") else { return };
+    let image = Layout::new(world.path("layout")).add("web", Image::web());
+    let dev = world.dev();
+    let port = free_port();
+    let lines = "ports = [{ internal = 8080 }]\nvars = { TOLD = \"hunter2\" }";
+    let deployed = world.deploy("web", &image, lines, &["--expose", &format!("{port}=web:8080")]);
+    assert_eq!(deployed.code, Some(0), "{}", deployed.err);
+
+    until("the page is served", || (world.page("web", "/") == "it works\n").then_some(()));
+    assert_eq!(ran(Command::new("curl").args(["-sS", &format!("http://127.0.0.1:{port}/")])).out, "it works\n");
+    let exec = |args: &[&str]| world.plfm(&[&["exec", "web", "--env", "dev", "--"], args].concat());
+    let kernel = exec(&["busybox", "uname", "-r"]).out;
+    assert_ne!(kernel.trim(), fs::read_to_string("/proc/sys/kernel/osrelease").unwrap().trim(), "its own kernel");
+    assert_eq!(exec(&["sh", "-c", "echo $TOLD"]).out, "hunter2\n");
+    assert_eq!(exec(&["sh", "-c", "exit 7"]).code, Some(7));
+    until("the log has its line", || world.said(&["logs", "web", "--env", "dev"]).contains("up").then_some(()));
+
+    let first = world.instance("web");
+    Command::new("kill").args(["-KILL", &world.monitor(&first)]).status().unwrap();
+    let healed = until("it is healed", || {
+        Some(world.instance("web")).filter(|it| it["phase"] == "ready" && it["boot"] != first["boot"])
+    });
+    assert_eq!(healed["id"], first["id"]);
+
+    dev.kill();
+    let dev = world.dev();
+    let found = until("it is found again", || Some(world.instance("web")).filter(|it| it["phase"] == "ready"));
+    assert_eq!(found["boot"], healed["boot"], "the same machine");
+    until("the page is served again", || (world.page("web", "/") == "it works\n").then_some(()));
+
+    let waits = world.deploy("web", &image, "resources.memory = \"200Gi\"", &["--wait-timeout", "2s"]);
+    assert_eq!(waits.code, Some(6), "waiting for memory is not a failure yet");
+    assert!(world.said(&["explain", "web", "--env", "dev"]).contains("memory"));
+    assert_eq!(world.instance("web")["boot"], healed["boot"], "what ran still runs");
+
+    let second = ran(world.command().args(world.dev_args()));
+    assert!(second.code == Some(1) && second.err.contains("another plfm"), "{second:?}");
+
+    let left = world.left();
+    assert_ne!(left.traces(), [""; 0], "one who looks sees it");
+    assert_eq!(dev.stop(), Some(0));
+    let log = fs::read(world.path("data/server/log.db")).unwrap();
+    assert!(!log.windows(7).any(|bytes| bytes == b"hunter2"), "a value of a variable is in the log");
+    assert_eq!(left.traces(), [""; 0], "something is left");
+}

@@ -1,0 +1,152 @@
+//! Images written by hand, byte for byte: what a tool would refuse to make can be made too.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use plfm_core::digest::Digest;
+use serde_json::{Value, json};
+
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+const TAR: &str = "application/vnd.oci.image.layer.v1.tar";
+
+/// A layer that is being written.
+pub struct Layer(tar::Builder<Vec<u8>>);
+
+impl Layer {
+    pub fn new() -> Self {
+        Self(tar::Builder::new(Vec::new()))
+    }
+
+    pub fn dir(self, path: &str) -> Self {
+        self.entry(path, tar::EntryType::Directory, 0o755, &[])
+    }
+
+    pub fn file(self, path: &str, content: &[u8]) -> Self {
+        self.entry(path, tar::EntryType::Regular, 0o644, content)
+    }
+
+    /// Busybox goes by the name it is called by.
+    pub fn busybox(self, path: &str) -> Self {
+        let busybox = fs::read(super::find("busybox").unwrap()).unwrap();
+        self.entry(path, tar::EntryType::Regular, 0o755, &busybox)
+    }
+
+    pub fn link(mut self, path: &str, to: &str) -> Self {
+        let mut header = header(tar::EntryType::Symlink, 0o777, 0);
+        self.0.append_link(&mut header, path, to).unwrap();
+        self
+    }
+
+    /// Hides a file or directory of the layers below.
+    pub fn without(self, path: &str) -> Self {
+        let (dir, name) = path.rsplit_once('/').unwrap();
+        self.file(&format!("{dir}/.wh.{name}"), &[])
+    }
+
+    /// Hides all that the layers below have in a directory.
+    pub fn afresh(self, dir: &str) -> Self {
+        self.dir(dir).file(&format!("{dir}/.wh..wh..opq"), &[])
+    }
+
+    fn entry(mut self, path: &str, kind: tar::EntryType, mode: u32, content: &[u8]) -> Self {
+        let mut header = header(kind, mode, content.len());
+        self.0.append_data(&mut header, path, content).unwrap();
+        self
+    }
+}
+
+fn header(kind: tar::EntryType, mode: u32, bytes: usize) -> tar::Header {
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_mode(mode);
+    header.set_size(bytes as u64);
+    header
+}
+
+/// Bytes that do not compress, the same each time.
+pub fn noise(bytes: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    };
+    (0..bytes.div_ceil(8)).flat_map(|_| next()).take(bytes).collect()
+}
+
+pub struct Image {
+    pub architecture: &'static str,
+    pub user: &'static str,
+    pub entrypoint: &'static [&'static str],
+    pub layers: Vec<Layer>,
+}
+
+impl Image {
+    /// Serves `/www` on port 8080, and has a shell.
+    pub fn web() -> Self {
+        let tools = Layer::new().dir("usr").dir("usr/bin").link("bin", "usr/bin").busybox("usr/bin/busybox");
+        let tools = tools.link("usr/bin/sh", "busybox");
+        let www = Layer::new().dir("www").file("www/index.html", b"it works\n");
+        let entrypoint = &["/bin/sh", "-c", "echo up; exec busybox httpd -f -p [::]:8080 -h /www"];
+        Self { architecture: "amd64", user: "1000:1000", entrypoint, layers: vec![tools, www] }
+    }
+}
+
+/// A directory with images, by tag.
+pub struct Layout(PathBuf);
+
+impl Layout {
+    pub fn new(dir: PathBuf) -> Self {
+        fs::create_dir_all(dir.join("blobs/sha256")).unwrap();
+        fs::write(dir.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+        fs::write(dir.join("index.json"), r#"{"schemaVersion":2,"manifests":[]}"#).unwrap();
+        Self(dir)
+    }
+
+    /// How a manifest of ours names the image.
+    pub fn reference(&self, tag: &str) -> String {
+        format!("oci:{}:{tag}", self.0.display())
+    }
+
+    pub fn dir(&self) -> &Path {
+        &self.0
+    }
+
+    pub fn add(&self, tag: &str, image: Image) -> String {
+        self.add_with(tag, image, |_| {})
+    }
+
+    /// With a manifest that says what it is made to say.
+    pub fn add_with(&self, tag: &str, image: Image, lie: impl FnOnce(&mut Value)) -> String {
+        let Image { architecture, user, entrypoint, layers } = image;
+        let layers: Vec<_> = layers.into_iter().map(|layer| self.blob(TAR, &layer.0.into_inner().unwrap())).collect();
+        let diff_ids: Vec<_> = layers.iter().map(|layer| layer["digest"].clone()).collect();
+        let config = json!({
+            "os": "linux", "architecture": architecture, "rootfs": { "type": "layers", "diff_ids": diff_ids },
+            "config": { "User": user, "Entrypoint": entrypoint, "Env": ["PATH=/bin"] },
+        });
+        let config = self.blob(CONFIG, config.to_string().as_bytes());
+        let mut manifest = json!({ "schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers });
+        lie(&mut manifest);
+        let mut image = self.blob(MANIFEST, manifest.to_string().as_bytes());
+        image["platform"] = json!({ "os": "linux", "architecture": architecture });
+        image["annotations"] = json!({ "org.opencontainers.image.ref.name": tag });
+        self.enlist(image);
+        self.reference(tag)
+    }
+
+    fn enlist(&self, image: Value) {
+        let path = self.0.join("index.json");
+        let mut index: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        index["manifests"].as_array_mut().unwrap().push(image);
+        fs::write(path, index.to_string()).unwrap();
+    }
+
+    fn blob(&self, media_type: &str, bytes: &[u8]) -> Value {
+        let digest = Digest::of(bytes);
+        fs::write(self.0.join("blobs/sha256").join(digest.hex()), bytes).unwrap();
+        json!({ "mediaType": media_type, "digest": digest, "size": bytes.len() })
+    }
+}

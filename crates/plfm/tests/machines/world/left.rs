@@ -1,0 +1,90 @@
+//! What instances leave behind on a host: nothing, if all is well.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+use super::process::signal;
+use super::text;
+
+/// Where to look for traces of what was.
+pub struct Left {
+    pub ids: Vec<String>,
+    pub dir: String,
+}
+
+impl Left {
+    /// Processes, network namespaces, interfaces and control groups, one a line.
+    pub fn traces(&self) -> Vec<String> {
+        let names = |name: &str| name.contains(&self.dir) || self.ids.iter().any(|id| name.contains(id));
+        let links = Command::new("ip").args(["link", "show"]).output().map(|output| text(&output.stdout));
+        let links = links.unwrap_or_default();
+        let links = links.lines().map(str::to_owned);
+        processes()
+            .into_iter()
+            .chain(entries("/run/netns"))
+            .chain(cgroups())
+            .chain(links)
+            .filter(|it| names(it))
+            .collect()
+    }
+}
+
+/// A machine as its record has it.
+pub struct Machine {
+    pub id: String,
+    pub pid: Option<u32>,
+}
+
+impl Machine {
+    pub fn kill(&self) {
+        let Some(pid) = self.pid else { return };
+        if command_line(&pid.to_string()).contains(&self.id) {
+            signal("KILL", pid);
+        }
+        let _ = Command::new("ip").args(["netns", "del", &format!("plfm-{}", self.id)]).output();
+    }
+}
+
+/// Those below this directory.
+pub fn machines(dir: &Path) -> Vec<Machine> {
+    find(dir, "machine.json").iter().filter_map(|path| machine(path)).collect()
+}
+
+fn machine(path: &Path) -> Option<Machine> {
+    let record: Value = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
+    let pid = record.pointer("/run/process/pid").and_then(Value::as_u64);
+    Some(Machine {
+        id: record.pointer("/spec/id")?.as_str()?.to_owned(),
+        pid: pid.and_then(|pid| u32::try_from(pid).ok()),
+    })
+}
+
+/// Every file of this name.
+pub fn find(dir: &Path, name: &str) -> Vec<PathBuf> {
+    let paths = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    let deeper = |path: PathBuf| {
+        let is_dir = path.symlink_metadata().is_ok_and(|it| it.is_dir());
+        if is_dir { find(&path, name) } else { vec![path] }
+    };
+    paths.flat_map(deeper).filter(|path| path.ends_with(name)).collect()
+}
+
+fn processes() -> Vec<String> {
+    entries("/proc").iter().map(|pid| command_line(pid)).collect()
+}
+
+fn command_line(pid: &str) -> String {
+    text(&fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default()).replace('\0', " ")
+}
+
+fn cgroups() -> Vec<String> {
+    ["", "memory/", "pids/"].iter().flat_map(|hierarchy| entries(&format!("/sys/fs/cgroup/{hierarchy}plfm"))).collect()
+}
+
+fn entries(dir: &str) -> Vec<String> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+}
