@@ -4,14 +4,13 @@
 //! error what it had to skip. What samples mean is worked out here, once ([`Row`]).
 
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
 use std::process::Stdio;
 
 use anyhow::{Context, ensure};
 use clap::builder::PossibleValuesParser;
 use xshell::{Shell, cmd};
 
-use crate::{build, setup};
+use crate::{build, setup, target_dir};
 
 mod calibration;
 mod machine;
@@ -60,7 +59,7 @@ pub fn run(shell: &Shell, args: &Args) -> anyhow::Result<()> {
         rows.push(row);
         anyhow::Ok(())
     };
-    calibration::measure(&target(shell))?.into_iter().try_for_each(&mut take)?;
+    calibration::measure(&target_dir(shell))?.into_iter().try_for_each(&mut take)?;
     chosen.iter().try_for_each(|bench| bench.run(shell, &mut take))?;
     if !args.json {
         print!("{machine}\n\n{}", table::of(&rows));
@@ -79,7 +78,7 @@ impl Bench {
     }
 
     fn run(&self, shell: &Shell, take: &mut impl FnMut(Samples) -> anyhow::Result<()>) -> anyhow::Result<()> {
-        let (Self { name, package, .. }, target) = (self, target(shell));
+        let (Self { name, package, .. }, target) = (self, target_dir(shell));
         let run = cmd!(shell, "cargo bench --quiet --package {package} --bench {name}");
         let run = run.env("PLFM_GUEST", target.join("plfm-init")).env("PLFM_KERNEL", setup::kernel_dir(shell));
         eprintln!("$ {run}");
@@ -91,8 +90,4 @@ impl Bench {
         ensure!(child.wait()?.success(), "the bench `{name}` failed");
         Ok(())
     }
-}
-
-fn target(shell: &Shell) -> PathBuf {
-    shell.current_dir().join(std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()))
 }

@@ -259,6 +259,7 @@ pub fn env(state: &State, id: EnvId, https_port: u16) -> Option<EnvView> {
     })
 }
 
+/// Names before ports.
 fn urls(state: &State, env: EnvId, https_port: u16) -> Vec<String> {
     let entries = state.routes.values().filter(|route| route.env == env).map(|route| &route.entry);
     let url = |entry: &Entry| match entry {
@@ -266,7 +267,9 @@ fn urls(state: &State, env: EnvId, https_port: u16) -> Vec<String> {
         Entry::Hostname(name) => format!("https://{name}:{https_port}"),
         Entry::TcpPort(port) => format!("tcp://:{port}"),
     };
-    entries.map(url).collect()
+    let mut urls: Vec<_> = entries.map(url).collect();
+    urls.sort();
+    urls
 }
 
 pub fn deploy(state: &State, id: DeployId) -> Option<DeployView> {

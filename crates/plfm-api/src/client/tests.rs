@@ -122,17 +122,17 @@ async fn who_is_not_there_or_not_trusted_is_told_apart() {
     check(
         &client(&ca, closed).nodes().await.unwrap_err(),
         expect![[r#"
-        cannot reach the API at https://000.0.0.0:00000
-        unreachable
-        start a cluster here with `plfm dev`, or name another with --api-url or PLFM_API_URL"#]],
+            cannot reach the API at https://000.0.0.0:00000: Connection refused (os error 000)
+            unreachable
+            start a cluster here with `plfm dev`, or name another with --api-url or PLFM_API_URL"#]],
     );
     let stranger = serve(&other, Router::new()).await;
     check(
         &client(&ca, stranger).nodes().await.unwrap_err(),
         expect![[r#"
-        the API at https://000.0.0.0:00000 is not of the trusted cluster
-        untrusted
-        name the CA of that cluster with --ca-file or PLFM_CA_FILE"#]],
+            the API at https://000.0.0.0:00000 is not of the trusted cluster: invalid peer certificate: BadSignature
+            untrusted
+            name the CA of that cluster with --ca-file or PLFM_CA_FILE"#]],
     );
     let plain = Target { api_url: "http://127.0.0.1:1".to_owned(), ca_pem: ca.pem.clone(), ..Target::default() };
     check(

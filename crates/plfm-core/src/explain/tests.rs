@@ -166,9 +166,9 @@ fn without_memory() {
 fn without_the_right_machine() {
     World::new().node("a", "arm64", 4000).deploy(1).check_env(expect![[r#"
         shop in dev: shop in dev is not as it should be: web 0 of 1 ready
-        - web waits for a place
-          the image is made for amd64, the nodes are arm64
-          build the image for arm64 too
+        - dep_… has failed: it starts no more instances
+          image_platform_unavailable: the image is made for amd64, the nodes are arm64
+          build the image for the architecture of a node; `plfm nodes` lists them; then `plfm deploy`
     "#]]);
 }
 
@@ -208,7 +208,7 @@ fn the_image_is_missing() {
         inst_…: failed on a
         - inst_… has failed on a
           image_pull_failed: the registry knows no shop:1
-          check that the registry answers and that the reference is right
+          check the reference, and that its registry answers and holds the image as it was pushed
     "#]]);
 }
 

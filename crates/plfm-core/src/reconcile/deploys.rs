@@ -1,8 +1,10 @@
 //! How a deploy ends: all its process types ready on the release, or a failure that trying again will not mend.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::command::Command;
+use crate::event::Waiting;
 use crate::facts::Facts;
 use crate::ids::*;
 use crate::phase::{DeployStatus, Desired};
@@ -50,6 +52,9 @@ fn verdict(
     if deploy.processes.iter().all(|process| is_done(state, fleet, deploy, process)) {
         return Some((DeployStatus::Succeeded, None));
     }
+    if let Some(failure) = wrong_platform(state, deploy) {
+        return Some((DeployStatus::Failed, Some(failure)));
+    }
     let late = facts.now >= deploy.created_at + ROLLOUT_MAX;
     late.then(|| (DeployStatus::Failed, Some(too_late(state, deploy))))
 }
@@ -58,6 +63,18 @@ fn hopeless(instance: &Instance) -> Option<Failure> {
     let failure = instance.status.failure.clone()?;
     let user = failure.reason.remedy() == Remedy::User && !instance.is_ready();
     (user || instance.failures >= FAILURES_MAX).then_some(failure)
+}
+
+/// A node that is away for a while may come back; one of another kind than all that ever joined is not waited for.
+fn wrong_platform(state: &State, deploy: &Deploy) -> Option<Failure> {
+    let platforms = &state.releases.get(&deploy.release)?.image.platforms;
+    let nodes: BTreeSet<String> = state.nodes.values().map(|node| node.capacity.arch.clone()).collect();
+    if nodes.is_empty() || nodes.iter().any(|arch| platforms.contains_key(arch)) {
+        return None;
+    }
+    let why =
+        Waiting::ImagePlatformUnavailable { offered: platforms.keys().cloned().collect(), nodes: Vec::from_iter(nodes) };
+    Some(Failure::new(Reason::ImagePlatformUnavailable, why.to_string()))
 }
 
 fn is_done(state: &State, fleet: &Fleet<'_>, deploy: &Deploy, process: &str) -> bool {

@@ -32,6 +32,9 @@ impl Left {
     }
 }
 
+/// Of either version.
+const CGROUPS: &[&str] = &["/sys/fs/cgroup/plfm", "/sys/fs/cgroup/memory/plfm", "/sys/fs/cgroup/pids/plfm"];
+
 /// A machine as its record has it.
 pub struct Machine {
     pub id: String,
@@ -45,6 +48,7 @@ impl Machine {
             signal("KILL", pid);
         }
         let _ = Command::new("ip").args(["netns", "del", &format!("plfm-{}", self.id)]).output();
+        CGROUPS.iter().for_each(|parent| drop(fs::remove_dir(format!("{parent}/{}", self.id))));
     }
 }
 
@@ -81,7 +85,7 @@ fn command_line(pid: &str) -> String {
 }
 
 fn cgroups() -> Vec<String> {
-    ["", "memory/", "pids/"].iter().flat_map(|hierarchy| entries(&format!("/sys/fs/cgroup/{hierarchy}plfm"))).collect()
+    CGROUPS.iter().flat_map(|parent| entries(parent)).collect()
 }
 
 fn entries(dir: &str) -> Vec<String> {
