@@ -18,8 +18,8 @@ use serde::de::DeserializeOwned;
 
 use crate::tls::{self, Identity, TlsError};
 use crate::views::{
-    Capabilities, DeployReceipt, DeployRequest, EnvView, EventLine, Explanation, InstanceView, Items, JoinTokenView,
-    LogLine, NodeView,
+    Capabilities, DeployReceipt, DeployRequest, EnvView, EventLine, Explanation, InstanceView, Items, JoinTokenRequest,
+    JoinTokenView, LogLine, NodeView,
 };
 
 mod answer;
@@ -150,8 +150,8 @@ impl Client {
         self.get(&["v1", "orgs", org, "instances", &instance.to_string(), "explain"]).await
     }
 
-    pub async fn join_token(&self) -> Result<JoinTokenView, ApiError> {
-        self.post(&["v1", "join-tokens"], &serde_json::Map::new()).await
+    pub async fn join_token(&self, request: &JoinTokenRequest) -> Result<JoinTokenView, ApiError> {
+        self.post(&["v1", "join-tokens"], request).await
     }
 
     pub async fn nodes(&self) -> Result<Items<NodeView>, ApiError> {

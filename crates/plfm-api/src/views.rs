@@ -137,6 +137,15 @@ pub struct EventLine {
     pub envelope: serde_json::Value,
 }
 
+/// `POST /v1/join-tokens`; the body may be left out.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JoinTokenRequest {
+    /// How long it admits; an hour if nothing is said, a day at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_seconds: Option<u64>,
+}
+
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct JoinTokenView {
     /// Shown once; the log keeps its hash.

@@ -36,6 +36,10 @@ pub struct Placement {
 }
 
 pub fn place(state: &State, facts: &Facts, wanted: &[Wanted]) -> Placement {
+    // Nearly always, and the board is a walk over the fleet.
+    if wanted.is_empty() {
+        return Placement::default();
+    }
     let mut board = Board::new(state, facts);
     let mut placement = Placement::default();
     for want in wanted {

@@ -50,7 +50,7 @@ reasons! {
     ImagePullTimeout = "image_pull_timeout", Elsewhere, "the registry is slow or the image large; use a nearer mirror";
     ImageTooLarge = "image_too_large", User, "make the image smaller";
     ImageLayerInvalid = "image_layer_invalid", User, "rebuild and push the image: its bytes are not what its manifest says";
-    ImagePlatformUnavailable = "image_platform_unavailable", User, "build the image for the architecture of a node; `plfm nodes` lists them";
+    ImagePlatformUnavailable = "image_platform_unavailable", User, "build the image for the architecture of a node (see `plfm nodes`)";
     RootfsBuildFailed = "rootfs_build_failed", Elsewhere, "look at the node's log and disk";
     DiskFull = "disk_full", Elsewhere, "free disk space on the node or ask for a smaller disk";
     VmmStartFailed = "vmm_start_failed", Elsewhere, "run `plfm doctor` on the node";

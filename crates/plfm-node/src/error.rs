@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use plfm_api::client::ApiError;
+
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
     #[error("cannot use {path}")]
@@ -17,8 +19,10 @@ pub enum NodeError {
     Images(#[from] plfm_image::ImageError),
     #[error("cannot set up TLS")]
     Tls(#[from] plfm_api::tls::TlsError),
-    #[error("cannot speak with the server")]
-    Server(#[from] reqwest::Error),
+    #[error("cannot set up a client of the server")]
+    Client(#[from] reqwest::Error),
+    #[error("cannot join")]
+    Join(#[source] ApiError),
     #[error("`{0}` is not a join command: it has the form TOKEN@HOST:PORT#FINGERPRINT")]
     JoinText(String),
     #[error("the server refuses: {detail}")]

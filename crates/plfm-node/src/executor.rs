@@ -10,11 +10,13 @@ use plfm_core::reason::{Failure, Reason};
 use plfm_core::units::Timestamp;
 use tokio::sync::{mpsc, watch};
 
-use crate::NodeError;
 use crate::hands::Hands;
 use crate::memory::Memory;
 use crate::mind::{Action, Local, Observed, Outcome, Plan, next_step, step};
 use crate::node::now;
+
+/// A full disk is rarely free again within a moment.
+const SAVE_AGAIN: Duration = Duration::from_secs(5);
 
 pub struct Executor {
     pub local: Local,
@@ -30,18 +32,26 @@ pub struct Executor {
 
 impl Executor {
     /// Until `stop` changes. Machines are left as they are: a later start takes them up again.
-    pub async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<(), NodeError> {
+    pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
         loop {
             self.act();
-            self.memory.save(&self.local)?;
+            let again_at = self.save();
             self.report();
             tokio::select! {
-                _ = stop.wait_for(|stop| *stop) => return Ok(()),
+                _ = stop.wait_for(|stop| *stop) => return,
                 Some(message) = self.plans.recv() => self.plan(message),
                 Some((id, outcome)) = self.outcomes.recv() => self.absorb(id, outcome),
-                () = until(next_step(&self.local, now())) => {}
+                () = until(again_at.into_iter().chain(next_step(&self.local, now())).min()) => {}
             }
         }
+    }
+
+    /// Says when to try again if it cannot. Until then the work goes on: a start that remembers less takes machines down that it
+    /// could have kept, and does no other harm.
+    fn save(&mut self) -> Option<Timestamp> {
+        let error = self.memory.save(&self.local).err()?;
+        tracing::error!(error = crate::hands::chain(&error), "the node cannot write down what it does");
+        Some(now() + SAVE_AGAIN)
     }
 
     fn act(&mut self) {

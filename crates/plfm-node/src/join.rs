@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use plfm_api::problem::Problem;
+use plfm_api::client::ApiError;
 use plfm_api::tls::{self, Identity};
 use plfm_api::views::{JoinReply, JoinRequest};
 use plfm_core::digest::Digest;
@@ -12,6 +13,7 @@ use plfm_core::ids::NodeId;
 use serde::{Deserialize, Serialize};
 
 use crate::NodeError;
+use crate::link::{ANSWER_WAIT, CONNECT_WAIT};
 
 /// What `plfm node token` prints: `TOKEN@HOST:PORT#FINGERPRINT`.
 #[derive(Clone, PartialEq, Eq)]
@@ -101,13 +103,16 @@ pub async fn join(
         capacity,
     };
     let config = tls::pinned_config(invitation.ca)?;
-    let client = reqwest::Client::builder().tls_backend_preconfigured(config).https_only(true).build()?;
-    let answer = client.post(format!("https://{}/v1/nodes/join", invitation.server)).json(&request).send().await?;
+    let client = reqwest::Client::builder().tls_backend_preconfigured(config).https_only(true);
+    let client = client.connect_timeout(CONNECT_WAIT).timeout(ANSWER_WAIT).build()?;
+    let cut = |error| NodeError::Join(ApiError::of(error));
+    let answer = client.post(format!("https://{}/v1/nodes/join", invitation.server)).json(&request).send();
+    let answer = answer.await.map_err(cut)?;
     if !answer.status().is_success() {
-        let problem: Problem = answer.json().await?;
+        let problem: Problem = answer.json().await.map_err(cut)?;
         return Err(NodeError::Refused { detail: problem.detail, hint: problem.hint });
     }
-    let JoinReply { node, certificate_pem, ca_pem } = answer.json().await?;
+    let JoinReply { node, certificate_pem, ca_pem } = answer.json().await.map_err(cut)?;
     let server = invitation.server.clone();
     let membership = Membership { node, server, certificate_pem, key_pem: key.key_pem, ca_pem };
     membership.save(data)?;

@@ -18,4 +18,4 @@ mod node;
 mod tunnel;
 
 pub use error::NodeError;
-pub use node::{AtEnd, Config, Node};
+pub use node::{AtEnd, Claim, Config, Node};

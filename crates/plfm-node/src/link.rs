@@ -18,8 +18,8 @@ const REPORT_EVERY: Duration = Duration::from_secs(10);
 /// The server says something every five seconds; this long without a word is a dead connection.
 const PLAN_SILENCE_MAX: Duration = Duration::from_secs(20);
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
-const CONNECT_WAIT: Duration = Duration::from_secs(5);
-const ANSWER_WAIT: Duration = Duration::from_secs(30);
+pub const CONNECT_WAIT: Duration = Duration::from_secs(5);
+pub const ANSWER_WAIT: Duration = Duration::from_secs(30);
 
 #[derive(Clone)]
 pub struct Link {

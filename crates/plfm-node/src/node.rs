@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -29,7 +29,7 @@ use crate::tunnel;
 const PLANS_MAX: usize = 64;
 
 pub struct Config {
-    pub data: PathBuf,
+    pub claim: Claim,
     /// Where servers and edges reach the tunnel; also what is told to them.
     pub tunnel: SocketAddr,
     pub name: String,
@@ -54,15 +54,31 @@ pub struct Node {
     listener: TcpListener,
     membership: Membership,
     plans: mpsc::Sender<plfm_api::documents::PlanMessage>,
-    /// Held as long as the node lives: one node on one data directory.
+    _claim: Claim,
+}
+
+/// One node on one data directory. Whoever is to touch the machines there takes it first and holds it to the end: a second node must
+/// not even look at them.
+pub struct Claim {
+    data: PathBuf,
     _lock: File,
+}
+
+impl Claim {
+    pub fn take(data: PathBuf) -> Result<Self, NodeError> {
+        std::fs::create_dir_all(&data).map_err(NodeError::file(&data))?;
+        let path = data.join("lock");
+        let lock = File::create(&path).map_err(NodeError::file(&path))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { data, _lock: lock }),
+            Err(_) => Err(NodeError::InUse(data)),
+        }
+    }
 }
 
 impl Node {
     pub async fn build(config: Config, runtime: Arc<dyn Runtime>) -> Result<Self, NodeError> {
-        let data = &config.data;
-        std::fs::create_dir_all(data).map_err(NodeError::file(data))?;
-        let lock = lock(data)?;
+        let data = &config.claim.data;
         let listener = TcpListener::bind(config.tunnel).await;
         let listener = listener.map_err(|source| NodeError::Listen { address: config.tunnel.to_string(), source })?;
         let tunnel = listener.local_addr().map_err(NodeError::file(data))?.to_string();
@@ -100,7 +116,7 @@ impl Node {
             capacity,
         };
         let link = Link::new(&membership)?;
-        Ok(Self { executor, link, listener, membership, plans, _lock: lock })
+        Ok(Self { executor, link, listener, membership, plans, _claim: config.claim })
     }
 
     pub fn id(&self) -> plfm_core::ids::NodeId {
@@ -114,7 +130,7 @@ impl Node {
         let reports = self.executor.reports.subscribe();
         let door = tunnel::serve(self.listener, &identity, hands.runtime.clone(), hands.logs.clone());
         let ended = tokio::select! {
-            ended = self.executor.run(stop) => ended,
+            () = self.executor.run(stop) => Ok(()),
             ended = door => ended,
             () = self.link.clone().follow(self.plans) => Ok(()),
             () = self.link.report(reports) => Ok(()),
@@ -145,15 +161,6 @@ fn network() -> Option<Net> {
             tracing::warn!(missing, "machines get no network card here; they are reached through the relay alone");
             None
         }
-    }
-}
-
-fn lock(data: &Path) -> Result<File, NodeError> {
-    let path = data.join("lock");
-    let lock = File::create(&path).map_err(NodeError::file(&path))?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(_) => Err(NodeError::InUse(data.to_owned())),
     }
 }
 

@@ -12,10 +12,11 @@ use plfm_core::command::{Command, Deploy};
 use plfm_core::digest::Digest;
 use plfm_core::event::{Actor, Capacity, InstanceStatus, Isolation, ReleaseImage};
 use plfm_core::facts::Facts;
-use plfm_core::ids::{BootId, InstanceId, NodeId, RequestId};
+use plfm_core::ids::{BootId, InstanceId, NodeId};
 use plfm_core::manifest::Manifest;
 use plfm_core::phase::InstancePhase;
 use plfm_core::reason::{Failure, Reason};
+use plfm_core::state::State;
 use plfm_core::units::{Mebibytes, MilliCpu};
 use plfm_server::writer::{Writer, now};
 use plfm_store::SqliteStore;
@@ -70,7 +71,7 @@ impl Fleet {
         let path = dir.join("log.db");
         let prefix = "fd00:706c::".parse().unwrap();
         let first = Command::Bootstrap { domain: "localhost".to_owned(), prefix, admin: Digest::of(b"admin") };
-        let (writer, _) = Writer::start(Arc::new(SqliteStore::open(&path).unwrap()), first).unwrap();
+        let (writer, _) = Writer::start(Arc::new(SqliteStore::open(&path).unwrap()), State::default(), first).unwrap();
         let log = Connection::open(&path).unwrap();
         runtime.block_on(join(&writer, size));
         let nodes = writer.state().instances.iter().map(|(id, it)| Node::new(it.node, *id)).collect();
@@ -204,7 +205,9 @@ impl Peer {
             let transaction = self.0.transaction().unwrap();
             let mut insert =
                 transaction.prepare_cached("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)").unwrap();
-            batch.iter().for_each(|row| drop(insert.execute(params_from_iter(row)).unwrap()));
+            for row in batch {
+                insert.execute(params_from_iter(row)).unwrap();
+            }
             drop(insert);
             transaction.commit().unwrap();
         }

@@ -20,8 +20,8 @@ pub enum ServerError {
     Certificate(#[from] rcgen::Error),
     #[error("cannot set up TLS")]
     Tls(#[source] plfm_api::tls::TlsError),
-    #[error("cannot open the log")]
-    Store(#[from] plfm_store::StoreError),
+    #[error("cannot open the log {path}")]
+    Log { path: PathBuf, source: plfm_store::StoreError },
     #[error("cannot begin to write the log")]
     Writer(#[from] SubmitError),
     #[error("another plfm server runs on the data directory {0}")]

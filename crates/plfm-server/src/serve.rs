@@ -29,11 +29,13 @@ use tower::ServiceExt;
 
 use crate::ca::Ca;
 use crate::secrets::{Vault, new_token, token_hash, write_private};
-use crate::writer::{SubmitError, Writer, now};
+use crate::writer::{SubmitError, Writer, fold, now};
 use crate::{ApiError, ServerError, routes};
 
 /// A client that says nothing holds its socket no longer than this.
 const TLS_HANDSHAKE_MAX: Duration = Duration::from_secs(10);
+/// Somebody waits until a tag is a digest: a mistyped host should not take as long as a pull that hopes for better times.
+const LOOKUP_TRIES: u32 = 2;
 
 pub struct Config {
     /// The log, the keys and the admin's token; nobody else's.
@@ -78,15 +80,19 @@ impl Server {
         std::fs::create_dir_all(data).map_err(ServerError::file(data))?;
         let lock = lock(data)?;
         let (ca, vault) = (Ca::open(data)?, Vault::open(data)?);
-        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&data.join("log.db"))?);
+        let log = data.join("log.db");
+        let unreadable = |source| ServerError::Log { path: log.clone(), source };
+        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&log).map_err(unreadable)?);
+        let state = fold(&*store).map_err(unreadable)?;
         let first = bootstrap(data, &config.domain)?;
-        let (writer, thread) = Writer::start(store.clone(), first)?;
+        let (writer, thread) = Writer::start(store.clone(), state, first)?;
         let identity = ca.identity(Some(Role::Server), "server", &server_hosts(&config))?;
         let tunnels = Tunnels::new(&identity).map_err(ServerError::Tls)?;
         let acceptor = tls::server_config(&identity, tls::ClientAuth::Optional).map_err(ServerError::Tls)?;
         let listener = TcpListener::bind(config.listen).await;
         let listener = listener.map_err(|source| ServerError::Listen { address: config.listen.to_string(), source })?;
-        let (registries, local_images, https_port) = (config.registries, config.local_images, config.https_port);
+        let Config { mut registries, local_images, https_port, .. } = config;
+        registries.retry.attempts = LOOKUP_TRIES;
         let shared = Arc::new(Shared { writer, store, vault, ca, registries, local_images, https_port, tunnels });
         Ok(Self { shared, listener, acceptor: TlsAcceptor::from(Arc::new(acceptor)), thread, _lock: lock })
     }

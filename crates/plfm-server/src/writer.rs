@@ -69,9 +69,12 @@ enum Input {
 type Reply = oneshot::Sender<Result<Seq, SubmitError>>;
 
 impl Writer {
-    /// Folds the log and starts the thread. An empty log is bootstrapped with `first`.
-    pub fn start(store: Arc<dyn Store>, first: Command) -> Result<(Self, thread::JoinHandle<()>), SubmitError> {
-        let state = fold(&*store).map_err(|error| SubmitError::Store(chain(&error)))?;
+    /// Starts the thread on the state that the log leads to. An empty log is bootstrapped with `first`.
+    pub fn start(
+        store: Arc<dyn Store>,
+        state: State,
+        first: Command,
+    ) -> Result<(Self, thread::JoinHandle<()>), SubmitError> {
         let (queue, inbox) = mpsc::sync_channel(QUEUE_MAX);
         let mut work = Work::new(store, state);
         work.open(first)?;
@@ -142,6 +145,8 @@ struct Work {
     sequencer: Sequencer,
     publish: watch::Sender<Arc<State>>,
     random: SystemRandom,
+    /// As of the newest decision.
+    facts: Facts,
     heard: watch::Sender<Heard>,
     reports: BTreeMap<NodeId, ReportNumber>,
     next_run: NextRun,
@@ -151,9 +156,10 @@ impl Work {
     fn new(store: Arc<dyn Store>, state: State) -> Self {
         let sequencer = Sequencer::new(state);
         let publish = watch::Sender::new(sequencer.state().clone());
-        let heard = watch::Sender::new(Heard { since: now(), ..Heard::default() });
+        let facts = Facts { writer_since: now(), ..Facts::default() };
+        let heard = watch::Sender::new(Heard { since: facts.writer_since, ..Heard::default() });
         let (random, reports) = (SystemRandom::new(), BTreeMap::new());
-        Self { store, sequencer, publish, random, heard, reports, next_run: None }
+        Self { store, sequencer, publish, random, facts, heard, reports, next_run: None }
     }
 
     fn open(&mut self, first: Command) -> Result<(), SubmitError> {
@@ -166,7 +172,7 @@ impl Work {
 
     fn decide_now(&mut self, command: Command) -> Result<(), SubmitError> {
         self.decide(command, Actor::System, None)?;
-        self.append()
+        self.append().map_err(SubmitError::Store)
     }
 
     fn run(mut self, inbox: &mpsc::Receiver<Input>) {
@@ -200,11 +206,13 @@ impl Work {
             };
             answers.push((reply, decided.map_err(SubmitError::from)));
         }
+        // Told once for all: with many nodes, the map is dear.
+        self.heard.send_modify(|heard| heard.nodes.clone_from(&self.facts.heard));
         let stored = self.append();
         for (reply, decided) in answers {
             let answer = match &stored {
                 Ok(()) => decided,
-                Err(error) => decided.and_then(|_| Err(SubmitError::Store(error.to_string()))),
+                Err(why) => decided.and_then(|_| Err(SubmitError::Store(why.clone()))),
             };
             drop(reply.send(answer));
         }
@@ -216,22 +224,20 @@ impl Work {
             return Ok(self.sequencer.tentative().seq);
         }
         self.reports.insert(node, report.number);
-        self.heard.send_modify(|heard| {
-            heard.nodes.insert(node, now());
-        });
+        self.facts.heard.insert(node, now());
         let instances = report.instances.into_iter().map(|it| (it.instance, it.status)).collect();
         let command = Command::Observe { node, capacity: Some(report.capacity), instances };
         self.decide(command, Actor::Node(node), Some(request))
     }
 
     fn decide(&mut self, command: Command, actor: Actor, request: Option<RequestId>) -> Result<Seq, Refusal> {
-        let facts = self.facts();
-        let request = request.unwrap_or_else(|| facts.ids().fresh());
-        self.sequencer.submit(command, Origin { actor, request, cause: None }, &facts)
+        self.refresh();
+        let request = request.unwrap_or_else(|| self.facts.ids().fresh());
+        self.sequencer.submit(command, Origin { actor, request, cause: None }, &self.facts)
     }
 
-    /// Makes the batch durable and publishes it; on an error it is as if it had not been decided.
-    fn append(&mut self) -> Result<(), SubmitError> {
+    /// Makes the batch durable and publishes it; where it cannot, it says why, and it is as if nothing had been decided.
+    fn append(&mut self) -> Result<(), String> {
         if self.sequencer.batch().is_empty() {
             return Ok(());
         }
@@ -243,7 +249,7 @@ impl Work {
             Err(error) => {
                 self.sequencer.abandon();
                 self.follow(&error);
-                Err(SubmitError::Store(chain(&error)))
+                Err(chain(&error))
             }
         }
     }
@@ -270,7 +276,8 @@ impl Work {
 
     fn reconcile(&mut self) -> Result<(), SubmitError> {
         for _ in 0..ROUNDS_MAX {
-            let (commands, next_run) = reconcile(self.sequencer.tentative(), &self.facts());
+            self.refresh();
+            let (commands, next_run) = reconcile(self.sequencer.tentative(), &self.facts);
             self.next_run = next_run;
             for command in commands {
                 // Made from this very state, but an earlier command of the round may have overtaken it.
@@ -281,15 +288,15 @@ impl Work {
             if self.sequencer.batch().is_empty() {
                 return Ok(());
             }
-            self.append()?;
+            self.append().map_err(SubmitError::Store)?;
         }
         self.next_run = Some(now() + Duration::from_secs(1));
         Ok(())
     }
 
-    fn facts(&self) -> Facts {
-        let Heard { since, nodes } = self.heard.borrow().clone();
-        Facts { now: now(), entropy: self.entropy(), writer_since: since, heard: nodes }
+    /// Another decision: it is later, and its ids are others.
+    fn refresh(&mut self) {
+        (self.facts.now, self.facts.entropy) = (now(), self.entropy());
     }
 
     fn entropy(&self) -> u128 {

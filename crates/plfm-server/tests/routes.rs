@@ -122,6 +122,6 @@ async fn a_damaged_log_is_refused_and_left_as_it_is() {
     let log = dir.path().join("log.db");
     std::fs::write(&log, "this was never a log, but it is long enough to be looked at").unwrap();
     let refused = Server::build(config(dir.path())).await;
-    assert!(matches!(refused, Err(ServerError::Store(StoreError::Damaged(_)))));
+    assert!(matches!(refused, Err(ServerError::Log { source: StoreError::Damaged(_), .. })));
     assert!(std::fs::read_to_string(&log).unwrap().starts_with("this was never"));
 }

@@ -1,6 +1,6 @@
 //! One file for each command: what it asks of the API, and how it shows the answer.
 
-use crate::cli::{Cli, Command, NodeCommand};
+use crate::cli::{Cli, Command, NodeArgs, NodeCommand};
 use crate::context::Context;
 use crate::printer::Printer;
 use crate::{CliError, Exit, dev, node, server};
@@ -32,7 +32,7 @@ pub async fn run(cli: Cli, out: &mut Printer) -> Result<Exit, CliError> {
         Command::Version => version::run(&context()?, out).await,
         Command::Dev(args) => dev::run(args, out).await,
         Command::Server(args) => server::run(args, out).await,
-        Command::Node(args) if matches!(args.command, Some(NodeCommand::Token)) => {
+        Command::Node(NodeArgs { command: Some(NodeCommand::Token(args)), .. }) => {
             node_token::run(&args, &context()?, out).await
         }
         Command::Node(args) => node::run(args, out).await,

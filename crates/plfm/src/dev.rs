@@ -9,7 +9,7 @@ use plfm_api::views::{RouteTable, route_table};
 use plfm_core::event::Isolation;
 use plfm_core::state::State;
 use plfm_node::join::{Invitation, Membership};
-use plfm_node::{AtEnd, Node};
+use plfm_node::{AtEnd, Claim, Node};
 use plfm_runtime::Runtime;
 use plfm_server::Server;
 use tokio::sync::watch;
@@ -39,20 +39,21 @@ pub async fn run(args: DevArgs, out: &mut Printer) -> Result<Exit, CliError> {
     let (halt, halted) = watch::channel(false);
     let serving = tokio::spawn(server.run(halted.clone()));
     let edging = tokio::spawn(edge.run(halted.clone()));
-    let runtime = role::machines(&args.machines, &data).await?;
+    let claim = role::claim(&data)?;
+    let runtime = role::machines(&args.machines, &data, &claim).await?;
     let isolation = runtime.class();
-    let node = Node::build(node_config(&args, &data, invitation), runtime).await.map_err(failed("the node"))?;
+    let node = Node::build(node_config(&args, claim, invitation), runtime).await.map_err(failed("the node"))?;
     let at_end = if args.keep { AtEnd::LeaveMachines } else { AtEnd::StopMachines };
     let running = tokio::spawn(node.run(halted, at_end));
 
     profile::write_dev(&format!("https://{api}"), &ca, &token)?;
     welcome(out, &data, api, https, isolation);
-    stop.asked().await;
-    out.note(if args.keep { "stopping; the machines are left running" } else { "stopping all machines" });
-    halt.send_replace(true);
-    let (_, _, ran) = tokio::join!(serving, edging, running);
-    ran.unwrap_or(Ok(())).map_err(failed("the node"))?;
-    Ok(Exit::Success)
+    let ended = role::attend(&mut stop, running, || {
+        out.note(if args.keep { "stopping; the machines are left running" } else { "stopping all machines" });
+        halt.send_replace(true);
+    });
+    let (_, _, ended) = tokio::join!(serving, edging, ended);
+    ended.map(|()| Exit::Success)
 }
 
 async fn server(args: &DevArgs, data: &Path) -> Result<Server, CliError> {
@@ -107,9 +108,9 @@ async fn invitation(server: &Server, data: &Path, api: SocketAddr) -> Result<Opt
     Ok(Some(Invitation { token, server: api.to_string(), ca: server.ca_fingerprint() }))
 }
 
-fn node_config(args: &DevArgs, data: &Path, invitation: Option<Invitation>) -> plfm_node::Config {
+fn node_config(args: &DevArgs, claim: Claim, invitation: Option<Invitation>) -> plfm_node::Config {
     plfm_node::Config {
-        data: data.join("node"),
+        claim,
         tunnel: ANY_PORT,
         name: NODE_NAME.to_owned(),
         invitation,

@@ -153,7 +153,8 @@ impl CliError {
             Self::NoInstance { app, .. } | Self::NoReadyInstance { app, .. } => format!("see `plfm explain {app}`"),
             Self::Exec { source, .. } => exec_hint(source).to_owned(),
             Self::ExecRefused { .. } => {
-                "check the command; `plfm exec -- ls /bin` shows what the image holds".to_owned()
+                "check the command: it has to be a program that the image holds, and small images hold no shell"
+                    .to_owned()
             }
             Self::ExecCut { instance } => format!("see whether it still runs with `plfm explain {instance}`"),
             Self::Terminal { .. } => "leave -t out".to_owned(),

@@ -13,14 +13,15 @@ pub async fn run(args: NodeArgs, out: &mut Printer) -> Result<Exit, CliError> {
     role::trace();
     let mut stop = Stop::listen()?;
     let data = role::data_dir(args.data.as_deref())?;
-    let runtime = role::machines(&args.machines, &data).await?;
+    let claim = role::claim(&data)?;
+    let runtime = role::machines(&args.machines, &data, &claim).await?;
     let invitation = args.join.map(|address| Invitation {
         token: address.token,
         server: address.server,
         ca: address.ca_fingerprint,
     });
     let config = plfm_node::Config {
-        data: data.join("node"),
+        claim,
         tunnel: args.tunnel,
         name: args.name.unwrap_or_else(host_name),
         invitation,
@@ -31,9 +32,7 @@ pub async fn run(args: NodeArgs, out: &mut Printer) -> Result<Exit, CliError> {
     out.done(format_args!("{} runs instances here; its machines outlive this process", node.id()));
     let (halt, halted) = watch::channel(false);
     let running = tokio::spawn(node.run(halted, AtEnd::LeaveMachines));
-    stop.asked().await;
-    halt.send_replace(true);
-    running.await.unwrap_or(Ok(())).map_err(failed("the node"))?;
+    role::attend(&mut stop, running, || drop(halt.send_replace(true))).await?;
     Ok(Exit::Success)
 }
 

@@ -5,12 +5,14 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use plfm_api::client::ApiError;
 use plfm_core::units::Mebibytes;
 use plfm_image::Registries;
-use plfm_node::NodeError;
+use plfm_node::{Claim, NodeError};
 use plfm_runtime::microvm::{Config, MicroVmRuntime};
 use plfm_server::{ServerError, StoreError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinHandle;
 
 use crate::CliError;
 use crate::cli::{ImageArgs, MachineArgs};
@@ -34,8 +36,8 @@ pub fn kernel_roots(asked: &[PathBuf], data: &Path) -> Vec<PathBuf> {
     asked.iter().cloned().chain(usual).collect()
 }
 
-/// Machines of this host, those of an earlier run included.
-pub async fn machines(args: &MachineArgs, data: &Path) -> Result<Arc<MicroVmRuntime>, CliError> {
+/// Machines of this host, those of an earlier run included; for who holds the claim to them.
+pub async fn machines(args: &MachineArgs, data: &Path, _claim: &Claim) -> Result<Arc<MicroVmRuntime>, CliError> {
     if GUEST.is_empty() {
         return Err(CliError::NoGuest);
     }
@@ -52,6 +54,10 @@ pub fn registries(args: &ImageArgs) -> Registries {
         registries.mirrors.entry(mirror.host.clone()).or_default().push(mirror.mirror.clone());
     }
     registries
+}
+
+pub fn claim(data: &Path) -> Result<Claim, CliError> {
+    Claim::take(data.join("node")).map_err(failed("the node"))
 }
 
 pub fn memory(args: &MachineArgs) -> Option<Mebibytes> {
@@ -71,15 +77,37 @@ pub fn hint<'a>(error: &'a (dyn Error + Send + Sync + 'static)) -> &'a str {
         (Some(ServerError::InUse(_)), _) | (_, Some(NodeError::InUse(_))) => {
             "stop the other one, or choose another --data"
         }
-        (Some(ServerError::Store(StoreError::Damaged(_))), _) => "restore it from a backup; nothing was changed in it",
-        (Some(ServerError::Store(StoreError::TooNew { .. })), _) => "upgrade plfm on this machine",
+        (Some(ServerError::Log { source: StoreError::Damaged(_), .. }), _) => {
+            "restore it from a backup; nothing was changed in it"
+        }
+        (Some(ServerError::Log { source: StoreError::TooNew { .. }, .. }), _) => "upgrade plfm on this machine",
         (Some(ServerError::Listen { .. }), _) | (_, Some(NodeError::Listen { .. })) => {
             "choose another address with --listen, --https or --tunnel"
         }
         (_, Some(NodeError::Refused { hint, .. })) => hint,
+        (_, Some(NodeError::Join(ApiError::Untrusted { .. }))) => {
+            "print a fresh command with `plfm node token`: this one is of another cluster"
+        }
+        (_, Some(NodeError::Join(_))) => "check that the server runs and that this host can reach it",
         (_, Some(NodeError::JoinText(_))) => "print the command with `plfm node token` where the server runs",
         _ => "run `plfm doctor`",
     }
+}
+
+type Running = JoinHandle<Result<(), NodeError>>;
+
+/// Waits for the word to stop, or for a node that ends by itself; `halt` then ends it in order. What has become of it.
+pub async fn attend(stop: &mut Stop, mut node: Running, halt: impl FnOnce()) -> Result<(), CliError> {
+    let early = tokio::select! {
+        () = stop.asked() => None,
+        ended = &mut node => Some(ended),
+    };
+    halt();
+    let ended = match early {
+        Some(ended) => ended,
+        None => node.await,
+    };
+    ended.map_err(failed("the node"))?.map_err(failed("the node"))
 }
 
 /// Ctrl-C, or what a supervisor sends.

@@ -38,7 +38,7 @@ fn samples(name: &str, unit: &str, better: Better, samples: Vec<f64>) -> Samples
 
 fn sha256() -> Vec<f64> {
     let bytes = vec![1; HASHED_BYTES];
-    (0..ROUNDS).map(|_| HASHED_BYTES as f64 / 1e6 / seconds(|| drop(digest(&SHA256, &bytes)))).collect()
+    (0..ROUNDS).map(|_| HASHED_BYTES as f64 / 1e6 / timed(|| digest(&SHA256, &bytes)).1).collect()
 }
 
 /// A page and its sync, as a log does it.
@@ -47,8 +47,7 @@ fn fsync(dir: &Path) -> io::Result<Vec<f64>> {
     let file = File::create(&path)?;
     let write = |_| file.write_all_at(&PAGE, 0).and_then(|()| file.sync_data());
     let rates = (0..ROUNDS).map(|_| {
-        let mut done = Ok(());
-        let seconds = seconds(|| done = (0..SYNCS).try_for_each(write));
+        let (done, seconds) = timed(|| (0..SYNCS).try_for_each(write));
         done.map(|()| SYNCS as f64 / seconds)
     });
     let rates = rates.collect();
@@ -69,8 +68,8 @@ fn loopback() -> io::Result<Vec<f64>> {
     let mut word = [1; 64];
     let mut round_trip = || near.write_all(&word).and_then(|()| near.read_exact(&mut word));
     let times = (0..ROUND_TRIPS).map(|_| {
-        let begun = Instant::now();
-        round_trip().map(|()| begun.elapsed().as_secs_f64() * 1e3)
+        let (done, seconds) = timed(&mut round_trip);
+        done.map(|()| seconds * 1e3)
     });
     let times = times.collect();
     drop(near);
@@ -85,8 +84,8 @@ fn load() -> anyhow::Result<f64> {
     Ok(first.parse()?)
 }
 
-fn seconds(work: impl FnOnce()) -> f64 {
+/// What the work gives, and the seconds it took.
+fn timed<T>(work: impl FnOnce() -> T) -> (T, f64) {
     let begun = Instant::now();
-    work();
-    begun.elapsed().as_secs_f64()
+    (work(), begun.elapsed().as_secs_f64())
 }

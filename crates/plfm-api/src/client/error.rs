@@ -91,7 +91,8 @@ impl ApiError {
         }
     }
 
-    pub(super) fn of(source: reqwest::Error) -> Self {
+    /// What has gone wrong on the way.
+    pub fn of(source: reqwest::Error) -> Self {
         let at = source.url().map_or_else(|| "an unknown address".to_owned(), |url| url.origin().ascii_serialization());
         let source = source.without_url();
         // Between the error and its root are only the names of the layers it came through.

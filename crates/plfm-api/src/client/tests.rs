@@ -107,7 +107,7 @@ async fn a_problem_is_an_error_with_all_that_it_says() {
         check that --api-url or PLFM_API_URL is the URL of a plfm server"#]],
     );
     check(
-        &client.join_token().await.unwrap_err(),
+        &client.join_token(&Default::default()).await.unwrap_err(),
         expect![[r#"
         the API answers /v0/join-tokens with something else than was asked for
         unexpected_answer

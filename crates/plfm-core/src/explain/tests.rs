@@ -168,7 +168,7 @@ fn without_the_right_machine() {
         shop in dev: shop in dev is not as it should be: web 0 of 1 ready
         - dep_… has failed: it starts no more instances
           image_platform_unavailable: the image is made for amd64, the nodes are arm64
-          build the image for the architecture of a node; `plfm nodes` lists them; then `plfm deploy`
+          build the image for the architecture of a node (see `plfm nodes`); then `plfm deploy`
     "#]]);
 }
 

@@ -72,8 +72,10 @@ fn wrong_platform(state: &State, deploy: &Deploy) -> Option<Failure> {
     if nodes.is_empty() || nodes.iter().any(|arch| platforms.contains_key(arch)) {
         return None;
     }
-    let why =
-        Waiting::ImagePlatformUnavailable { offered: platforms.keys().cloned().collect(), nodes: Vec::from_iter(nodes) };
+    let why = Waiting::ImagePlatformUnavailable {
+        offered: platforms.keys().cloned().collect(),
+        nodes: Vec::from_iter(nodes),
+    };
     Some(Failure::new(Reason::ImagePlatformUnavailable, why.to_string()))
 }
 

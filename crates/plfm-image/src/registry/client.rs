@@ -69,7 +69,7 @@ impl Registry {
         digest: Option<&Digest>,
     ) -> Result<(Digest, Vec<u8>), ImageError> {
         let name = digest.map_or_else(|| tag.to_owned(), Digest::to_string);
-        let what = format!("manifest {}:{name}", endpoint.repository);
+        let what = format!("manifest {}{}{name}", endpoint.repository, if digest.is_some() { '@' } else { ':' });
         let path = format!("manifests/{name}");
         let accept = |request: RequestBuilder| request.header(ACCEPT, MANIFEST_TYPES.join(", "));
         let mut failures = 0;

@@ -10,7 +10,7 @@ use axum::{Extension, Json};
 use http::StatusCode;
 use plfm_api::documents::{Assignment, PlanChange, PlanMessage, Report, assignments};
 use plfm_api::tls::{Role, node_name};
-use plfm_api::views::{Items, JoinReply, JoinRequest, JoinTokenView, NodeView, nodes};
+use plfm_api::views::{Items, JoinReply, JoinRequest, JoinTokenRequest, JoinTokenView, NodeView, nodes};
 use plfm_core::command::Command;
 use plfm_core::event::Actor;
 use plfm_core::ids::{InstanceId, NodeId};
@@ -26,6 +26,7 @@ use crate::writer::now;
 
 /// P-TEN-15.
 const JOIN_TOKEN_LIFE: Duration = Duration::from_secs(3600);
+const JOIN_TOKEN_LIFE_MAX: Duration = Duration::from_secs(24 * 3600);
 
 pub async fn list(State(shared): State<Arc<Shared>>) -> Json<Items<NodeView>> {
     Json(Items { items: nodes(&shared.writer.state()) })
@@ -34,9 +35,18 @@ pub async fn list(State(shared): State<Arc<Shared>>) -> Json<Items<NodeView>> {
 pub async fn create_join_token(
     State(shared): State<Arc<Shared>>,
     Extension(caller): Extension<Caller>,
+    request: Option<Json<JoinTokenRequest>>,
 ) -> Result<Response, ApiError> {
     let actor = caller.actor().unwrap_or(Actor::System);
-    let (token, expires_at) = (new_token("enroll_"), now() + JOIN_TOKEN_LIFE);
+    let asked = request.and_then(|Json(request)| request.expires_seconds);
+    let life = asked.map_or(JOIN_TOKEN_LIFE, Duration::from_secs);
+    if life.is_zero() || life > JOIN_TOKEN_LIFE_MAX {
+        return Err(ApiError::invalid(
+            "a join token lives between one second and a day",
+            "ask for `--expires 24h` or less",
+        ));
+    }
+    let (token, expires_at) = (new_token("enroll_"), now() + life);
     let command = Command::CreateJoinToken { hash: token_hash(&token), expires_at };
     let seq = shared.writer.submit(command, actor, current_request()).await?;
     let view = JoinTokenView { token, expires_at, ca_fingerprint: shared.ca.fingerprint() };

@@ -4,9 +4,12 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use plfm_core::digest::Digest;
+
+use crate::time;
 
 #[derive(Debug, Clone, Args)]
 pub struct DevArgs {
@@ -110,7 +113,14 @@ impl FromStr for Mirror {
 #[derive(Debug, Clone, Subcommand)]
 pub enum NodeCommand {
     /// Print the command that adds a node to the cluster
-    Token,
+    Token(TokenArgs),
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct TokenArgs {
+    /// How long the command can be used, once: 24h at most
+    #[arg(long, value_name = "TIME", value_parser = time::parse, default_value = "1h")]
+    pub expires: Duration,
 }
 
 /// All that one needs to join: the right to, where, and how to know that it is there.

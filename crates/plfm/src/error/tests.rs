@@ -281,7 +281,7 @@ fn exec_keeps_its_own_numbers_before_the_process_starts() {
         exit 40
         error: inst_00000000010000000000000003 does not start the command: no such file: bash
 
-        hint: check the command; `plfm exec -- ls /bin` shows what the image holds
+        hint: check the command: it has to be a program that the image holds, and small images hold no shell
     "#]],
     );
     check(

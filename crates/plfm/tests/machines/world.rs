@@ -3,17 +3,19 @@
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tempfile::TempDir;
+use tempfile::{NamedTempFile, TempDir};
 
+pub use disk::Disk;
 pub use image::{Image, Layer, Layout, noise};
 pub use left::Left;
 pub use process::Process;
 pub use registry::{Gate, Registry};
 
+mod disk;
 mod image;
 mod left;
 mod process;
@@ -194,9 +196,13 @@ impl Drop for World {
     }
 }
 
+/// Runs it to its end, which has to come.
 pub fn ran(command: &mut Command) -> Ran {
-    let Output { status, stdout, stderr } = command.output().unwrap();
-    Ran { code: status.code(), out: text(&stdout), err: text(&stderr) }
+    let (out, err) = (NamedTempFile::new().unwrap(), NamedTempFile::new().unwrap());
+    let child = command.stdin(Stdio::null()).stdout(out.reopen().unwrap()).stderr(err.reopen().unwrap()).spawn();
+    let code = Process::of(child.unwrap()).ended();
+    let text = |file: NamedTempFile| text(&fs::read(file.path()).unwrap());
+    Ran { code, out: text(out), err: text(err) }
 }
 
 pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
@@ -206,7 +212,7 @@ pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
             return found;
         }
         assert!(begun.elapsed() < PATIENCE, "waited too long until {what}");
-        std::thread::sleep(Duration::from_millis(50));
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
@@ -247,9 +253,9 @@ fn missing() -> Option<String> {
     }
 }
 
-/// Ids, digests and times.
+/// Ids, digests and moments.
 fn mask(text: &str) -> String {
-    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let is_word = |c: char| c.is_ascii_alphanumeric() || "_-:.".contains(c);
     let mut masked = String::new();
     for piece in text.split_inclusive(|c| !is_word(c)) {
         let word = piece.trim_end_matches(|c| !is_word(c));

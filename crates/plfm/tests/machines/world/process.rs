@@ -17,7 +17,7 @@ impl Process {
     pub fn start(mut command: Command, log: &Path, ready: &str) -> Self {
         let file = File::create(log).unwrap();
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file).spawn().unwrap();
-        let mut process = Self { child, ended: false };
+        let mut process = Self::of(child);
         until(&format!("{command:?} says `{ready}`"), || {
             let said = fs::read_to_string(log).unwrap();
             let over = process.child.try_wait().unwrap();
@@ -25,6 +25,17 @@ impl Process {
             said.contains(ready).then_some(())
         });
         process
+    }
+
+    pub fn of(child: Child) -> Self {
+        Self { child, ended: false }
+    }
+
+    /// Waits for its end; the exit code.
+    pub fn ended(mut self) -> Option<i32> {
+        let code = until("the program ends", || self.child.try_wait().unwrap()).code();
+        self.ended = true;
+        code
     }
 
     /// In order, as by Ctrl-C; the exit code.
