@@ -8,11 +8,13 @@ use crate::digest::Digest;
 use crate::event::{Capacity, Event, InstanceAllocated, InstanceStatus, Isolation, Resources, Waiting};
 use crate::facts::Facts;
 use crate::ids::*;
+use crate::manifest::Process;
 use crate::phase::{DeployStatus, InstancePhase, NodePhase};
+use crate::place;
 use crate::reason::Failure;
 use crate::refusal::Refusal;
 use crate::state::{Node, State};
-use crate::units::Timestamp;
+use crate::units::{Mebibytes, Timestamp};
 
 mod bootstrap;
 mod deploy;
@@ -21,6 +23,9 @@ mod deploy;
 pub const INELIGIBLE_AFTER: Duration = Duration::from_secs(30);
 /// A silent node is judged lost after this (P-SCH-40).
 pub const OFFLINE_AFTER: Duration = Duration::from_secs(60);
+
+/// Nodes say themselves what a machine needs beside its guest; a TiB is nonsense, and sums stay far from the end of numbers.
+const OVERHEAD_MAX: Mebibytes = Mebibytes(1 << 20);
 
 pub fn decide(state: &State, command: Command, facts: &Facts) -> Result<Vec<Event>, Refusal> {
     if state.cluster.is_none() && !matches!(command, Command::Bootstrap { .. }) {
@@ -115,7 +120,8 @@ fn observe(
 
 /// A node shrinks once what was promised on it has left.
 fn fits(state: &State, node: NodeId, capacity: &Capacity) -> bool {
-    state.committed().get(&node).is_none_or(|held| held.memory <= capacity.memory && held.disk <= capacity.disk)
+    let held = state.index.held(node);
+    held.memory <= capacity.memory && held.disk <= capacity.disk
 }
 
 fn is_news(known: &InstanceStatus, told: &InstanceStatus) -> bool {
@@ -151,11 +157,7 @@ fn allocate(
     let (owner, host) = state.envs.get(&env).zip(state.nodes.get(&node)).ok_or_else(stale)?;
     let group = owner.groups.get(&process).filter(|group| group.release == release).ok_or_else(stale)?;
     let resources = resources(state, release, &process, host).ok_or_else(stale)?;
-    let held = state.committed().get(&node).copied().unwrap_or_default();
-    let room = host.phase == NodePhase::Active
-        && held.memory + resources.memory + resources.overhead <= host.capacity.memory
-        && held.disk + resources.disk <= host.capacity.disk;
-    fresh(room, node)?;
+    fresh(host.phase == NodePhase::Active && place::has_room(host, state.index.held(node), &resources), node)?;
     Ok(vec![Event::InstanceAllocated(Box::new(InstanceAllocated {
         instance: facts.ids().fresh(),
         org: owner.org,
@@ -172,17 +174,13 @@ fn allocate(
 
 /// What one instance of a process type takes on a node.
 pub fn resources(state: &State, release: ReleaseId, process: &str, node: &Node) -> Option<Resources> {
-    let wanted = &state.process(release, process)?.resources;
-    Some(Resources {
-        cpu: wanted.cpu,
-        memory: wanted.memory,
-        overhead: if node.capacity.isolation == Isolation::Process {
-            Default::default()
-        } else {
-            node.capacity.overhead
-        },
-        disk: wanted.disk,
-    })
+    Some(resources_on(state.process(release, process)?, node))
+}
+
+pub(crate) fn resources_on(process: &Process, node: &Node) -> Resources {
+    let bare = node.capacity.isolation == Isolation::Process;
+    let overhead = if bare { Mebibytes(0) } else { node.capacity.overhead.min(OVERHEAD_MAX) };
+    Resources { cpu: process.resources.cpu, memory: process.resources.memory, overhead, disk: process.resources.disk }
 }
 
 fn note_waiting(state: &State, env: EnvId, process: String, waiting: Option<Waiting>) -> Result<Vec<Event>, Refusal> {

@@ -206,6 +206,7 @@ pub enum Waiting {
     NoNodesActive,
     NoCapacityMemory { wanted: Mebibytes, largest_free: Mebibytes },
     NoCapacityDisk { wanted: Mebibytes, largest_free: Mebibytes },
+    NoCapacityInstances { most: u32 },
     ImagePlatformUnavailable { offered: Vec<String>, nodes: Vec<String> },
 }
 
@@ -285,6 +286,7 @@ impl std::fmt::Display for Waiting {
             Self::NoCapacityDisk { wanted, largest_free } => {
                 write!(f, "no node has {wanted} of disk free (the most is {largest_free})")
             }
+            Self::NoCapacityInstances { most } => write!(f, "every node with room runs {most} instances already"),
             Self::ImagePlatformUnavailable { offered, nodes } => {
                 write!(f, "the image is made for {}, the nodes are {}", offered.join(", "), nodes.join(", "))
             }

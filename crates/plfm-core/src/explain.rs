@@ -107,6 +107,7 @@ fn make_room(state: &State, waiting: &Waiting) -> String {
         Waiting::NoCapacityDisk { .. } => {
             "lower `resources.disk`, or add a node: `plfm node token` prints the command".to_owned()
         }
+        Waiting::NoCapacityInstances { .. } => "add a node: `plfm node token` prints the command".to_owned(),
         Waiting::ImagePlatformUnavailable { nodes, .. } => format!("build the image for {} too", nodes.join(" or ")),
     }
 }

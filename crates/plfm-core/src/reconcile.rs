@@ -2,17 +2,17 @@
 //!
 //! It speaks in rounds: whoever carries the commands out asks again until there are none.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::command::Command;
 use crate::decide::{OFFLINE_AFTER, offline_at};
-use crate::event::DesiredChange;
+use crate::event::{DesiredChange, Waiting};
 use crate::facts::Facts;
 use crate::ids::*;
 use crate::phase::{Desired, NodePhase};
 use crate::place::{Placement, Wanted, place};
-use crate::state::{Group, Instance, State};
+use crate::state::{Env, Instance, State};
 use crate::units::Timestamp;
 
 mod deploys;
@@ -38,7 +38,7 @@ pub fn reconcile(state: &State, facts: &Facts) -> (Vec<Command>, NextRun) {
     let fleet = Fleet::new(state);
     let wanted = groups(state, &fleet, &mut commands);
     let placement = place(state, facts, &wanted);
-    waiting(state, &placement.waiting, &mut commands);
+    waiting(state, &fleet, &placement.waiting, &mut commands);
     make_room(state, &fleet, &placement, &mut commands);
     commands.extend(placement.choices.into_iter().map(|choice| Command::Allocate {
         env: choice.env,
@@ -51,28 +51,30 @@ pub fn reconcile(state: &State, facts: &Facts) -> (Vec<Command>, NextRun) {
     (commands, next_run(state, facts))
 }
 
-/// Every instance by its group, in one pass over the state.
+/// Every instance that holds resources, by its group, of the envs where something may be left to do.
 pub(crate) struct Fleet<'a> {
-    groups: BTreeMap<(EnvId, &'a str), Vec<(InstanceId, &'a Instance)>>,
+    envs: BTreeSet<EnvId>,
+    groups: BTreeMap<(EnvId, &'a str), Vec<Member<'a>>>,
 }
+
+pub(crate) type Member<'a> = (InstanceId, &'a Instance);
 
 impl<'a> Fleet<'a> {
     fn new(state: &'a State) -> Self {
+        let envs: BTreeSet<_> = state.index().unsettled().collect();
         let mut groups = BTreeMap::<_, Vec<_>>::new();
-        for (id, instance) in &state.instances {
-            groups.entry((instance.env, instance.process.as_str())).or_default().push((*id, instance));
+        for (id, instance) in envs.iter().flat_map(|env| state.live_in(*env)) {
+            groups.entry((instance.env, instance.process.as_str())).or_default().push((id, instance));
         }
-        Self { groups }
+        Self { envs, groups }
     }
 
-    /// Instances of a group that hold resources.
-    pub(crate) fn live<'f>(
-        &'f self,
-        env: EnvId,
-        process: &'f str,
-    ) -> impl Iterator<Item = (InstanceId, &'f Instance)> + use<'a, 'f> {
-        let group = self.groups.get(&(env, process)).map(Vec::as_slice).unwrap_or_default();
-        group.iter().copied().filter(|(_, instance)| instance.holds_resources())
+    pub(crate) fn live<'f>(&'f self, env: EnvId, process: &'f str) -> impl Iterator<Item = Member<'a>> + use<'a, 'f> {
+        self.groups.get(&(env, process)).map(Vec::as_slice).unwrap_or_default().iter().copied()
+    }
+
+    fn envs<'f>(&'f self, state: &'a State) -> impl Iterator<Item = (EnvId, &'a Env)> + use<'a, 'f> {
+        self.envs.iter().filter_map(|id| Some((*id, state.envs.get(id)?)))
     }
 }
 
@@ -89,19 +91,17 @@ fn nodes(state: &State, facts: &Facts, commands: &mut Vec<Command>) {
 
 /// Work of a lost node is wanted elsewhere; what comes back late is stopped.
 fn lost(state: &State, commands: &mut Vec<Command>) {
-    let offline = |node: NodeId| state.nodes.get(&node).is_none_or(|node| node.phase == NodePhase::Offline);
-    for (id, instance) in &state.instances {
-        if instance.desired != Desired::Stopped && instance.holds_resources() && offline(instance.node) {
-            commands.push(set_desired(*id, Desired::Stopped, DesiredChange::NodeLost));
-        }
-    }
+    let offline = state.nodes.iter().filter(|(_, node)| node.phase == NodePhase::Offline);
+    let held = offline.flat_map(|(node, _)| state.live_on(*node));
+    let wanted = held.filter(|(_, instance)| instance.desired != Desired::Stopped);
+    commands.extend(wanted.map(|(id, _)| set_desired(id, Desired::Stopped, DesiredChange::NodeLost)));
 }
 
 fn groups(state: &State, fleet: &Fleet<'_>, commands: &mut Vec<Command>) -> Vec<Wanted> {
     let mut wanted = Vec::new();
-    for (id, env) in &state.envs {
+    for (id, env) in fleet.envs(state) {
         for (process, group) in &env.groups {
-            wanted.extend(rollout::step(state, fleet, *id, process, group, commands));
+            wanted.extend(rollout::step(state, fleet, id, process, group, commands));
         }
     }
     for ((env, process), instances) in &fleet.groups {
@@ -114,43 +114,38 @@ fn groups(state: &State, fleet: &Fleet<'_>, commands: &mut Vec<Command>) -> Vec<
 }
 
 /// Say why a group waits when that changes, and that it no longer does.
-fn waiting(state: &State, now: &[(EnvId, String, crate::event::Waiting)], commands: &mut Vec<Command>) {
-    let current = |env: EnvId, process: &str| {
-        now.iter().find(|(id, name, _)| *id == env && name == process).map(|(_, _, waiting)| waiting.clone())
-    };
-    for (env, process, group) in all_groups(state) {
-        let waiting = current(env, process);
-        if waiting != group.waiting {
-            commands.push(Command::NoteWaiting { env, process: process.to_owned(), waiting });
+fn waiting(state: &State, fleet: &Fleet<'_>, now: &[(EnvId, String, Waiting)], commands: &mut Vec<Command>) {
+    let now: BTreeMap<_, _> = now.iter().map(|(env, process, waiting)| ((*env, process.as_str()), waiting)).collect();
+    for (env, owner) in fleet.envs(state) {
+        for (process, group) in &owner.groups {
+            let waiting = now.get(&(env, process.as_str())).copied();
+            if waiting != group.waiting.as_ref() {
+                commands.push(Command::NoteWaiting { env, process: process.clone(), waiting: waiting.cloned() });
+            }
         }
     }
 }
 
 fn make_room(state: &State, fleet: &Fleet<'_>, placement: &Placement, commands: &mut Vec<Command>) {
+    let comes: BTreeSet<_> = placement.choices.iter().map(|choice| (choice.env, choice.process.as_str())).collect();
     for (env, process, _) in &placement.waiting {
-        let comes = placement.choices.iter().any(|choice| choice.env == *env && choice.process == *process);
-        let group = state.envs.get(env).and_then(|owner| owner.groups.get(process)).filter(|_| !comes);
+        let stuck = !comes.contains(&(*env, process.as_str()));
+        let group = state.envs.get(env).and_then(|owner| owner.groups.get(process)).filter(|_| stuck);
         let first = group.and_then(|group| rollout::gives_way(state, fleet, *env, process, group));
         commands.extend(first.map(|id| set_desired(id, Desired::Draining, DesiredChange::RolloutReplace)));
     }
 }
 
-fn all_groups(state: &State) -> impl Iterator<Item = (EnvId, &str, &Group)> {
-    state.envs.iter().flat_map(|(id, env)| env.groups.iter().map(move |(name, group)| (*id, name.as_str(), group)))
-}
-
 fn forget(state: &State, facts: &Facts, commands: &mut Vec<Command>) {
-    let ended = state.instances.iter().filter(|(_, instance)| !instance.holds_resources());
-    let old = ended.filter(|(_, instance)| facts.now >= instance.changed_at + FORGET_AFTER);
-    commands.extend(old.map(|(id, _)| Command::Forget { instance: *id }));
+    let old = state.index().ended().take_while(|(ended, _)| facts.now >= *ended + FORGET_AFTER);
+    commands.extend(old.map(|(_, instance)| Command::Forget { instance }));
 }
 
 fn next_run(state: &State, facts: &Facts) -> NextRun {
     let lost = state.nodes.iter().filter(|(_, node)| node.phase == NodePhase::Active);
     let lost = lost.map(|(id, _)| offline_at(facts, *id));
     let late = deploys::deadlines(state);
-    let old = state.instances.values().filter(|instance| !instance.holds_resources());
-    let old = old.map(|instance| instance.changed_at + FORGET_AFTER);
+    let old = state.index().ended().next().map(|(ended, _)| ended + FORGET_AFTER);
     lost.chain(late).chain(old).min()
 }
 

@@ -19,12 +19,12 @@ pub const FAILURES_MAX: u32 = 3;
 
 pub fn settle(state: &State, fleet: &Fleet<'_>, facts: &Facts, commands: &mut Vec<Command>) {
     for (id, deploy) in unfinished(state) {
-        let (status, failure) = match verdict(state, fleet, facts, *id, deploy) {
+        let (status, failure) = match verdict(state, fleet, facts, id, deploy) {
             Some((status, failure)) => (status, failure),
             None if deploy.status == DeployStatus::Queued => (DeployStatus::Rolling, None),
             None => continue,
         };
-        commands.push(Command::SetDeployStatus { deploy: *id, status, failure });
+        commands.push(Command::SetDeployStatus { deploy: id, status, failure });
     }
 }
 
@@ -32,8 +32,8 @@ pub fn deadlines(state: &State) -> impl Iterator<Item = Timestamp> {
     unfinished(state).map(|(_, deploy)| deploy.created_at + ROLLOUT_MAX)
 }
 
-fn unfinished(state: &State) -> impl Iterator<Item = (&DeployId, &Deploy)> {
-    state.deploys.iter().filter(|(_, deploy)| !deploy.status.is_final())
+fn unfinished(state: &State) -> impl Iterator<Item = (DeployId, &Deploy)> {
+    state.index().deploying().filter_map(|id| Some((id, state.deploys.get(&id)?)))
 }
 
 fn verdict(

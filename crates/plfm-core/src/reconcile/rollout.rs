@@ -1,21 +1,17 @@
 //! One step of one group towards its release: start what is missing, drain what is too much (P-SCH-30, -31, -33).
 
-use std::collections::BTreeMap;
-
 use crate::command::Command;
 use crate::decide::resources;
 use crate::event::{DesiredChange, Waiting};
 use crate::ids::*;
 use crate::phase::{DeployStatus, Desired, InstancePhase, NodePhase};
-use crate::place::Wanted;
-use crate::state::{Committed, Group, Instance, State};
+use crate::place::{Wanted, has_room};
+use crate::state::{Group, Instance, State};
 
-use super::{Fleet, set_desired};
+use super::{Fleet, Member, set_desired};
 
 /// New instances beyond the wanted count while old ones still serve.
 const SURGE_MAX: usize = 1;
-
-type Member<'a> = (InstanceId, &'a Instance);
 
 pub fn step(
     state: &State,
@@ -86,25 +82,16 @@ pub fn gives_way(state: &State, fleet: &Fleet<'_>, env: EnvId, process: &str, gr
     if members.len() > count || !members.iter().all(|(_, instance)| instance.is_ready()) {
         return None;
     }
-    let committed = state.committed();
     let old = members.into_iter().filter(|(_, instance)| !is_new(instance, group));
-    let places = old.filter(|(_, old)| takes_place_of(state, &committed, old, process, group).unwrap_or(false));
+    let places = old.filter(|(_, old)| takes_place_of(state, old, process, group).unwrap_or(false));
     places.min_by_key(|(id, instance)| (instance.created_at, *id)).map(|(id, _)| id)
 }
 
-fn takes_place_of(
-    state: &State,
-    committed: &BTreeMap<NodeId, Committed>,
-    old: &Instance,
-    process: &str,
-    group: &Group,
-) -> Option<bool> {
+fn takes_place_of(state: &State, old: &Instance, process: &str, group: &Group) -> Option<bool> {
     let node = state.nodes.get(&old.node).filter(|node| node.phase == NodePhase::Active)?;
     state.releases.get(&group.release)?.image.platforms.get(&node.capacity.arch)?;
-    let (held, needs) = (committed.get(&old.node)?, resources(state, group.release, process, node)?);
-    let memory = held.memory - old.resources.memory - old.resources.overhead + needs.memory + needs.overhead;
-    let disk = held.disk - old.resources.disk + needs.disk;
-    Some(memory <= node.capacity.memory && disk <= node.capacity.disk)
+    let held = state.index().held(old.node).less((&old.resources).into());
+    Some(has_room(node, held, &resources(state, group.release, process, node)?))
 }
 
 /// What once answered is worth its node's patience, whatever became of the deploy that brought it.
