@@ -7,7 +7,7 @@ use std::net::Ipv6Addr;
 use crate::event::{Entry, Event};
 use crate::ids::*;
 use crate::index::Index;
-use crate::phase::InstancePhase;
+use crate::phase::{InstancePhase, NodePhase};
 use crate::state::{Instance, State};
 use crate::units::Mebibytes;
 
@@ -48,6 +48,14 @@ pub enum Violation {
     },
     TwoDeploysUnfinished {
         env: EnvId,
+    },
+    LeftOnDecommissioned {
+        node: NodeId,
+        instance: InstanceId,
+    },
+    NodeNameUsedTwice {
+        name: String,
+        by: [NodeId; 2],
     },
     PhaseWithoutCause {
         instance: InstanceId,
@@ -101,8 +109,10 @@ pub fn check_step(before: &State, event: &Event) -> Option<Violation> {
             impossible(deploy, now, *status, now.may_become(*status))
         }
         Event::NodePhaseChanged { node, phase } => {
-            let now = before.nodes.get(node)?.phase;
-            impossible(node, now, *phase, now.may_become(*phase))
+            let known = before.nodes.get(node)?;
+            let back =
+                known.phase != NodePhase::Offline || [known.returns_to, NodePhase::Decommissioned].contains(phase);
+            impossible(node, known.phase, *phase, known.phase.may_become(*phase) && back)
         }
         _ => None,
     }
@@ -136,6 +146,14 @@ fn routes(state: &State, violations: &mut Vec<Violation>) {
 fn nodes(state: &State, violations: &mut Vec<Violation>) {
     let numbers = state.nodes.iter().map(|(id, node)| (node.number, *id));
     unique(numbers, |number, by| violations.push(Violation::NodeNumberUsedTwice { number, by }));
+    let there = || state.nodes.iter().filter(|(_, node)| node.phase != NodePhase::Decommissioned);
+    let names = there().map(|(id, node)| (node.name.clone(), *id));
+    unique(names, |name, by| violations.push(Violation::NodeNameUsedTwice { name, by }));
+    for (instance, it) in state.instances.iter().filter(|(_, it)| !has_ended(it)) {
+        if state.nodes.contains_key(&it.node) && there().all(|(id, _)| *id != it.node) {
+            violations.push(Violation::LeftOnDecommissioned { node: it.node, instance: *instance });
+        }
+    }
     let users = state.join_tokens.iter().filter_map(|(id, token)| Some((token.used_by?, *id)));
     unique(users, |node, by| violations.push(Violation::JoinTokenUsedTwice { node, by }));
 }

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::command::Command;
-use crate::digest::Digest;
 use crate::event::{Capacity, Event, InstanceAllocated, InstanceStatus, Isolation, Resources, Waiting};
 use crate::facts::Facts;
 use crate::ids::*;
@@ -18,6 +17,8 @@ use crate::units::{Mebibytes, Timestamp};
 
 mod bootstrap;
 mod deploy;
+pub mod mass;
+mod nodes;
 
 /// A silent node gets no new work after this (P-SCH-40).
 pub const INELIGIBLE_AFTER: Duration = Duration::from_secs(30);
@@ -40,10 +41,13 @@ pub fn decide(state: &State, command: Command, facts: &Facts) -> Result<Vec<Even
         Command::CreateJoinToken { hash, expires_at } => {
             Ok(vec![Event::JoinTokenCreated { token: facts.ids().fresh(), hash, expires_at }])
         }
-        Command::JoinNode { token, name, capacity } => join_node(state, token, name, capacity, facts),
+        Command::JoinNode { token, name, capacity } => nodes::join(state, token, name, capacity, facts),
         Command::Deploy(wanted) => deploy::deploy(state, *wanted, facts),
         Command::Observe { node, capacity, instances } => observe(state, node, capacity, instances),
-        Command::SetNodePhase { node, phase } => set_node_phase(state, node, phase, facts),
+        Command::OrderNode { node, order } => nodes::order(state, node, order),
+        Command::ForceReschedule => nodes::force_reschedule(state),
+        Command::SetNodePhase { node, phase } => nodes::set_phase(state, node, phase, facts),
+        Command::SetRescheduling { frozen } => nodes::set_rescheduling(state, frozen, facts),
         Command::Allocate { env, process, release, node } => allocate(state, env, process, release, node, facts),
         Command::NoteWaiting { env, process, waiting } => note_waiting(state, env, process, waiting),
         Command::SetDesired { instance, desired, why } => {
@@ -65,31 +69,6 @@ fn fresh(holds: bool, what: impl std::fmt::Display) -> Result<(), Refusal> {
     if holds { Ok(()) } else { Err(Refusal::Stale { what: what.to_string() }) }
 }
 
-fn join_node(
-    state: &State,
-    token: Digest,
-    name: String,
-    capacity: Capacity,
-    facts: &Facts,
-) -> Result<Vec<Event>, Refusal> {
-    deploy::check_name(&name)?;
-    let (token, record) =
-        state.join_tokens.iter().find(|(_, record)| record.hash == token).ok_or(Refusal::JoinTokenInvalid)?;
-    if let Some(node) = record.used_by {
-        return Err(Refusal::JoinTokenUsed(node));
-    }
-    if facts.now >= record.expires_at {
-        return Err(Refusal::JoinTokenExpired(record.expires_at));
-    }
-    if state.node_named(&name).is_some() {
-        return Err(Refusal::NodeNameExists(name));
-    }
-    // Number 0 stays free: the cluster's own services may want addresses.
-    let highest = state.nodes.values().map(|node| node.number).max().unwrap_or(0);
-    let number = highest.checked_add(1).ok_or(Refusal::NodesExhausted)?;
-    Ok(vec![Event::NodeJoined { node: facts.ids().fresh(), token: *token, name, number, capacity }])
-}
-
 /// A report may come late, twice or not at all: it changes only what is new in it.
 fn observe(
     state: &State,
@@ -98,6 +77,9 @@ fn observe(
     instances: Vec<(InstanceId, InstanceStatus)>,
 ) -> Result<Vec<Event>, Refusal> {
     let node = state.nodes.get(&id).ok_or(Refusal::NodeNotFound(id))?;
+    if node.phase == NodePhase::Decommissioned {
+        return Err(Refusal::NodeDecommissioned(id));
+    }
     let mut events = Vec::new();
     if let Some(capacity) = capacity.filter(|capacity| *capacity != node.capacity && fits(state, id, capacity)) {
         events.push(Event::NodeCapacityChanged { node: id, capacity });
@@ -134,13 +116,6 @@ fn is_explained(status: &InstanceStatus) -> bool {
         InstancePhase::Ready => status.boot.is_some(),
         _ => true,
     }
-}
-
-fn set_node_phase(state: &State, id: NodeId, phase: NodePhase, facts: &Facts) -> Result<Vec<Event>, Refusal> {
-    let node = state.nodes.get(&id).ok_or(Refusal::NodeNotFound(id))?;
-    let silent = facts.silent(id) >= OFFLINE_AFTER;
-    fresh(node.phase.may_become(phase) && silent == (phase == NodePhase::Offline), id)?;
-    Ok(vec![Event::NodePhaseChanged { node: id, phase }])
 }
 
 /// Checks once more what `place` chose from: between choice and decision another command may have taken the room.
@@ -202,5 +177,5 @@ fn set_deploy_status(
 
 /// The moment a silent node will be judged lost.
 pub fn offline_at(facts: &Facts, node: NodeId) -> Timestamp {
-    facts.heard.get(&node).copied().unwrap_or_default().max(facts.writer_since) + OFFLINE_AFTER
+    facts.heard_at(node) + OFFLINE_AFTER
 }

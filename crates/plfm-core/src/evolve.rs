@@ -2,7 +2,7 @@
 
 use imbl::OrdMap;
 
-use crate::event::{Envelope, Event, InstanceAllocated, InstanceStatus, ReleaseCreated};
+use crate::event::{DesiredChange, Envelope, Event, InstanceAllocated, InstanceStatus, ReleaseCreated};
 use crate::ids::*;
 use crate::index::{asked, settle};
 use crate::phase::{DeployStatus, Desired, InstancePhase, NodePhase};
@@ -56,6 +56,9 @@ pub fn evolve(state: &mut State, envelope: &Envelope) {
             (record.status, record.failure, record.version) = (*status, failure.clone(), seq);
             state.index.deploys(*deploy, record);
             let env = record.env;
+            if *status == DeployStatus::Failed {
+                groups_of(state, env, *deploy, |group| group.failed_at = Some(at));
+            }
             settle(state, env);
         }
         Event::RouteCreated { route, org, app, env, entry, process, port } => {
@@ -75,9 +78,12 @@ pub fn evolve(state: &mut State, envelope: &Envelope) {
             settle(state, *env);
         }
         Event::InstanceAllocated(allocated) => instance_allocated(state, allocated, seq, at),
-        Event::InstanceDesiredChanged { instance, desired, .. } => change(state, *instance, |instance| {
-            (instance.desired, instance.version) = (*desired, seq);
-        }),
+        Event::InstanceDesiredChanged { instance, desired, why } => {
+            given_up(state, *instance, *why, at);
+            change(state, *instance, |instance| {
+                (instance.desired, instance.desired_at, instance.version) = (*desired, at, seq);
+            });
+        }
         Event::InstanceStatusChanged { instance, status, .. } => {
             boot_failed(state, *instance, status, at);
             change(state, *instance, |instance| instance_seen(instance, status, seq, at));
@@ -92,14 +98,28 @@ pub fn evolve(state: &mut State, envelope: &Envelope) {
         }
         Event::NodeJoined { node, token, name, number, capacity } => {
             update(&mut state.join_tokens, token, |token| token.used_by = Some(*node));
-            let (name, capacity, phase) = (name.clone(), capacity.clone(), NodePhase::Active);
-            let failed_boots = Vec::new();
-            let record = Node { name, number: *number, capacity, phase, next_host: 1, failed_boots, version: seq };
+            let record = Node {
+                name: name.clone(),
+                number: *number,
+                capacity: capacity.clone(),
+                phase: NodePhase::Active,
+                returns_to: NodePhase::Active,
+                phase_at: at,
+                next_host: 1,
+                failed_boots: Vec::new(),
+                version: seq,
+            };
             state.nodes.insert(*node, record);
         }
         Event::NodePhaseChanged { node, phase } => update(&mut state.nodes, node, |node| {
-            (node.phase, node.version) = (*phase, seq);
+            (node.phase, node.phase_at, node.version) = (*phase, at, seq);
+            node.returns_to = if *phase == NodePhase::Offline { node.returns_to } else { *phase };
         }),
+        Event::ReschedulingFrozen { .. } => state.rescheduling.frozen_since = Some(at),
+        Event::ReschedulingResumed { forced } => {
+            let forced_at = if *forced { Some(at) } else { state.rescheduling.forced_at };
+            state.rescheduling = Rescheduling { frozen_since: None, forced_at };
+        }
         Event::NodeCapacityChanged { node, capacity } => update(&mut state.nodes, node, |node| {
             (node.capacity, node.version) = (capacity.clone(), seq);
         }),
@@ -128,10 +148,36 @@ fn release_created(state: &mut State, created: &ReleaseCreated, at: Timestamp) {
     state.releases.insert(release, Release { org, app, image, manifest_hash, manifest, vars, created_at: at });
 }
 
+fn fresh_group(release: ReleaseId, deploy: DeployId) -> Group {
+    Group { release, deploy, waiting: None, given_up: 0, failed_at: None }
+}
+
+fn groups_of(state: &mut State, env: EnvId, deploy: DeployId, change: impl Fn(&mut Group)) {
+    update(&mut state.envs, &env, |env| {
+        let names: Vec<_> =
+            env.groups.iter().filter(|(_, it)| it.deploy == deploy).map(|(name, _)| name.clone()).collect();
+        names.iter().for_each(|name| update(&mut env.groups, name, &change));
+    });
+}
+
+/// A try that failed counts against its deploy.
+fn given_up(state: &mut State, id: InstanceId, why: DesiredChange, at: Timestamp) {
+    let Some(it) = state.instances.get(&id).filter(|_| why == DesiredChange::StartupFailed) else { return };
+    let Instance { env, process, deploy, .. } = it.clone();
+    update(&mut state.envs, &env, |env| {
+        update(&mut env.groups, &process, |group| {
+            if group.deploy == deploy {
+                group.given_up += 1;
+                group.failed_at = group.failed_at.map(|_| at);
+            }
+        });
+    });
+}
+
 /// From now on the env's process types are those of this release.
 fn aim(state: &mut State, env: EnvId, deploy: DeployId, release: ReleaseId, processes: &[String], seq: Seq) {
     update(&mut state.envs, &env, |env| {
-        let group = |process: &String| (process.clone(), Group { release, deploy, waiting: None });
+        let group = |process: &String| (process.clone(), fresh_group(release, deploy));
         env.groups = processes.iter().map(group).collect();
         env.version = seq;
     });
@@ -164,6 +210,7 @@ fn instance_allocated(state: &mut State, allocated: &InstanceAllocated, seq: Seq
         address,
         resources,
         desired: Desired::Running,
+        desired_at: at,
         status,
         failures: 0,
         created_at: at,

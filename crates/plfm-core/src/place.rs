@@ -9,6 +9,7 @@ use crate::ids::*;
 use crate::state::{Committed, Node, State};
 
 use self::board::Board;
+pub use self::board::is_eligible;
 
 mod board;
 pub mod report;
@@ -46,23 +47,26 @@ pub fn place(state: &State, facts: &Facts, wanted: &[Wanted]) -> Placement {
         return placement;
     }
     let mut board = Board::new(state, facts);
+    let mut without = Vec::new();
     for want in wanted {
         for _ in 0..want.count {
-            match board.take(want) {
-                Ok((node, _)) => placement.choices.push(choice(want, node)),
-                Err(why) => {
-                    placement.waiting.push((want.env, want.process.clone(), why));
-                    break;
-                }
-            }
+            let Some((node, _)) = board.take(want) else {
+                without.push(want);
+                break;
+            };
+            placement.choices.push(choice(want, node));
         }
     }
+    // Said at the end, for what is left then is what they lack.
+    let waits = |want: &Wanted| (want.env, want.process.clone(), board.why_not(want));
+    placement.waiting = without.into_iter().map(waits).collect();
     placement
 }
 
 /// The place of a single instance, for a decision that accepts and places at once.
 pub fn one(state: &State, facts: &Facts, want: &Wanted) -> Result<NodeId, Waiting> {
-    Board::new(state, facts).take(want).map(|(node, _)| node)
+    let mut board = Board::new(state, facts);
+    board.take(want).map(|(node, _)| node).ok_or_else(|| board.why_not(want))
 }
 
 fn choice(want: &Wanted, node: NodeId) -> Choice {
@@ -74,6 +78,3 @@ pub fn has_room(node: &Node, held: Committed, needs: &Resources) -> bool {
     let then = held.plus(needs.into());
     then.memory <= node.capacity.memory && then.disk <= node.capacity.disk && then.instances <= NODE_INSTANCES_MAX
 }
-
-#[cfg(test)]
-mod tests;

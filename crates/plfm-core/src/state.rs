@@ -43,8 +43,18 @@ pub struct State {
     pub nodes: OrdMap<NodeId, Node>,
     pub tokens: OrdMap<TokenId, Token>,
     pub join_tokens: OrdMap<JoinTokenId, JoinToken>,
+    #[serde(default)]
+    pub rescheduling: Rescheduling,
     #[serde(skip)]
     pub(crate) index: Index,
+}
+
+/// Whether work of lost nodes goes elsewhere.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rescheduling {
+    pub frozen_since: Option<Timestamp>,
+    /// When an operator last said that it shall.
+    pub forced_at: Option<Timestamp>,
 }
 
 impl Serialize for State {
@@ -108,6 +118,12 @@ pub struct Group {
     pub deploy: DeployId,
     /// Why it gets no instance just now.
     pub waiting: Option<Waiting>,
+    /// Tries that were given up since the deploy.
+    #[serde(default)]
+    pub given_up: u32,
+    /// When its deploy failed, or the last try after that.
+    #[serde(default)]
+    pub failed_at: Option<Timestamp>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -157,6 +173,9 @@ pub struct Instance {
     pub address: Ipv6Addr,
     pub resources: Resources,
     pub desired: Desired,
+    /// Of the last change of `desired`.
+    #[serde(default)]
+    pub desired_at: Timestamp,
     pub status: InstanceStatus,
     /// Failures seen since it was allocated.
     pub failures: u32,
@@ -173,12 +192,22 @@ pub struct Node {
     pub number: u16,
     pub capacity: Capacity,
     pub phase: NodePhase,
+    /// The last phase that was not `offline`.
+    #[serde(default = "active")]
+    pub returns_to: NodePhase,
+    /// Of the last change of `phase`.
+    #[serde(default)]
+    pub phase_at: Timestamp,
     /// The interface identifier of the next instance; never given twice.
     pub next_host: u64,
     /// When the last boots failed that are not the user's fault; as many as placement counts.
     #[serde(default)]
     pub failed_boots: Vec<Timestamp>,
     pub version: Seq,
+}
+
+fn active() -> NodePhase {
+    NodePhase::Active
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -213,7 +242,8 @@ impl State {
     }
 
     pub fn node_named(&self, name: &str) -> Option<NodeId> {
-        self.nodes.iter().find(|(_, node)| node.name == name).map(|(id, _)| *id)
+        let named = |node: &Node| node.name == name && node.phase != NodePhase::Decommissioned;
+        self.nodes.iter().find(|(_, node)| named(node)).map(|(id, _)| *id)
     }
 
     pub fn route_at(&self, entry: &Entry) -> Option<RouteId> {
@@ -244,6 +274,11 @@ impl State {
     /// Instances on a node that hold resources.
     pub fn live_on(&self, node: NodeId) -> impl Iterator<Item = (InstanceId, &Instance)> {
         self.index.on_node(node).filter_map(|id| Some((id, self.instances.get(&id)?)))
+    }
+
+    /// Whether it has volumes, and so a node that it cannot leave.
+    pub fn is_stateful(&self, instance: &Instance) -> bool {
+        self.process(instance.release, &instance.process).is_some_and(|process| !process.mounts.is_empty())
     }
 
     pub fn project_of(&self, instance: &Instance) -> Option<ProjectId> {

@@ -61,16 +61,13 @@ impl<'a> Board<'a> {
     }
 
     /// The best place for one more of the group, which is there from now on.
-    pub fn take(&mut self, want: &'a Wanted) -> Result<(NodeId, Resources), Waiting> {
-        if self.seats.is_empty() {
-            return Err(Waiting::NoNodesActive);
-        }
-        let kind = Kind::of(self.state, want).ok_or_else(|| self.no_platform(None))?;
+    pub fn take(&mut self, want: &'a Wanted) -> Option<(NodeId, Resources)> {
+        let kind = Kind::of(self.state, want)?;
         let (state, seats) = (self.state, &self.seats);
         let siblings = self.groups.entry((want.env, &want.process)).or_insert_with(|| siblings(state, seats, want));
-        let Some(place) = choose(seats, &self.by_worth, siblings, kind) else { return Err(self.why_not(kind)) };
+        let place = choose(seats, &self.by_worth, siblings, kind)?;
         *siblings.entry(place).or_default() += 1;
-        Ok(self.seat(place, kind))
+        Some(self.seat(place, kind))
     }
 
     fn seat(&mut self, place: usize, kind: Kind<'_>) -> (NodeId, Resources) {
@@ -84,7 +81,11 @@ impl<'a> Board<'a> {
     }
 
     /// The summary of what every node lacks: of the nodes that the image could run on, the nearest miss.
-    fn why_not(&self, kind: Kind<'_>) -> Waiting {
+    pub fn why_not(&self, want: &Wanted) -> Waiting {
+        if self.seats.is_empty() {
+            return Waiting::NoNodesActive;
+        }
+        let Some(kind) = Kind::of(self.state, want) else { return self.no_platform(None) };
         let offers: Vec<_> = self.seats.iter().filter(|seat| kind.runs_on(seat.node)).collect();
         let Some(first) = offers.first() else { return self.no_platform(Some(kind.release)) };
         let needs = kind.needs_on(first.node);
