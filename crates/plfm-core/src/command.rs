@@ -41,9 +41,21 @@ pub enum Command {
         instances: Vec<(InstanceId, InstanceStatus)>,
     },
 
+    /// An operator's word about a node; what is so already is no news.
+    OrderNode {
+        node: NodeId,
+        order: NodeOrder,
+    },
+    /// An operator says that the nodes of a mass failure will not be back soon.
+    ForceReschedule,
+
     SetNodePhase {
         node: NodeId,
         phase: NodePhase,
+    },
+    /// Too many nodes fell silent at once, or no longer.
+    SetRescheduling {
+        frozen: bool,
     },
     Allocate {
         env: EnvId,
@@ -69,6 +81,16 @@ pub enum Command {
     Forget {
         instance: InstanceId,
     },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NodeOrder {
+    Drain,
+    Disable,
+    /// Take new work again.
+    Activate,
+    /// It will never be back.
+    Decommission,
 }
 
 /// Point an env at a release; app, env and release are made where they are not there yet.

@@ -90,6 +90,11 @@ pub enum Event {
     NodePhaseChanged { node: NodeId, phase: NodePhase },
     #[serde(rename = "node.capacity_changed")]
     NodeCapacityChanged { node: NodeId, capacity: Capacity },
+    /// So many of the nodes fell silent at once: nothing is moved until they are back or an operator says so.
+    #[serde(rename = "rescheduling.frozen")]
+    ReschedulingFrozen { silent: u32, nodes: u32 },
+    #[serde(rename = "rescheduling.resumed")]
+    ReschedulingResumed { forced: bool },
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -197,6 +202,10 @@ pub enum DesiredChange {
     RolloutReplace,
     NodeLost,
     StartupFailed,
+    /// Its node is to be empty.
+    NodeDraining,
+    /// It had its time to take leave.
+    DrainDeadline,
 }
 
 /// Why a group gets no instance just now (P-RSN-2).
@@ -206,6 +215,7 @@ pub enum Waiting {
     NoNodesActive,
     NoCapacityMemory { wanted: Mebibytes, largest_free: Mebibytes },
     NoCapacityDisk { wanted: Mebibytes, largest_free: Mebibytes },
+    NoCapacityInstances { most: u32 },
     ImagePlatformUnavailable { offered: Vec<String>, nodes: Vec<String> },
 }
 
@@ -267,11 +277,20 @@ impl Event {
         Self::NodeJoined { .. } => "node.joined",
         Self::NodePhaseChanged { .. } => "node.phase_changed",
         Self::NodeCapacityChanged { .. } => "node.capacity_changed",
+        Self::ReschedulingFrozen { .. } => "rescheduling.frozen",
+        Self::ReschedulingResumed { .. } => "rescheduling.resumed",
     }
 
     /// The version of this kind's JSON; a change of meaning is a new version beside the old one.
     pub const fn version(&self) -> u32 {
         1
+    }
+}
+
+impl Waiting {
+    /// Whether it would have a place if something else left.
+    pub const fn is_for_room(&self) -> bool {
+        !matches!(self, Self::NoNodesActive | Self::ImagePlatformUnavailable { .. })
     }
 }
 
@@ -285,6 +304,7 @@ impl std::fmt::Display for Waiting {
             Self::NoCapacityDisk { wanted, largest_free } => {
                 write!(f, "no node has {wanted} of disk free (the most is {largest_free})")
             }
+            Self::NoCapacityInstances { most } => write!(f, "every node with room runs {most} instances already"),
             Self::ImagePlatformUnavailable { offered, nodes } => {
                 write!(f, "the image is made for {}, the nodes are {}", offered.join(", "), nodes.join(", "))
             }

@@ -14,6 +14,7 @@ pub mod evolve;
 pub mod explain;
 pub mod facts;
 pub mod ids;
+pub mod index;
 pub mod manifest;
 pub mod phase;
 pub mod place;

@@ -53,6 +53,16 @@ pub enum Refusal {
     StatusUnexplained { instance: InstanceId, phase: InstancePhase },
     #[error("the cluster has no number left for another node")]
     NodesExhausted,
+    #[error("{0} is decommissioned")]
+    NodeDecommissioned(NodeId),
+    #[error("{0} is offline")]
+    NodeOffline(NodeId),
+    #[error("{node} still has work: {instances} instances")]
+    NodeNotEmpty { node: NodeId, instances: usize },
+    #[error("{0} still takes new work")]
+    NodeActive(NodeId),
+    #[error("rescheduling is not frozen")]
+    NotFrozen,
     #[error("{what} has moved on")]
     Stale { what: String },
 }
@@ -78,6 +88,11 @@ impl Refusal {
             Self::NotYourInstance(_) => "forbidden",
             Self::StatusUnexplained { .. } => "invalid_argument",
             Self::NodesExhausted => "nodes_exhausted",
+            Self::NodeDecommissioned(_) => "node_decommissioned",
+            Self::NodeOffline(_) => "node_offline",
+            Self::NodeNotEmpty { .. } => "node_not_empty",
+            Self::NodeActive(_) => "node_active",
+            Self::NotFrozen => "rescheduling_not_frozen",
             Self::Stale { .. } => "version_conflict",
         }
     }
@@ -119,6 +134,13 @@ impl Refusal {
             Self::NodeNameExists(_) => "start the node with another `--name`, or on its old data directory",
             Self::NotYourInstance(_) | Self::StatusUnexplained { .. } => "report this: a node sent what it must not",
             Self::NodesExhausted => "start another cluster",
+            Self::NodeDecommissioned(_) => {
+                "join the machine again, as a new node: `plfm node token` prints the command"
+            }
+            Self::NodeOffline(_) => "start it first, or decommission it if it will never be back",
+            Self::NodeNotEmpty { .. } => "wait until it is drained; `plfm instances` shows what is left",
+            Self::NodeActive(_) => "drain it first with `plfm node drain`",
+            Self::NotFrozen => "nothing to do",
             Self::Stale { .. } => "try again",
         }
     }

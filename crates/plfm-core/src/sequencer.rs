@@ -101,6 +101,8 @@ fn org_of(state: &State, event: &Event) -> Option<OrgId> {
         | Event::JoinTokenCreated { .. }
         | Event::NodeJoined { .. }
         | Event::NodePhaseChanged { .. }
-        | Event::NodeCapacityChanged { .. } => None,
+        | Event::NodeCapacityChanged { .. }
+        | Event::ReschedulingFrozen { .. }
+        | Event::ReschedulingResumed { .. } => None,
     }
 }

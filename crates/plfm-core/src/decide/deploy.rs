@@ -84,9 +84,8 @@ fn release(state: &State, org: OrgId, app: AppId, wanted: &Deploy, ids: &Ids, ev
 }
 
 fn supersede(state: &State, env: EnvId, events: &mut Vec<Event>) {
-    let running = state.deploys.iter().filter(|(_, deploy)| deploy.env == env && !deploy.status.is_final());
-    events.extend(running.map(|(deploy, _)| Event::DeployStatusChanged {
-        deploy: *deploy,
+    events.extend(state.index.deploying_to(env).map(|deploy| Event::DeployStatusChanged {
+        deploy,
         status: DeployStatus::Superseded,
         failure: None,
     }));

@@ -64,6 +64,12 @@ fn one_of_each() -> Vec<Event> {
         },
         Event::NodePhaseChanged { node, phase: NodePhase::Offline },
         Event::NodeCapacityChanged { node, capacity: capacity(512, 10_240) },
+        Event::NodePhaseChanged { node, phase: NodePhase::Decommissioned },
+        Event::ReschedulingFrozen { silent: 4, nodes: 10 },
+        Event::ReschedulingResumed { forced: true },
+        waiting(Some(Waiting::NoCapacityInstances { most: 1_000 })),
+        Event::InstanceDesiredChanged { instance, desired: Desired::Draining, why: DesiredChange::NodeDraining },
+        Event::InstanceDesiredChanged { instance, desired: Desired::Stopped, why: DesiredChange::DrainDeadline },
     ]
 }
 

@@ -3,6 +3,7 @@
 mod events;
 mod fleet;
 mod lost;
+mod nodes;
 mod placement;
 mod random;
 mod refusals;

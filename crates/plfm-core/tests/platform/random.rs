@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use plfm_core::command::{Command, Deploy, Expose};
+use plfm_core::command::{Command, Deploy, Expose, NodeOrder};
 use plfm_core::digest::Digest;
 use plfm_core::event::{Capacity, DesiredChange, Entry, Envelope, InstanceStatus, Scope, Waiting};
 use plfm_core::evolve::evolve;
@@ -25,6 +25,9 @@ enum Step {
     Given(Command),
     Observe { node: Which, capacity: Option<Capacity>, lines: Vec<(Which, InstanceStatus)> },
     Phase(Which, NodePhase),
+    Order(Which, NodeOrder),
+    Force,
+    Freeze(bool),
     Allocate { env: Which, process: &'static str, release: Which, node: Which },
     Waiting(Which, Option<Waiting>),
     Desired(Which, Desired),
@@ -35,6 +38,8 @@ enum Step {
     Writer,
     Reconcile,
 }
+
+const ORDERS: &[NodeOrder] = &[NodeOrder::Drain, NodeOrder::Disable, NodeOrder::Activate, NodeOrder::Decommission];
 
 /// One that exists, or none.
 #[derive(Debug, Clone)]
@@ -63,6 +68,8 @@ fn step() -> impl Strategy<Value = Step> {
         10 => (which(), proptest::option::weighted(0.2, claimed()), vec((which(), status()), 0..5))
             .prop_map(|(node, capacity, lines)| Step::Observe { node, capacity, lines }),
         1 => (which(), phase).prop_map(|(node, phase)| Step::Phase(node, phase)),
+        2 => (which(), select(ORDERS)).prop_map(|(node, order)| Step::Order(node, order)),
+        1 => prop_oneof![Just(Step::Force), any::<bool>().prop_map(Step::Freeze)],
         2 => (which(), select(vec!["web", "worker"]), which(), which())
             .prop_map(|(env, process, release, node)| Step::Allocate { env, process, release, node }),
         1 => (which(), proptest::option::of(Just(Waiting::NoNodesActive))).prop_map(|(env, why)| Step::Waiting(env, why)),
@@ -160,6 +167,9 @@ impl Step {
                 Command::Observe { node: node.of(nodes()), capacity, instances }
             }
             Self::Phase(node, phase) => Command::SetNodePhase { node: node.of(nodes()), phase },
+            Self::Order(node, order) => Command::OrderNode { node: node.of(nodes()), order },
+            Self::Force => Command::ForceReschedule,
+            Self::Freeze(frozen) => Command::SetRescheduling { frozen },
             Self::Allocate { env, process, release, node } => Command::Allocate {
                 env: env.of(state.envs.keys().copied()),
                 process: process.to_owned(),

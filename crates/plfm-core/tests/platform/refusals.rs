@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use expect_test::expect;
-use plfm_core::command::{Command, Expose};
+use plfm_core::command::{Command, Expose, NodeOrder};
 use plfm_core::digest::Digest;
 use plfm_core::event::{Capacity, Entry, InstanceStatus, Scope};
 use plfm_core::ids::NodeId;
@@ -50,6 +50,10 @@ fn observe(fleet: &Fleet, node: NodeId, phase: InstancePhase) -> Command {
     let status = InstanceStatus { phase, boot: None, failure: None, exit_code: None, restarts: 0, hello_ms: None };
     let instance = *fleet.state().instances.keys().next().expect("there is an instance");
     Command::Observe { node, capacity: None, instances: vec![(instance, status)] }
+}
+
+fn order(fleet: &Fleet, order: NodeOrder) -> Command {
+    Command::OrderNode { node: fleet.node("a"), order }
 }
 
 fn crowded() -> Refusal {
@@ -101,7 +105,12 @@ fn every_refusal_has_a_code_a_class_a_sentence_and_a_hint() {
         }),
         refusal("", |_| join("nothing", "a")),
         refusal("", token),
-        refusal("node a", |_| join("a", "b")),
+        refusal("", |fleet| {
+            let (hash, expires_at) = (Digest::of(b"t"), fleet.facts.now + Duration::from_secs(1));
+            fleet.submit(Command::CreateJoinToken { hash, expires_at }).expect("a token is made");
+            fleet.submit(join("t", "a")).expect("it is the first");
+            join("t", "b")
+        }),
         refusal("node a", |fleet| {
             let (hash, expires_at) = (Digest::of(b"t"), fleet.facts.now + Duration::from_secs(1));
             fleet.submit(Command::CreateJoinToken { hash, expires_at }).expect("a token is made");
@@ -114,6 +123,15 @@ fn every_refusal_has_a_code_a_class_a_sentence_and_a_hint() {
         }),
         refusal("node a; deploy v1 x1", |fleet| observe(fleet, fleet.node("a"), InstancePhase::Ready)),
         crowded(),
+        refusal("node a", |fleet| order(fleet, NodeOrder::Decommission)),
+        refusal("node a; deploy v1 x1; drain a", |fleet| order(fleet, NodeOrder::Decommission)),
+        refusal("node a; mute a; pass 60", |fleet| order(fleet, NodeOrder::Drain)),
+        refusal("node a; drain a; decommission a", |fleet| Command::Observe {
+            node: *fleet.state().nodes.keys().next().expect("its record stays"),
+            capacity: None,
+            instances: Vec::new(),
+        }),
+        refusal("", |_| Command::ForceReschedule),
         refusal("node a; deploy v1 x1", |fleet| Command::Forget {
             instance: *fleet.state().instances.keys().next().expect("there is one"),
         }),
@@ -143,6 +161,11 @@ fn every_refusal_has_a_code_a_class_a_sentence_and_a_hint() {
         forbidden Unauthorized: ID belongs to another node (report this: a node sent what it must not)
         invalid_argument Invalid: ID cannot be ready without a reason or a boot (report this: a node sent what it must not)
         nodes_exhausted Conflict: the cluster has no number left for another node (start another cluster)
+        node_active Conflict: ID still takes new work (drain it first with `plfm node drain`)
+        node_not_empty Conflict: ID still has work: 1 instances (wait until it is drained; `plfm instances` shows what is left)
+        node_offline Conflict: ID is offline (start it first, or decommission it if it will never be back)
+        node_decommissioned Conflict: ID is decommissioned (join the machine again, as a new node: `plfm node token` prints the command)
+        rescheduling_not_frozen Conflict: rescheduling is not frozen (nothing to do)
         version_conflict Stale: ID has moved on (try again)
     "#]].assert_eq(&told.collect::<String>());
 }
