@@ -10,7 +10,7 @@ use axum::{Extension, Json};
 use http::StatusCode;
 use plfm_api::documents::{Assignment, PlanChange, PlanMessage, Report, assignments};
 use plfm_api::tls::{Role, node_name};
-use plfm_api::views::{Items, JoinReply, JoinRequest, JoinTokenView, NodeView, nodes};
+use plfm_api::views::{self, Items, JoinReply, JoinRequest, JoinTokenView, NodeOrderRequest, NodeView};
 use plfm_core::command::Command;
 use plfm_core::event::Actor;
 use plfm_core::ids::{InstanceId, NodeId};
@@ -28,7 +28,39 @@ use crate::writer::now;
 const JOIN_TOKEN_LIFE: Duration = Duration::from_secs(3600);
 
 pub async fn list(State(shared): State<Arc<Shared>>) -> Json<Items<NodeView>> {
-    Json(Items { items: nodes(&shared.writer.state()) })
+    Json(Items { items: views::nodes(&shared.writer.state()) })
+}
+
+pub async fn show(State(shared): State<Arc<Shared>>, Path(node): Path<String>) -> Result<Json<NodeView>, ApiError> {
+    views::node(&shared.writer.state(), &node).map(Json).ok_or_else(|| no_such(&node))
+}
+
+pub async fn order(
+    State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
+    Path(named): Path<String>,
+    Json(request): Json<NodeOrderRequest>,
+) -> Result<Response, ApiError> {
+    let node = views::node(&shared.writer.state(), &named).ok_or_else(|| no_such(&named))?.id;
+    let command = Command::OrderNode { node, order: request.order.into() };
+    let seq = shared.writer.submit(command, caller.actor().unwrap_or(Actor::System), current_request()).await?;
+    let view = views::node(&shared.writer.state(), &node.to_string()).ok_or_else(|| no_such(&named))?;
+    Ok(accepted(StatusCode::OK, seq, view))
+}
+
+/// Lost work goes elsewhere although so many nodes fell silent at once.
+pub async fn force_reschedule(
+    State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
+) -> Result<Response, ApiError> {
+    let actor = caller.actor().unwrap_or(Actor::System);
+    let seq = shared.writer.submit(Command::ForceReschedule, actor, current_request()).await?;
+    Ok(accepted(StatusCode::OK, seq, serde_json::json!({ "ok": true })))
+}
+
+fn no_such(node: &str) -> ApiError {
+    let hint = "list them with `plfm nodes`";
+    ApiError::new(StatusCode::NOT_FOUND, "not_found", format!("there is no node `{node}`"), hint)
 }
 
 pub async fn create_join_token(
