@@ -5,8 +5,10 @@ use std::collections::BTreeSet;
 use expect_test::expect_file;
 use plfm_core::digest::Digest;
 use plfm_core::event::*;
+use plfm_core::fair::Class;
 use plfm_core::ids::*;
 use plfm_core::phase::{DeployStatus, Desired, InstancePhase, NodePhase};
+use plfm_core::quota::{Dimension, Excess, Limits};
 use plfm_core::reason::{Failure, Reason};
 use plfm_core::units::{Mebibytes, MilliCpu, Seq, Term, Timestamp};
 use ulid::Ulid;
@@ -67,6 +69,16 @@ fn one_of_each() -> Vec<Event> {
         Event::NodePhaseChanged { node, phase: NodePhase::Decommissioned },
         Event::ReschedulingFrozen { silent: 4, nodes: 10 },
         Event::ReschedulingResumed { forced: true },
+        Event::OrgLimitsSet { org, limits: Limits([(Dimension::Instances, 100), (Dimension::Memory, 1 << 20)].into()) },
+        Event::OrgWeightSet { org, weight: 2 },
+        Event::ProjectWeightSet { project: id(2), weight: 3 },
+        waiting(Some(Waiting::Reserved)),
+        waiting(Some(Waiting::OrgQuotaExceeded(Excess {
+            dimension: Dimension::Instances,
+            limit: 50,
+            current: 50,
+            requested: 1,
+        }))),
         waiting(Some(Waiting::NoCapacityInstances { most: 1_000 })),
         Event::InstanceDesiredChanged { instance, desired: Desired::Draining, why: DesiredChange::NodeDraining },
         Event::InstanceDesiredChanged { instance, desired: Desired::Stopped, why: DesiredChange::DrainDeadline },
@@ -92,6 +104,7 @@ fn allocated(instance: InstanceId, node: NodeId, release: ReleaseId, deploy: Dep
         deploy,
         address: "fd00:706c:0:1::1".parse().unwrap(),
         resources: Resources { cpu, memory, overhead, disk },
+        class: Class::Normal,
     }
 }
 
