@@ -139,6 +139,16 @@ fn what_was_written_is_read_as_it_was() {
 }
 
 #[test]
+fn what_earlier_versions_wrote_is_still_read() {
+    let golden = include_str!("../events.golden");
+    let now = golden.lines().find(|line| line.contains("instance.allocated")).unwrap();
+    let before = now.replace(r#","class":"normal""#, "");
+    assert_ne!(before, now);
+    let read = |line: &str| serde_json::from_str::<Envelope>(line).unwrap();
+    assert_eq!(read(&before), read(now));
+}
+
+#[test]
 fn every_kind_has_its_line() {
     let seen: BTreeSet<_> = one_of_each().iter().map(Event::kind).collect();
     assert_eq!(seen, Event::KINDS.iter().copied().collect());

@@ -30,44 +30,59 @@ fn who_asks_for_more_than_the_org_may_have_is_denied() {
 #[test]
 fn where_the_quota_leaves_nothing_for_a_surge_one_goes_first() {
     let full = "node a; node b; limit instances 2; deploy v1 x2; ready; deploy v2 x2;";
-    check_script(full, expect![[r#"
+    check_script(
+        full,
+        expect![[r#"
         1 v1 a ready, to be draining
         2 v1 b ready
         deploy v1 succeeded
         deploy v2 rolling
         waits: the org may have 2 instances: it has 2, and 1 more were asked for
-    "#]]);
-    check_script(&format!("{full} leave; ready; leave; ready; leave"), expect![[r#"
+    "#]],
+    );
+    check_script(
+        &format!("{full} leave; ready; leave; ready; leave"),
+        expect![[r#"
         1 v1 a gone, to be draining
         2 v1 b gone, to be draining
         3 v2 a ready
         4 v2 b ready
         deploy v1 succeeded
         deploy v2 succeeded
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn so_many_starts_in_a_minute() {
     let begin = "node a; limit starts_per_minute 2; deploy v1 x3;";
-    check_script(begin, expect![[r#"
+    check_script(
+        begin,
+        expect![[r#"
         1 v1 a allocated
         2 v1 a allocated
         deploy v1 rolling
         waits: the org may have 2 starts in a minute: it has 2, and 1 more were asked for
-    "#]]);
-    check_script(&format!("{begin} pass 59"), expect![[r#"
+    "#]],
+    );
+    check_script(
+        &format!("{begin} pass 59"),
+        expect![[r#"
         1 v1 a allocated
         2 v1 a allocated
         deploy v1 rolling
         waits: the org may have 2 starts in a minute: it has 2, and 1 more were asked for
-    "#]]);
-    check_script(&format!("{begin} pass 60"), expect![[r#"
+    "#]],
+    );
+    check_script(
+        &format!("{begin} pass 60"),
+        expect![[r#"
         1 v1 a allocated
         2 v1 a allocated
         3 v1 a allocated
         deploy v1 rolling
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]

@@ -7,11 +7,13 @@ use plfm_core::command::{Command, Deploy, Expose, NodeOrder};
 use plfm_core::digest::Digest;
 use plfm_core::event::{Capacity, DesiredChange, Entry, Envelope, InstanceStatus, Scope, Waiting};
 use plfm_core::evolve::evolve;
+use plfm_core::facts::Facts;
 use plfm_core::fair::Class;
 use plfm_core::ids::BootId;
 use plfm_core::phase::{DeployStatus, Desired, InstancePhase, NodePhase};
 use plfm_core::quota::{Dimension, Limits};
 use plfm_core::reason::{Failure, Reason};
+use plfm_core::reconcile::reconcile;
 use plfm_core::state::State;
 use plfm_core::units::{Mebibytes, Timestamp};
 use proptest::collection::vec;
@@ -244,6 +246,27 @@ proptest! {
         prop_assert_eq!(&replayed, fleet.state());
         let copy: State = serde_json::from_slice(&serde_json::to_vec(fleet.state()).unwrap()).unwrap();
         prop_assert_eq!(&copy, fleet.state());
+    }
+
+    /// With nothing else happening, the platform has nothing to say before the moment it named.
+    #[test]
+    fn nothing_is_missed_by_looking_again_when_it_said(steps in steps(), moments in vec(0..1_000_u64, 8)) {
+        let mut fleet = Fleet::empty();
+        fleet.submit(bootstrap()).unwrap();
+        for step in steps {
+            step.act(&mut fleet);
+            fleet.settle();
+            let (now, (said, next)) = (fleet.facts.now, reconcile(fleet.state(), &fleet.facts));
+            prop_assert_eq!(said, &[]);
+            let until = next.map_or(now + Duration::from_secs(365 * 24 * 3600), |next| Timestamp(next.0 - 1));
+            prop_assert!(until >= now, "{next:?} is no later than {now}");
+            let between = moments.iter().map(|part| Timestamp(now.0 + (until.0 - now.0) * part / 1_000));
+            for moment in between.chain([until]) {
+                let facts = Facts { now: moment, ..fleet.facts.clone() };
+                let (said, _) = reconcile(fleet.state(), &facts);
+                prop_assert_eq!(said, &[], "at {}, of {} until {}", moment, now, until);
+            }
+        }
     }
 
     /// Nothing comes to be without a cluster.
