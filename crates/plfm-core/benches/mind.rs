@@ -8,10 +8,12 @@ use plfm_core::digest::Digest;
 use plfm_core::event::{Actor, Capacity, Envelope, InstanceStatus, Isolation, ReleaseImage};
 use plfm_core::evolve::evolve;
 use plfm_core::facts::Facts;
+use plfm_core::fair::Class;
 use plfm_core::ids::{BootId, RequestId};
 use plfm_core::manifest::Manifest;
 use plfm_core::phase::InstancePhase;
 use plfm_core::place::{Wanted, place};
+use plfm_core::quota::{Dimension, Limits};
 use plfm_core::reconcile::reconcile;
 use plfm_core::state::State;
 use plfm_core::units::{Mebibytes, MilliCpu, Timestamp};
@@ -89,6 +91,9 @@ impl World {
         let mut world = Self { state: State::default(), facts };
         let prefix = "fd00:706c::".parse().expect("it is an address");
         world.command(Command::Bootstrap { domain: "example.com".to_owned(), prefix, admin: Digest::of(b"admin") });
+        let org = world.state.org_named("default").expect("it is there from the beginning");
+        let limits = Limits(Dimension::ALL.iter().map(|dimension| (*dimension, u64::MAX)).collect());
+        world.command(Command::SetLimits { org, limits });
         (0..nodes).for_each(|number| world.join(number));
         (0..groups).for_each(|number| world.deploy(number, replicas));
         world
@@ -137,7 +142,8 @@ impl World {
         let groups = self.state.envs.iter().flat_map(|(env, it)| it.groups.iter().map(move |group| (*env, group)));
         let wanted = groups.map(|(env, (process, group))| {
             let count = self.state.process(group.release, process).map_or(0, |process| process.scaling.min);
-            Wanted { env, process: process.clone(), release: group.release, count }
+            let (class, since) = (Class::Normal, None);
+            Wanted { env, process: process.clone(), release: group.release, count, class, since }
         });
         wanted.collect()
     }

@@ -4,9 +4,11 @@ use std::net::Ipv6Addr;
 
 use crate::digest::Digest;
 use crate::event::{Capacity, DesiredChange, Entry, InstanceStatus, ReleaseImage, Scope, Waiting};
+use crate::fair::Class;
 use crate::ids::*;
 use crate::manifest::Manifest;
 use crate::phase::{DeployStatus, Desired, NodePhase};
+use crate::quota::Limits;
 use crate::reason::Failure;
 use crate::units::Timestamp;
 
@@ -34,6 +36,19 @@ pub enum Command {
         capacity: Capacity,
     },
     Deploy(Box<Deploy>),
+    /// An operator's word, in whole: what is not named is as by default.
+    SetLimits {
+        org: OrgId,
+        limits: Limits,
+    },
+    SetOrgWeight {
+        org: OrgId,
+        weight: u32,
+    },
+    SetProjectWeight {
+        project: ProjectId,
+        weight: u32,
+    },
     /// What a node's report says that is new.
     Observe {
         node: NodeId,
@@ -62,6 +77,7 @@ pub enum Command {
         process: String,
         release: ReleaseId,
         node: NodeId,
+        class: Class,
     },
     NoteWaiting {
         env: EnvId,

@@ -9,7 +9,7 @@ use crate::facts::Facts;
 use crate::ids::*;
 use crate::manifest::Process;
 use crate::phase::{DeployStatus, InstancePhase, NodePhase};
-use crate::place;
+use crate::place::{self, Choice};
 use crate::reason::Failure;
 use crate::refusal::Refusal;
 use crate::state::{Node, State};
@@ -19,6 +19,7 @@ mod bootstrap;
 mod deploy;
 pub mod mass;
 mod nodes;
+mod quotas;
 
 /// A silent node gets no new work after this (P-SCH-40).
 pub const INELIGIBLE_AFTER: Duration = Duration::from_secs(30);
@@ -48,7 +49,12 @@ pub fn decide(state: &State, command: Command, facts: &Facts) -> Result<Vec<Even
         Command::ForceReschedule => nodes::force_reschedule(state),
         Command::SetNodePhase { node, phase } => nodes::set_phase(state, node, phase, facts),
         Command::SetRescheduling { frozen } => nodes::set_rescheduling(state, frozen, facts),
-        Command::Allocate { env, process, release, node } => allocate(state, env, process, release, node, facts),
+        Command::Allocate { env, process, release, node, class } => {
+            allocate(state, Choice { env, process, release, node, class }, facts)
+        }
+        Command::SetLimits { org, limits } => quotas::set_limits(state, org, limits),
+        Command::SetOrgWeight { org, weight } => quotas::set_org_weight(state, org, weight),
+        Command::SetProjectWeight { project, weight } => quotas::set_project_weight(state, project, weight),
         Command::NoteWaiting { env, process, waiting } => note_waiting(state, env, process, waiting),
         Command::SetDesired { instance, desired, why } => {
             let current = state.instances.get(&instance).ok_or(Refusal::InstanceNotFound(instance))?;
@@ -119,20 +125,15 @@ fn is_explained(status: &InstanceStatus) -> bool {
 }
 
 /// Checks once more what `place` chose from: between choice and decision another command may have taken the room.
-fn allocate(
-    state: &State,
-    env: EnvId,
-    process: String,
-    release: ReleaseId,
-    node: NodeId,
-    facts: &Facts,
-) -> Result<Vec<Event>, Refusal> {
+fn allocate(state: &State, choice: Choice, facts: &Facts) -> Result<Vec<Event>, Refusal> {
+    let Choice { env, process, release, node, class } = choice;
     let stale = || Refusal::Stale { what: format!("{process} of {env}") };
     let cluster = state.cluster.as_ref().ok_or(Refusal::NotBootstrapped)?;
     let (owner, host) = state.envs.get(&env).zip(state.nodes.get(&node)).ok_or_else(stale)?;
     let group = owner.groups.get(&process).filter(|group| group.release == release).ok_or_else(stale)?;
     let resources = resources(state, release, &process, host).ok_or_else(stale)?;
     fresh(host.phase == NodePhase::Active && place::has_room(host, state.index.held(node), &resources), node)?;
+    quotas::start(state, owner.org, &resources, facts.now)?;
     Ok(vec![Event::InstanceAllocated(Box::new(InstanceAllocated {
         instance: facts.ids().fresh(),
         org: owner.org,
@@ -144,6 +145,7 @@ fn allocate(
         deploy: group.deploy,
         address: host.address(cluster, host.next_host),
         resources,
+        class,
     }))])
 }
 

@@ -6,9 +6,11 @@ use std::net::Ipv6Addr;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
+use crate::fair::Class;
 use crate::ids::*;
 use crate::manifest::Manifest;
 use crate::phase::{DeployStatus, Desired, InstancePhase, NodePhase};
+use crate::quota::{Dimension, Excess, Limits};
 use crate::reason::Failure;
 use crate::units::{Mebibytes, MilliCpu, Seq, Term, Timestamp};
 
@@ -53,6 +55,14 @@ pub enum Event {
     ClusterCreated { domain: String, prefix: Ipv6Addr },
     #[serde(rename = "org.created")]
     OrgCreated { org: OrgId, name: String },
+    /// All limits that differ from the defaults.
+    #[serde(rename = "org.limits_set")]
+    OrgLimitsSet { org: OrgId, limits: Limits },
+    /// Its part, against other orgs, when there is not enough for all.
+    #[serde(rename = "org.weight_set")]
+    OrgWeightSet { org: OrgId, weight: u32 },
+    #[serde(rename = "project.weight_set")]
+    ProjectWeightSet { project: ProjectId, weight: u32 },
     #[serde(rename = "project.created")]
     ProjectCreated { project: ProjectId, org: OrgId, name: String },
     #[serde(rename = "token.created")]
@@ -143,6 +153,9 @@ pub struct InstanceAllocated {
     pub deploy: DeployId,
     pub address: Ipv6Addr,
     pub resources: Resources,
+    /// As which it was served, in its project.
+    #[serde(default)]
+    pub class: Class,
 }
 
 /// What an instance holds on its node.
@@ -213,10 +226,25 @@ pub enum DesiredChange {
 #[serde(rename_all = "snake_case", tag = "reason")]
 pub enum Waiting {
     NoNodesActive,
-    NoCapacityMemory { wanted: Mebibytes, largest_free: Mebibytes },
-    NoCapacityDisk { wanted: Mebibytes, largest_free: Mebibytes },
-    NoCapacityInstances { most: u32 },
-    ImagePlatformUnavailable { offered: Vec<String>, nodes: Vec<String> },
+    NoCapacityMemory {
+        wanted: Mebibytes,
+        largest_free: Mebibytes,
+    },
+    NoCapacityDisk {
+        wanted: Mebibytes,
+        largest_free: Mebibytes,
+    },
+    NoCapacityInstances {
+        most: u32,
+    },
+    /// There is room, but it is kept for one that has waited longer.
+    Reserved,
+    /// Not for want of room: the org has as much as it may have.
+    OrgQuotaExceeded(Excess),
+    ImagePlatformUnavailable {
+        offered: Vec<String>,
+        nodes: Vec<String>,
+    },
 }
 
 /// What a token may do.
@@ -259,6 +287,9 @@ impl Event {
         Self::WriterStarted { .. } => "writer.started",
         Self::ClusterCreated { .. } => "cluster.created",
         Self::OrgCreated { .. } => "org.created",
+        Self::OrgLimitsSet { .. } => "org.limits_set",
+        Self::OrgWeightSet { .. } => "org.weight_set",
+        Self::ProjectWeightSet { .. } => "project.weight_set",
         Self::ProjectCreated { .. } => "project.created",
         Self::TokenCreated { .. } => "token.created",
         Self::AppCreated { .. } => "app.created",
@@ -289,8 +320,12 @@ impl Event {
 
 impl Waiting {
     /// Whether it would have a place if something else left.
-    pub const fn is_for_room(&self) -> bool {
-        !matches!(self, Self::NoNodesActive | Self::ImagePlatformUnavailable { .. })
+    pub fn is_for_room(&self) -> bool {
+        match self {
+            Self::NoNodesActive | Self::ImagePlatformUnavailable { .. } => false,
+            Self::OrgQuotaExceeded(excess) => excess.dimension != Dimension::StartsPerMinute,
+            _ => true,
+        }
     }
 }
 
@@ -304,6 +339,8 @@ impl std::fmt::Display for Waiting {
             Self::NoCapacityDisk { wanted, largest_free } => {
                 write!(f, "no node has {wanted} of disk free (the most is {largest_free})")
             }
+            Self::Reserved => write!(f, "the room there is is kept for one that has waited longer"),
+            Self::OrgQuotaExceeded(excess) => write!(f, "{excess}"),
             Self::NoCapacityInstances { most } => write!(f, "every node with room runs {most} instances already"),
             Self::ImagePlatformUnavailable { offered, nodes } => {
                 write!(f, "the image is made for {}, the nodes are {}", offered.join(", "), nodes.join(", "))

@@ -1,12 +1,14 @@
 //! What an event changes. Total: what was decided can be applied, and nothing here can refuse.
 
-use imbl::OrdMap;
+use imbl::{OrdMap, Vector};
 
-use crate::event::{DesiredChange, Envelope, Event, InstanceAllocated, InstanceStatus, ReleaseCreated};
+use crate::event::{DesiredChange, Envelope, Event, InstanceAllocated, InstanceStatus, ReleaseCreated, Waiting};
+use crate::fair::{Class, Turns};
 use crate::ids::*;
 use crate::index::{asked, settle};
 use crate::phase::{DeployStatus, Desired, InstancePhase, NodePhase};
 use crate::place::score::TROUBLE_FAILURES;
+use crate::quota::Limits;
 use crate::reason::Remedy;
 use crate::state::*;
 use crate::units::{Seq, Timestamp};
@@ -22,12 +24,23 @@ pub fn evolve(state: &mut State, envelope: &Envelope) {
             state.cluster = Some(Cluster { domain: domain.clone(), prefix: *prefix });
         }
         Event::OrgCreated { org, name } => {
-            state.orgs.insert(*org, Org { name: name.clone(), version: seq });
+            let (name, limits, starts) = (name.clone(), Limits::default(), Vector::new());
+            state.orgs.insert(*org, Org { name, weight: 1, limits, starts, version: seq });
         }
         Event::ProjectCreated { project, org, name } => {
-            state.projects.insert(*project, Project { org: *org, name: name.clone(), version: seq });
-            state.index.own(*org, |usage| usage.projects += 1);
+            let (org, name, turns) = (*org, name.clone(), Turns::default());
+            state.projects.insert(*project, Project { org, name, weight: 1, turns, version: seq });
+            state.index.own(org, |usage| usage.projects += 1);
         }
+        Event::OrgLimitsSet { org, limits } => update(&mut state.orgs, org, |org| {
+            (org.limits, org.version) = (limits.clone(), seq);
+        }),
+        Event::OrgWeightSet { org, weight } => update(&mut state.orgs, org, |org| {
+            (org.weight, org.version) = (*weight, seq);
+        }),
+        Event::ProjectWeightSet { project, weight } => update(&mut state.projects, project, |project| {
+            (project.weight, project.version) = (*weight, seq);
+        }),
         Event::TokenCreated { token, org, hash, scopes } => {
             state.tokens.insert(*token, Token { org: *org, hash: *hash, scopes: scopes.clone() });
         }
@@ -73,7 +86,7 @@ pub fn evolve(state: &mut State, envelope: &Envelope) {
         }
         Event::GroupWaiting { env, process, waiting } => {
             update(&mut state.envs, env, |env| {
-                update(&mut env.groups, process, |group| group.waiting = waiting.clone());
+                update(&mut env.groups, process, |group| waits(group, waiting, at));
             });
             settle(state, *env);
         }
@@ -149,7 +162,23 @@ fn release_created(state: &mut State, created: &ReleaseCreated, at: Timestamp) {
 }
 
 fn fresh_group(release: ReleaseId, deploy: DeployId) -> Group {
-    Group { release, deploy, waiting: None, given_up: 0, failed_at: None }
+    Group { release, deploy, waiting: None, waiting_since: None, given_up: 0, failed_at: None }
+}
+
+fn waits(group: &mut Group, waiting: &Option<Waiting>, at: Timestamp) {
+    group.waiting_since = waiting.as_ref().map(|_| group.waiting_since.unwrap_or(at));
+    group.waiting = waiting.clone();
+}
+
+/// A start counts against its org's limit for a minute, and as the turn of its class.
+fn started(state: &mut State, org: OrgId, project: Option<ProjectId>, class: Class, at: Timestamp) {
+    update(&mut state.orgs, &org, |org| {
+        while org.starts.front().is_some_and(|oldest| at >= *oldest + STARTS_WINDOW) {
+            org.starts.pop_front();
+        }
+        org.starts.push_back(at);
+    });
+    project.iter().for_each(|project| update(&mut state.projects, project, |project| project.turns.take(class)));
 }
 
 fn groups_of(state: &mut State, env: EnvId, deploy: DeployId, change: impl Fn(&mut Group)) {
@@ -188,7 +217,7 @@ fn aim(state: &mut State, env: EnvId, deploy: DeployId, release: ReleaseId, proc
 }
 
 fn instance_allocated(state: &mut State, allocated: &InstanceAllocated, seq: Seq, at: Timestamp) {
-    let InstanceAllocated { instance, org, app, env, process, node, release, deploy, address, resources } =
+    let InstanceAllocated { instance, org, app, env, process, node, release, deploy, address, resources, class } =
         allocated.clone();
     update(&mut state.nodes, &node, |node| node.next_host += 1);
     let status = InstanceStatus {
@@ -217,7 +246,9 @@ fn instance_allocated(state: &mut State, allocated: &InstanceAllocated, seq: Seq
         changed_at: at,
         version: seq,
     };
-    state.index.enter(instance, &record, state.apps.get(&app).map(|app| app.project));
+    let project = state.apps.get(&app).map(|app| app.project);
+    started(state, org, project, class, at);
+    state.index.enter(instance, &record, project);
     state.instances.insert(instance, record);
     settle(state, env);
 }

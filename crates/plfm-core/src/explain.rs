@@ -3,10 +3,12 @@
 use crate::decide::INELIGIBLE_AFTER;
 use crate::event::Waiting;
 use crate::facts::Facts;
+use crate::fair::Class;
 use crate::ids::*;
 use crate::phase::{DeployStatus, Desired, InstancePhase, NodePhase};
 use crate::place::Wanted;
 use crate::place::report::{Report, report};
+use crate::quota::Dimension;
 use crate::state::{Env, Group, Instance, State};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,7 +92,8 @@ fn failed_deploy(state: &State, id: DeployId) -> Option<Finding> {
 
 fn room(state: &State, facts: &Facts, env: EnvId, name: &str, group: &Group) -> Option<Finding> {
     let waiting = group.waiting.as_ref()?;
-    let wanted = Wanted { env, process: name.to_owned(), release: group.release, count: 1 };
+    let (process, class, since) = (name.to_owned(), Class::Normal, group.waiting_since);
+    let wanted = Wanted { env, process, release: group.release, count: 1, class, since };
     let nodes =
         if waiting.is_for_room() { what_nodes_say(state, &report(state, facts, wanted)) } else { String::new() };
     Some(Finding {
@@ -122,6 +125,11 @@ fn make_room(state: &State, waiting: &Waiting) -> String {
         Waiting::NoCapacityDisk { .. } => {
             "lower `resources.disk`, or add a node: `plfm node token` prints the command".to_owned()
         }
+        Waiting::Reserved => "wait, or add a node: `plfm node token` prints the command".to_owned(),
+        Waiting::OrgQuotaExceeded(excess) if excess.dimension == Dimension::StartsPerMinute => {
+            "wait a minute".to_owned()
+        }
+        Waiting::OrgQuotaExceeded(_) => "remove something, or ask an operator for a higher limit".to_owned(),
         Waiting::NoCapacityInstances { .. } => "add a node: `plfm node token` prints the command".to_owned(),
         Waiting::ImagePlatformUnavailable { nodes, .. } => format!("build the image for {} too", nodes.join(" or ")),
     }

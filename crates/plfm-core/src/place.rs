@@ -1,19 +1,24 @@
-//! Where wanted instances go: hard filters, then a score, then the smallest id (P-SCH-20 to -24).
+//! Where wanted instances go: fairness says who is next, the quota whether it may, hard filters and a score where to (P-SCH-20 to -24).
 //!
 //! Pure, with the "why not" as data. What it chooses is decided again in `decide`, one by one. That an image lies on a node already
 //! counts for nothing (P-SCH-22 gives it 10): no node says yet which images it has.
 
 use crate::event::{Resources, Waiting};
 use crate::facts::Facts;
+use crate::fair::Class;
 use crate::ids::*;
+use crate::quota::Excess;
 use crate::state::{Committed, Node, State};
+use crate::units::Timestamp;
 
-use self::board::Board;
 pub use self::board::is_eligible;
+use self::session::Session;
 
 mod board;
+mod ledger;
 pub mod report;
 pub mod score;
+mod session;
 
 /// More instances a node never gets: each has its own namespace, links and processes, and a report names them all.
 pub const NODE_INSTANCES_MAX: u32 = 1_000;
@@ -25,6 +30,9 @@ pub struct Wanted {
     pub process: String,
     pub release: ReleaseId,
     pub count: u32,
+    pub class: Class,
+    /// Since when it waits; none if it is wanted only now.
+    pub since: Option<Timestamp>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +41,8 @@ pub struct Choice {
     pub process: String,
     pub release: ReleaseId,
     pub node: NodeId,
+    /// As which it was served.
+    pub class: Class,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -41,36 +51,24 @@ pub struct Placement {
     pub waiting: Vec<(EnvId, String, Waiting)>,
 }
 
+/// Why a single instance gets no place: it may not, or it has to wait.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NoPlace {
+    Denied(Excess),
+    Waits(Waiting),
+}
+
 pub fn place(state: &State, facts: &Facts, wanted: &[Wanted]) -> Placement {
-    let mut placement = Placement::default();
-    if wanted.is_empty() {
-        return placement;
-    }
-    let mut board = Board::new(state, facts);
-    let mut without = Vec::new();
-    for want in wanted {
-        for _ in 0..want.count {
-            let Some((node, _)) = board.take(want) else {
-                without.push(want);
-                break;
-            };
-            placement.choices.push(choice(want, node));
-        }
-    }
-    // Said at the end, for what is left then is what they lack.
-    let waits = |want: &Wanted| (want.env, want.process.clone(), board.why_not(want));
-    placement.waiting = without.into_iter().map(waits).collect();
-    placement
+    if wanted.is_empty() { Placement::default() } else { Session::new(state, facts).place(wanted) }
 }
 
 /// The place of a single instance, for a decision that accepts and places at once.
-pub fn one(state: &State, facts: &Facts, want: &Wanted) -> Result<NodeId, Waiting> {
-    let mut board = Board::new(state, facts);
-    board.take(want).map(|(node, _)| node).ok_or_else(|| board.why_not(want))
-}
-
-fn choice(want: &Wanted, node: NodeId) -> Choice {
-    Choice { env: want.env, process: want.process.clone(), release: want.release, node }
+pub fn one(state: &State, facts: &Facts, want: &Wanted) -> Result<NodeId, NoPlace> {
+    let mut session = Session::new(state, facts);
+    session.choose(want).map(|(node, _)| node).ok_or_else(|| match session.why_not(want) {
+        Waiting::OrgQuotaExceeded(excess) => NoPlace::Denied(excess),
+        waiting => NoPlace::Waits(waiting),
+    })
 }
 
 /// Whether a node can hold these resources beside what it holds.

@@ -13,7 +13,8 @@ use crate::facts::Facts;
 use crate::ids::*;
 use crate::phase::{Desired, NodePhase};
 use crate::place::{Placement, Wanted, place};
-use crate::state::{Env, Instance, State};
+use crate::quota::Dimension;
+use crate::state::{Env, Instance, STARTS_WINDOW, State};
 use crate::units::Timestamp;
 
 use self::agenda::Agenda;
@@ -51,11 +52,13 @@ pub fn reconcile(state: &State, facts: &Facts) -> (Vec<Command>, NextRun) {
     waiting(state, &fleet, &placement.waiting, &mut commands);
     make_room(state, &fleet, &placement, &mut commands);
     eligibility(state, facts, &placement, &mut agenda);
+    starts(state, &placement, &mut agenda);
     commands.extend(placement.choices.into_iter().map(|choice| Command::Allocate {
         env: choice.env,
         process: choice.process,
         release: choice.release,
         node: choice.node,
+        class: choice.class,
     }));
     drained(state, &fleet, &mut agenda, &mut commands);
     deploys::settle(state, &fleet, &mut agenda, &mut commands);
@@ -149,6 +152,15 @@ fn eligibility(state: &State, facts: &Facts, placement: &Placement, agenda: &mut
     if !placement.waiting.is_empty() {
         let active = state.nodes.iter().filter(|(_, node)| node.phase == NodePhase::Active);
         active.for_each(|(id, _)| agenda.note(facts.heard_at(*id) + INELIGIBLE_AFTER));
+    }
+}
+
+/// An org that started too much within a minute may start again when the oldest start is a minute ago.
+fn starts(state: &State, placement: &Placement, agenda: &mut Agenda) {
+    let too_often = |waiting: &Waiting| matches!(waiting, Waiting::OrgQuotaExceeded(it) if it.dimension == Dimension::StartsPerMinute);
+    for (env, _, _) in placement.waiting.iter().filter(|(_, _, waiting)| too_often(waiting)) {
+        let oldest = state.envs.get(env).and_then(|env| state.starts(env.org, agenda.now).next());
+        oldest.into_iter().for_each(|at| agenda.note(at + STARTS_WINDOW));
     }
 }
 

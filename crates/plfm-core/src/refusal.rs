@@ -2,6 +2,7 @@
 
 use crate::ids::*;
 use crate::phase::InstancePhase;
+use crate::quota::Excess;
 use crate::units::Timestamp;
 
 /// The shape of a refusal; the HTTP status and the exit code follow from it.
@@ -63,6 +64,14 @@ pub enum Refusal {
     NodeActive(NodeId),
     #[error("rescheduling is not frozen")]
     NotFrozen,
+    #[error("{0}")]
+    QuotaExceeded(Excess),
+    #[error("there is no org {0}")]
+    OrgUnknown(OrgId),
+    #[error("there is no project {0}")]
+    ProjectNotFound(ProjectId),
+    #[error("a weight is 1 to {most}, not {weight}")]
+    InvalidWeight { weight: u32, most: u32 },
     #[error("{what} has moved on")]
     Stale { what: String },
 }
@@ -93,6 +102,10 @@ impl Refusal {
             Self::NodeNotEmpty { .. } => "node_not_empty",
             Self::NodeActive(_) => "node_active",
             Self::NotFrozen => "rescheduling_not_frozen",
+            Self::QuotaExceeded(_) => "quota_exceeded",
+            Self::OrgUnknown(_) => "org_not_found",
+            Self::ProjectNotFound(_) => "project_not_found",
+            Self::InvalidWeight { .. } => "invalid_argument",
             Self::Stale { .. } => "version_conflict",
         }
     }
@@ -102,13 +115,17 @@ impl Refusal {
             Self::InvalidName(_)
             | Self::ProcessNotFound(_)
             | Self::PortNotDeclared { .. }
+            | Self::InvalidWeight { .. }
             | Self::StatusUnexplained { .. } => RefusalClass::Invalid,
             Self::JoinTokenInvalid | Self::JoinTokenExpired(_) | Self::JoinTokenUsed(_) | Self::NotYourInstance(_) => {
                 RefusalClass::Unauthorized
             }
-            Self::OrgNotFound(_) | Self::NodeNotFound(_) | Self::InstanceNotFound(_) | Self::DeployNotFound(_) => {
-                RefusalClass::NotFound
-            }
+            Self::OrgNotFound(_)
+            | Self::OrgUnknown(_)
+            | Self::ProjectNotFound(_)
+            | Self::NodeNotFound(_)
+            | Self::InstanceNotFound(_)
+            | Self::DeployNotFound(_) => RefusalClass::NotFound,
             Self::Stale { .. } => RefusalClass::Stale,
             _ => RefusalClass::Conflict,
         }
@@ -141,6 +158,10 @@ impl Refusal {
             Self::NodeNotEmpty { .. } => "wait until it is drained; `plfm instances` shows what is left",
             Self::NodeActive(_) => "drain it first with `plfm node drain`",
             Self::NotFrozen => "nothing to do",
+            Self::QuotaExceeded(_) => "remove something, or ask an operator for a higher limit",
+            Self::OrgUnknown(_) => "see which orgs there are with `plfm orgs`",
+            Self::ProjectNotFound(_) => "see which projects there are with `plfm projects`",
+            Self::InvalidWeight { .. } => "choose a weight in that range",
             Self::Stale { .. } => "try again",
         }
     }

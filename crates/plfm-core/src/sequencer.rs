@@ -80,6 +80,8 @@ impl Sequencer {
 fn org_of(state: &State, event: &Event) -> Option<OrgId> {
     match event {
         Event::OrgCreated { org, .. }
+        | Event::OrgLimitsSet { org, .. }
+        | Event::OrgWeightSet { org, .. }
         | Event::ProjectCreated { org, .. }
         | Event::AppCreated { org, .. }
         | Event::EnvCreated { org, .. }
@@ -89,6 +91,7 @@ fn org_of(state: &State, event: &Event) -> Option<OrgId> {
         Event::TokenCreated { org, .. } => *org,
         Event::ReleaseCreated(created) => Some(created.org),
         Event::InstanceAllocated(allocated) => Some(allocated.org),
+        Event::ProjectWeightSet { project, .. } => Some(state.projects.get(project)?.org),
         Event::DeployStatusChanged { deploy, .. } => Some(state.deploys.get(deploy)?.org),
         Event::GroupWaiting { env, .. } => Some(state.envs.get(env)?.org),
         Event::InstanceDesiredChanged { instance, .. } | Event::InstanceStatusChanged { instance, .. } => {

@@ -3,16 +3,19 @@
 //! The maps are persistent: a reader keeps the version it has for the price of a pointer while the writer goes on.
 
 use std::net::Ipv6Addr;
+use std::time::Duration;
 
-use imbl::OrdMap;
+use imbl::{OrdMap, Vector};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::digest::Digest;
 use crate::event::{Capacity, Entry, InstanceStatus, ReleaseImage, Resources, Scope, Waiting};
+use crate::fair::Turns;
 use crate::ids::*;
 use crate::index::Index;
 use crate::manifest::{Manifest, Process};
 use crate::phase::{DeployStatus, Desired, NodePhase};
+use crate::quota::Limits;
 use crate::reason::Failure;
 use crate::units::{Mebibytes, MilliCpu, Seq, Term, Timestamp};
 
@@ -57,6 +60,9 @@ pub struct Rescheduling {
     pub forced_at: Option<Timestamp>,
 }
 
+/// How long a start counts against its org's limit of them.
+pub const STARTS_WINDOW: Duration = Duration::from_secs(60);
+
 impl Serialize for State {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         Self::serialize(self, serializer)
@@ -83,6 +89,13 @@ pub struct Cluster {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Org {
     pub name: String,
+    #[serde(default = "one")]
+    pub weight: u32,
+    #[serde(default)]
+    pub limits: Limits,
+    /// When its instances were started, of the last minute, the oldest first.
+    #[serde(default)]
+    pub starts: Vector<Timestamp>,
     pub version: Seq,
 }
 
@@ -90,6 +103,11 @@ pub struct Org {
 pub struct Project {
     pub org: OrgId,
     pub name: String,
+    #[serde(default = "one")]
+    pub weight: u32,
+    /// Whose turn it is, of the classes of its requests.
+    #[serde(default)]
+    pub turns: Turns,
     pub version: Seq,
 }
 
@@ -118,6 +136,8 @@ pub struct Group {
     pub deploy: DeployId,
     /// Why it gets no instance just now.
     pub waiting: Option<Waiting>,
+    #[serde(default)]
+    pub waiting_since: Option<Timestamp>,
     /// Tries that were given up since the deploy.
     #[serde(default)]
     pub given_up: u32,
@@ -206,7 +226,11 @@ pub struct Node {
     pub version: Seq,
 }
 
-fn active() -> NodePhase {
+const fn one() -> u32 {
+    1
+}
+
+const fn active() -> NodePhase {
     NodePhase::Active
 }
 
@@ -274,6 +298,12 @@ impl State {
     /// Instances on a node that hold resources.
     pub fn live_on(&self, node: NodeId) -> impl Iterator<Item = (InstanceId, &Instance)> {
         self.index.on_node(node).filter_map(|id| Some((id, self.instances.get(&id)?)))
+    }
+
+    /// When an org has started instances within the last minute, the oldest first.
+    pub fn starts(&self, org: OrgId, now: Timestamp) -> impl Iterator<Item = Timestamp> {
+        let starts = self.orgs.get(&org).into_iter().flat_map(|org| org.starts.iter().copied());
+        starts.skip_while(move |at| now >= *at + STARTS_WINDOW)
     }
 
     /// Whether it has volumes, and so a node that it cannot leave.

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::decide::{INELIGIBLE_AFTER, resources_on};
 use crate::event::{Resources, Waiting};
 use crate::facts::Facts;
+use crate::fair::Amounts;
 use crate::ids::*;
 use crate::manifest::Process;
 use crate::phase::NodePhase;
@@ -35,6 +36,8 @@ struct Seat<'a> {
     node: &'a Node,
     held: Committed,
     worth: i64,
+    /// For one that has waited long.
+    reserved: bool,
 }
 
 /// What an instance of a group is, wherever it goes.
@@ -53,31 +56,54 @@ impl<'a> Board<'a> {
         let eligible = state.nodes.iter().filter(|(id, node)| is_eligible(facts, **id, node));
         let seat = |(id, node): (&NodeId, &'a Node)| {
             let held = state.index().held(*id);
-            Seat { id: *id, node, held, worth: score::of_node(node, held, facts.now) }
+            Seat { id: *id, node, held, worth: score::of_node(node, held, facts.now), reserved: false }
         };
         let seats: Vec<_> = eligible.map(seat).collect();
         let by_worth = seats.iter().enumerate().map(|(place, seat)| (Reverse(seat.worth), place)).collect();
         Self { state, now: facts.now, seats, by_worth, groups: BTreeMap::new() }
     }
 
-    /// The best place for one more of the group, which is there from now on.
-    pub fn take(&mut self, want: &'a Wanted) -> Option<(NodeId, Resources)> {
+    /// The best seat for one more of the group, and what it takes there.
+    pub fn find(&mut self, want: &'a Wanted) -> Option<(usize, Resources)> {
         let kind = Kind::of(self.state, want)?;
         let (state, seats) = (self.state, &self.seats);
         let siblings = self.groups.entry((want.env, &want.process)).or_insert_with(|| siblings(state, seats, want));
         let place = choose(seats, &self.by_worth, siblings, kind)?;
-        *siblings.entry(place).or_default() += 1;
-        Some(self.seat(place, kind))
+        Some((place, kind.needs_on(seats[place].node)))
     }
 
-    fn seat(&mut self, place: usize, kind: Kind<'_>) -> (NodeId, Resources) {
+    /// It is there from now on.
+    pub fn seat(&mut self, want: &'a Wanted, place: usize, needs: &Resources) -> NodeId {
+        *self.groups.entry((want.env, &want.process)).or_default().entry(place).or_default() += 1;
         let seat = &mut self.seats[place];
-        let needs = kind.needs_on(seat.node);
         self.by_worth.remove(&(Reverse(seat.worth), place));
-        seat.held.add(&needs);
+        seat.held.add(needs);
         seat.worth = score::of_node(seat.node, seat.held, self.now);
         self.by_worth.insert((Reverse(seat.worth), place));
-        (seat.id, needs)
+        seat.id
+    }
+
+    /// Keeps the seat where least is missing for nobody else, if it could hold one at all.
+    pub fn reserve(&mut self, want: &Wanted) -> bool {
+        let Some(kind) = Kind::of(self.state, want) else { return false };
+        let able = |seat: &Seat<'_>| {
+            kind.runs_on(seat.node) && has_room(seat.node, Committed::default(), &kind.needs_on(seat.node))
+        };
+        let able = self.seats.iter().enumerate().filter(|(_, seat)| able(seat));
+        let nearest = able.max_by_key(|(place, seat)| (seat.part_free_of(&kind.needs_on(seat.node)), Reverse(*place)));
+        let place = nearest.map(|(place, _)| place);
+        place.into_iter().for_each(|place| self.seats[place].reserved = true);
+        place.is_some()
+    }
+
+    /// Everything there is, for shares of it.
+    pub fn capacity(&self) -> Amounts {
+        let of = |seat: &Seat<'_>| {
+            let capacity = &seat.node.capacity;
+            let cpu = u64::from(capacity.cpu.0) * score::CPU_OVERCOMMIT;
+            Amounts([cpu, capacity.memory.0, capacity.disk.0, NODE_INSTANCES_MAX.into()])
+        };
+        self.seats.iter().map(of).fold(Amounts::default(), Amounts::plus)
     }
 
     /// The summary of what every node lacks: of the nodes that the image could run on, the nearest miss.
@@ -97,6 +123,9 @@ impl<'a> Board<'a> {
         if offers.iter().copied().filter(has_memory).all(|seat| seat.free_disk() < needs.disk) {
             let largest_free = offers.iter().map(|seat| seat.free_disk()).max().unwrap_or_default();
             return Waiting::NoCapacityDisk { wanted: needs.disk, largest_free };
+        }
+        if offers.iter().any(|seat| seat.has_room(kind)) {
+            return Waiting::Reserved;
         }
         Waiting::NoCapacityInstances { most: NODE_INSTANCES_MAX }
     }
@@ -137,7 +166,17 @@ fn memory_of(needs: &Resources) -> Mebibytes {
 
 impl Seat<'_> {
     fn fits(&self, kind: Kind<'_>) -> bool {
-        kind.runs_on(self.node) && has_room(self.node, self.held, &kind.needs_on(self.node))
+        !self.reserved && kind.runs_on(self.node) && self.has_room(kind)
+    }
+
+    fn has_room(&self, kind: Kind<'_>) -> bool {
+        has_room(self.node, self.held, &kind.needs_on(self.node))
+    }
+
+    /// How much of what is scarcest is there, in thousandths of what is needed.
+    fn part_free_of(&self, needs: &Resources) -> u64 {
+        let part = |free: Mebibytes, needs: Mebibytes| free.0.min(needs.0) * 1_000 / needs.0.max(1);
+        part(self.free_memory(), memory_of(needs)).min(part(self.free_disk(), needs.disk))
     }
 
     fn free_memory(&self) -> Mebibytes {

@@ -6,6 +6,7 @@ use crate::command::Command;
 use crate::decide::resources;
 use crate::event::{DesiredChange, Waiting};
 use crate::facts::Facts;
+use crate::fair::Class;
 use crate::ids::*;
 use crate::phase::{DeployStatus, Desired, InstancePhase, NodePhase};
 use crate::place::{Wanted, has_room, is_eligible};
@@ -52,8 +53,15 @@ impl<'a> Step<'a> {
         };
         // What is given up in this round counts from the next one on.
         let missing = if gave_up && self.deploy_failed().is_some() { 0 } else { self.patience(missing, &new, agenda) };
-        let process = self.process.to_owned();
-        (missing > 0).then_some(Wanted { env: self.env, process, release: self.group.release, count: missing as u32 })
+        let wanted = || Wanted {
+            env: self.env,
+            process: self.process.to_owned(),
+            release: self.group.release,
+            count: missing as u32,
+            class: Class::Normal,
+            since: self.group.waiting_since,
+        };
+        (missing > 0).then(wanted)
     }
 
     fn live(&self) -> impl Iterator<Item = Member<'a>> + use<'a> {

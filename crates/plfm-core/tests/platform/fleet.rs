@@ -10,6 +10,7 @@
 //! mute a | hear a                          the node falls silent, is back
 //! pass 61                                  so many seconds; nodes that are not mute keep reporting
 //! writer                                   another server takes over
+//! limit instances 3                        what the org may have at most
 //! drain a | disable a | activate a | decommission a    what an operator says of a node; `force` of those that fell silent at once
 //! ```
 
@@ -23,9 +24,10 @@ use plfm_core::command::{Command, Deploy, Expose, NodeOrder};
 use plfm_core::digest::Digest;
 use plfm_core::event::{Actor, Capacity, Envelope, InstanceStatus, Isolation, ReleaseImage};
 use plfm_core::facts::Facts;
-use plfm_core::ids::{BootId, InstanceId, NodeId};
+use plfm_core::ids::{BootId, InstanceId, NodeId, OrgId};
 use plfm_core::manifest::{Manifest, Mount};
 use plfm_core::phase::{Desired, InstancePhase, NodePhase};
+use plfm_core::quota::Dimension;
 use plfm_core::reason::{Failure, Reason};
 use plfm_core::reconcile::reconcile;
 use plfm_core::refusal::Refusal;
@@ -130,6 +132,7 @@ impl Fleet {
             ["disable", name] => self.order(name, NodeOrder::Disable),
             ["activate", name] => self.order(name, NodeOrder::Activate),
             ["decommission", name] => self.order(name, NodeOrder::Decommission),
+            ["limit", dimension, limit] => self.limit(dimension, limit.parse().unwrap()),
             ["force"] => drop(self.submit(Command::ForceReschedule).unwrap()),
             _ => panic!("the script says `{line}`"),
         }
@@ -143,6 +146,13 @@ impl Fleet {
 
     fn order(&mut self, name: &str, order: NodeOrder) {
         self.submit(Command::OrderNode { node: self.node(name), order }).unwrap();
+    }
+
+    fn limit(&mut self, dimension: &str, limit: u64) {
+        let dimension = *Dimension::ALL.iter().find(|it| it.code() == dimension).unwrap();
+        let mut limits = self.state().orgs[&self.org()].limits.clone();
+        limits.0.insert(dimension, limit);
+        self.submit(Command::SetLimits { org: self.org(), limits }).unwrap();
     }
 
     fn another_writer(&mut self) {
@@ -221,6 +231,10 @@ impl Fleet {
 
     pub fn node(&self, name: &str) -> NodeId {
         self.state().node_named(name).unwrap_or_else(|| panic!("there is a node {name}"))
+    }
+
+    pub fn org(&self) -> OrgId {
+        self.state().org_named("default").unwrap()
     }
 
     /// Instances by age, then the deploys, then what waits.

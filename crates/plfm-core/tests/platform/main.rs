@@ -5,6 +5,7 @@ mod fleet;
 mod lost;
 mod nodes;
 mod placement;
+mod quotas;
 mod random;
 mod refusals;
 mod rollout;

@@ -1,8 +1,9 @@
 use expect_test::expect;
 use plfm_core::command::Command;
 use plfm_core::event::Capacity;
+use plfm_core::fair::Class;
 use plfm_core::place::report::{Verdict, report};
-use plfm_core::place::{Choice, Wanted, one, place};
+use plfm_core::place::{Choice, NoPlace, Wanted, one, place};
 use plfm_core::units::MilliCpu;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -151,7 +152,8 @@ fn everything(fleet: &Fleet) -> Vec<Wanted> {
     let groups = fleet.state().envs.iter().flat_map(|(env, it)| it.groups.iter().map(move |group| (*env, group)));
     let wanted = groups.map(|(env, (process, group))| {
         let count = fleet.state().process(group.release, process).unwrap().scaling.min;
-        Wanted { env, process: process.clone(), release: group.release, count }
+        let (class, since) = (Class::Normal, None);
+        Wanted { env, process: process.clone(), release: group.release, count, class, since }
     });
     wanted.filter(|want| want.count > 0).collect()
 }
@@ -177,16 +179,16 @@ proptest! {
         let wanted = everything(&fleet);
         let placement = place(fleet.state(), &fleet.facts, &wanted);
         prop_assert_eq!(&placement, &place(fleet.state(), &fleet.facts, &wanted));
-        for Choice { env, process, release, node } in placement.choices {
+        for Choice { env, process, release, node, class } in placement.choices {
             let want = wanted.iter().find(|want| want.env == env).unwrap();
             prop_assert_eq!(asked_all(&fleet, want), Some(node));
             prop_assert_eq!(one(fleet.state(), &fleet.facts, want), Ok(node));
-            fleet.submit(Command::Allocate { env, process, release, node }).unwrap();
+            fleet.submit(Command::Allocate { env, process, release, node, class }).unwrap();
         }
         for (env, _, why) in placement.waiting {
             let want = wanted.iter().find(|want| want.env == env).unwrap();
             prop_assert_eq!(asked_all(&fleet, want), None);
-            prop_assert_eq!(one(fleet.state(), &fleet.facts, want), Err(why));
+            prop_assert_eq!(one(fleet.state(), &fleet.facts, want), Err(NoPlace::Waits(why)));
         }
     }
 }

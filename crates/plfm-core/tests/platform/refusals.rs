@@ -4,6 +4,7 @@ use expect_test::expect;
 use plfm_core::command::{Command, Expose, NodeOrder};
 use plfm_core::digest::Digest;
 use plfm_core::event::{Capacity, Entry, InstanceStatus, Scope};
+use plfm_core::fair::Class;
 use plfm_core::ids::NodeId;
 use plfm_core::phase::{DeployStatus, Desired, InstancePhase, NodePhase};
 use plfm_core::refusal::Refusal;
@@ -132,6 +133,10 @@ fn every_refusal_has_a_code_a_class_a_sentence_and_a_hint() {
             instances: Vec::new(),
         }),
         refusal("", |_| Command::ForceReschedule),
+        refusal("", |_| deploy("v1", manifest(51, 64, 1))),
+        refusal("", |_| Command::SetOrgWeight { org: none(), weight: 1 }),
+        refusal("", |_| Command::SetProjectWeight { project: none(), weight: 1 }),
+        refusal("", |fleet| Command::SetOrgWeight { org: fleet.org(), weight: 0 }),
         refusal("node a; deploy v1 x1", |fleet| Command::Forget {
             instance: *fleet.state().instances.keys().next().expect("there is one"),
         }),
@@ -166,6 +171,10 @@ fn every_refusal_has_a_code_a_class_a_sentence_and_a_hint() {
         node_offline Conflict: ID is offline (start it first, or decommission it if it will never be back)
         node_decommissioned Conflict: ID is decommissioned (join the machine again, as a new node: `plfm node token` prints the command)
         rescheduling_not_frozen Conflict: rescheduling is not frozen (nothing to do)
+        quota_exceeded Conflict: the org may have 50 instances: it has 0, and 51 more were asked for (remove something, or ask an operator for a higher limit)
+        org_not_found NotFound: there is no org org_00000000000000000000000000 (see which orgs there are with `plfm orgs`)
+        project_not_found NotFound: there is no project prj_00000000000000000000000000 (see which projects there are with `plfm projects`)
+        invalid_argument Invalid: a weight is 1 to 1000, not 0 (choose a weight in that range)
         version_conflict Stale: ID has moved on (try again)
     "#]].assert_eq(&told.collect::<String>());
 }
@@ -177,7 +186,7 @@ fn what_has_moved_on_is_stale() {
     let (deploy, node) = (*fleet.state().deploys.keys().next().expect("there is one"), fleet.node("a"));
     let (env, owner) = fleet.state().envs.iter().next().expect("there is one");
     let (env, release) = (*env, owner.groups["web"].release);
-    let web = || "web".to_owned();
+    let (class, web) = (Class::Normal, || "web".to_owned());
     let commands = [
         Command::SetDesired { instance, desired: Desired::Running, why: plfm_core::event::DesiredChange::NodeLost },
         Command::Forget { instance },
@@ -186,10 +195,10 @@ fn what_has_moved_on_is_stale() {
         Command::SetNodePhase { node, phase: NodePhase::Offline },
         Command::NoteWaiting { env, process: web(), waiting: None },
         Command::NoteWaiting { env: none(), process: web(), waiting: None },
-        Command::Allocate { env: none(), process: web(), release, node },
-        Command::Allocate { env, process: "worker".to_owned(), release, node },
-        Command::Allocate { env, process: web(), release: none(), node },
-        Command::Allocate { env, process: web(), release, node: none() },
+        Command::Allocate { env: none(), process: web(), release, node, class },
+        Command::Allocate { env, process: "worker".to_owned(), release, node, class },
+        Command::Allocate { env, process: web(), release: none(), node, class },
+        Command::Allocate { env, process: web(), release, node: none(), class },
     ];
     for command in commands {
         let said = format!("{command:?}");
@@ -207,6 +216,7 @@ fn a_full_node_takes_no_more() {
         process: "web".to_owned(),
         release: owner.groups["web"].release,
         node: fleet.node("a"),
+        class: Class::Normal,
     };
     assert!(matches!(fleet.submit(command), Err(Refusal::Stale { .. })));
 }

@@ -1,4 +1,5 @@
 use expect_test::expect;
+use plfm_core::fair::Class;
 
 use crate::fleet::{Fleet, check_script, deploy, manifest};
 
@@ -180,7 +181,7 @@ fn of_too_many_the_failed_go_first_then_the_unready_then_the_oldest() {
 fn allocate(fleet: &Fleet) -> plfm_core::command::Command {
     let (env, owner) = fleet.state().envs.iter().next().unwrap();
     let (release, node) = (owner.groups["web"].release, fleet.node("a"));
-    plfm_core::command::Command::Allocate { env: *env, process: "web".to_owned(), release, node }
+    plfm_core::command::Command::Allocate { env: *env, process: "web".to_owned(), release, node, class: Class::Normal }
 }
 
 #[test]
