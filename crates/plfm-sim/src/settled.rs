@@ -2,20 +2,23 @@
 
 use std::collections::BTreeSet;
 
+use plfm_api::views::route_table;
 use plfm_core::ids::{EnvId, InstanceId};
 use plfm_core::phase::{DeployStatus, Desired, InstancePhase, NodePhase};
 use plfm_core::state::State;
 
+use crate::edge::Edge;
 use crate::node::{Mind, Node};
 
 /// The first thing that is not as it should be.
-pub fn unsettled(state: &State, nodes: &[Node]) -> Option<String> {
+pub fn unsettled(state: &State, nodes: &[Node], edges: &[Edge]) -> Option<String> {
     let lost = state.nodes.iter().find(|(_, node)| node.phase != NodePhase::Active);
     lost.map(|(id, _)| format!("{id} is offline"))
         .or_else(|| deploys(state))
         .or_else(|| groups(state))
         .or_else(|| live(state))
         .or_else(|| nodes.iter().find_map(|node| left_over(state, node)))
+        .or_else(|| edges.iter().find_map(|edge| lags(state, edge)))
 }
 
 fn deploys(state: &State) -> Option<String> {
@@ -57,6 +60,11 @@ fn left_over(state: &State, node: &Node) -> Option<String> {
     let differs = places.into_iter().find(|(_, place)| *place != here);
     let differs = differs.map(|(place, found)| format!("{place} of node {}: {found:?}, not {here:?}", node.index));
     differs.or_else(|| busy(node.index, mind))
+}
+
+fn lags(state: &State, edge: &Edge) -> Option<String> {
+    let table = route_table(state);
+    (edge.table.routes != table.routes).then(|| format!("edge {} has an old table", edge.index))
 }
 
 fn busy(index: usize, mind: &Mind) -> Option<String> {
