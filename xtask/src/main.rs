@@ -10,6 +10,7 @@ use xshell::Shell;
 mod build;
 mod check;
 mod demo;
+mod mutants;
 mod rust_tests;
 mod setup;
 mod sim;
@@ -31,6 +32,8 @@ enum Command {
     Test,
     /// Run the simulated fleet from seeds
     Sim(sim::Args),
+    /// Change the code in small ways and see whether a test notices
+    Mutants(mutants::Args),
     /// Check the house rules that no other tool knows
     Tidy,
 }
@@ -55,6 +58,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Check(args) => check::run(&shell, &args),
         Command::Demo => demo::run(&shell),
         Command::Test => test::run(&shell),
+        Command::Mutants(args) => mutants::run(&shell, &args),
         Command::Sim(args) => sim::run(&shell, &args),
         Command::Tidy => tidy::run(&shell),
     }

@@ -6,6 +6,7 @@ use plfm_api::views::route_table;
 use plfm_core::ids::{EnvId, InstanceId};
 use plfm_core::phase::{DeployStatus, Desired, InstancePhase, NodePhase};
 use plfm_core::state::State;
+use plfm_node::mind::Slot;
 
 use crate::edge::Edge;
 use crate::node::{Mind, Node};
@@ -71,4 +72,13 @@ fn busy(index: usize, mind: &Mind) -> Option<String> {
     let mut detached = mind.local.slots.iter().filter(|(_, slot)| !slot.attached);
     let detached = detached.next().map(|(id, _)| format!("node {index} does not speak with {id}"));
     detached.or_else(|| (!mind.local.strays.is_empty()).then(|| format!("node {index} still sweeps")))
+}
+
+/// A machine lives there, and its node does nothing to hear from it.
+pub fn does_not_speak(node: &Node) -> Option<String> {
+    use InstancePhase::{Booting, Ready, Unready};
+    let lives = |slot: &Slot| matches!(slot.status.phase, Booting | Ready | Unready) && slot.doing.is_none();
+    let mut slots = node.mind.as_ref()?.local.slots.iter();
+    let (id, _) = slots.find(|(_, slot)| lives(slot) && !slot.attached)?;
+    Some(format!("node {} does not speak with {id}", node.index))
 }

@@ -20,7 +20,7 @@ use crate::judge::Judge;
 use crate::node::Node;
 use crate::scenario::{BAD_TIMES_MS, EDGES, NODES, SERVERS, Scenario};
 use crate::server::Server;
-use crate::settled::unsettled;
+use crate::settled::{does_not_speak, unsettled};
 
 mod faults;
 mod happens;
@@ -177,6 +177,8 @@ impl World {
     }
 
     fn last_orders(&mut self) {
+        let mute = self.nodes.iter().find_map(does_not_speak);
+        self.ctx.expect(mute.is_none(), || format!("long after the faults {}", mute.unwrap_or_default()));
         let orders = last_orders(&mut self.ctx, &self.judge.state);
         orders.into_iter().for_each(|order| self.asks(order));
         self.ordered_at = Some(self.ctx.now());
