@@ -20,6 +20,8 @@ pub enum Command {
         prefix: Ipv6Addr,
         admin: Digest,
     },
+    /// The log goes on from a backup: it is another one from here.
+    StartLog,
     /// A server that may write from now on.
     StartWriter,
     CreateToken {

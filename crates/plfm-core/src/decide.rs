@@ -35,6 +35,7 @@ pub fn decide(state: &State, command: Command, facts: &Facts) -> Result<Vec<Even
     }
     match command {
         Command::Bootstrap { domain, prefix, admin } => bootstrap::bootstrap(state, domain, prefix, admin, facts),
+        Command::StartLog => Ok(vec![Event::LogStarted { log: facts.ids().fresh() }]),
         Command::StartWriter => Ok(vec![Event::WriterStarted { term: state.term + crate::units::Term(1) }]),
         Command::CreateToken { hash, scopes } => {
             Ok(vec![Event::TokenCreated { token: facts.ids().fresh(), org: None, hash, scopes }])

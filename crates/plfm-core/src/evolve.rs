@@ -18,7 +18,7 @@ pub fn evolve(state: &mut State, envelope: &Envelope) {
     state.seq = envelope.seq;
     let (seq, at) = (envelope.seq, envelope.at);
     match &envelope.event {
-        Event::LogStarted { log } => state.log = Some(*log),
+        Event::LogStarted { log } => log_started(state, *log),
         Event::WriterStarted { term } => state.term = *term,
         Event::ClusterCreated { domain, prefix } => {
             state.cluster = Some(Cluster { domain: domain.clone(), prefix: *prefix });
@@ -137,6 +137,16 @@ pub fn evolve(state: &mut State, envelope: &Envelope) {
             (node.capacity, node.version) = (capacity.clone(), seq);
         }),
     }
+}
+
+/// Far more instances than one node is given between two backups.
+const LOST_HOSTS_MAX: u64 = 1 << 32;
+
+/// After a restore: addresses that the lost end of the log before gave out still lead somewhere.
+fn log_started(state: &mut State, log: LogId) {
+    state.log = Some(log);
+    let nodes: Vec<_> = state.nodes.keys().copied().collect();
+    nodes.iter().for_each(|id| update(&mut state.nodes, id, |node| node.next_host += LOST_HOSTS_MAX));
 }
 
 fn update<K: Ord + Clone, V: Clone>(map: &mut OrdMap<K, V>, key: &K, change: impl FnOnce(&mut V)) {

@@ -1,6 +1,5 @@
 //! Nodes: how one joins, the plan it follows, the reports it sends.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,12 +7,12 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use axum::{Extension, Json};
 use http::StatusCode;
-use plfm_api::documents::{Assignment, PlanChange, PlanMessage, Report, assignments};
+use plfm_api::documents::{PlanChange, PlanMessage, Report, assignments, next_message};
 use plfm_api::tls::{Role, node_name};
 use plfm_api::views::{self, Items, JoinReply, JoinRequest, JoinTokenView, NodeOrderRequest, NodeView};
 use plfm_core::command::Command;
 use plfm_core::event::Actor;
-use plfm_core::ids::{InstanceId, NodeId};
+use plfm_core::ids::NodeId;
 use plfm_core::state::State as Fold;
 
 use super::{ndjson, whenever};
@@ -121,7 +120,7 @@ pub async fn plan(
         loop {
             let state = published.borrow_and_update().clone();
             let wanted = shared.with_vars(&state, assignments(&state, node)).await;
-            if let Some(message) = difference(&state, sent.as_ref(), &wanted) {
+            if let Some(message) = next_message(state.position()?, sent.as_ref(), &wanted) {
                 return Some((message, (shared, published, Some(wanted))));
             }
             match tokio::time::timeout(KEEP_ALIVE, published.changed()).await {
@@ -140,20 +139,6 @@ fn itself(caller: &Caller, node: NodeId) -> Result<(), ApiError> {
         return Ok(());
     }
     Err(ApiError::new(StatusCode::FORBIDDEN, "forbidden", "this is another node's", "use the node's own certificate"))
-}
-
-type Assignments = BTreeMap<InstanceId, Assignment>;
-
-fn difference(state: &Fold, sent: Option<&Assignments>, wanted: &Assignments) -> Option<PlanMessage> {
-    let position = state.position()?;
-    let Some(sent) = sent else {
-        let assignments = wanted.values().cloned().collect();
-        return Some(PlanMessage { position, change: PlanChange::Full { assignments } });
-    };
-    let upserts: Vec<_> = wanted.iter().filter(|(id, it)| sent.get(id) != Some(it)).map(|(_, it)| it.clone()).collect();
-    let drops: Vec<_> = sent.keys().filter(|id| !wanted.contains_key(id)).copied().collect();
-    let news = !upserts.is_empty() || !drops.is_empty();
-    news.then_some(PlanMessage { position, change: PlanChange::Delta { upserts, drops } })
 }
 
 fn unchanged(state: &Fold) -> Option<PlanMessage> {
