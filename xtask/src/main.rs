@@ -12,6 +12,7 @@ mod build;
 mod check;
 mod demo;
 mod fuzz;
+mod mutants;
 mod rust_tests;
 mod setup;
 mod sim;
@@ -37,6 +38,8 @@ enum Command {
     Fuzz(fuzz::Args),
     /// Run the simulated fleet from seeds
     Sim(sim::Args),
+    /// Change the code in small ways and see whether a test notices
+    Mutants(mutants::Args),
     /// Check the house rules that no other tool knows
     Tidy,
 }
@@ -69,6 +72,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Demo => demo::run(&shell),
         Command::Test => test::run(&shell),
         Command::Fuzz(args) => fuzz::run(&shell, &args),
+        Command::Mutants(args) => mutants::run(&shell, &args),
         Command::Sim(args) => sim::run(&shell, &args),
         Command::Tidy => tidy::run(&shell),
     }

@@ -19,7 +19,7 @@ use serde::de::DeserializeOwned;
 use crate::tls::{self, Identity, TlsError};
 use crate::views::{
     Capabilities, DeployReceipt, DeployRequest, EnvView, EventLine, Explanation, InstanceView, Items, JoinTokenRequest,
-    JoinTokenView, LogLine, NodeView,
+    JoinTokenView, LogLine, NodeOrder, NodeOrderRequest, NodeView,
 };
 
 mod answer;
@@ -156,6 +156,20 @@ impl Client {
 
     pub async fn nodes(&self) -> Result<Items<NodeView>, ApiError> {
         self.get(&["v1", "nodes"]).await
+    }
+
+    /// By its id or its name.
+    pub async fn node(&self, node: &str) -> Result<NodeView, ApiError> {
+        self.get(&["v1", "nodes", node]).await
+    }
+
+    pub async fn order_node(&self, node: &str, order: NodeOrder) -> Result<NodeView, ApiError> {
+        self.post(&["v1", "nodes", node, "orders"], &NodeOrderRequest { order }).await
+    }
+
+    pub async fn force_reschedule(&self) -> Result<(), ApiError> {
+        let _done: serde_json::Value = self.post(&["v1", "reschedule"], &serde_json::Map::new()).await?;
+        Ok(())
     }
 }
 

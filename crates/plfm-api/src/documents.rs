@@ -121,6 +121,12 @@ pub struct InstanceReport {
     pub status: InstanceStatus,
 }
 
+/// Whether a server that stands at `position` may tell its plan to a node that has followed one up to `followed`. One that lags
+/// behind the node's own log waits: the node takes no older snapshot, and changes to one it did not take would mislead it.
+pub fn may_tell(position: Position, followed: Option<Position>) -> bool {
+    followed.is_none_or(|followed| followed.log != position.log || followed.seq <= position.seq)
+}
+
 /// The next line of a plan stream on which `sent` was said last; none when there is nothing new to say.
 pub fn next_message(
     position: Position,

@@ -2,13 +2,19 @@
 
 use std::net::Ipv6Addr;
 
-use plfm_core::event::{Capacity, Entry, Envelope};
+use plfm_core::event::{Entry, Envelope};
 use plfm_core::ids::*;
-use plfm_core::phase::{DeployStatus, Desired, InstancePhase, NodePhase};
+use plfm_core::phase::{DeployStatus, Desired, InstancePhase};
 use plfm_core::reason::Failure;
 use plfm_core::state::{Instance, State};
-use plfm_core::units::{Mebibytes, Seq, Timestamp};
+use plfm_core::units::{Seq, Timestamp};
 use serde::{Deserialize, Serialize};
+
+pub use nodes::{
+    JoinReply, JoinRequest, JoinTokenRequest, JoinTokenView, NodeOrder, NodeOrderRequest, NodeView, node, nodes,
+};
+
+mod nodes;
 
 /// `POST /v1/orgs/{org}/apps/{app}/envs/{env}/deploys`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -94,16 +100,6 @@ pub struct InstanceView {
     pub changed_at: Timestamp,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct NodeView {
-    pub id: NodeId,
-    pub name: String,
-    pub phase: NodePhase,
-    pub capacity: Capacity,
-    pub instances: u32,
-    pub committed: Mebibytes,
-}
-
 /// A page or the whole of a list.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Items<T> {
@@ -135,42 +131,6 @@ pub struct EventLine {
     pub kind: String,
     #[serde(flatten)]
     pub envelope: serde_json::Value,
-}
-
-/// `POST /v1/join-tokens`; the body may be left out.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct JoinTokenRequest {
-    /// How long it admits; an hour if nothing is said, a day at most.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub expires_seconds: Option<u64>,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct JoinTokenView {
-    /// Shown once; the log keeps its hash.
-    pub token: String,
-    pub expires_at: Timestamp,
-    /// The SHA-256 of the cluster's CA certificate, for a node that has never met it.
-    pub ca_fingerprint: plfm_core::digest::Digest,
-}
-
-/// `POST /v1/nodes/join`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct JoinRequest {
-    pub token: String,
-    pub name: String,
-    /// The node keeps its key; the server signs what is asked for here.
-    pub public_key_pem: String,
-    pub capacity: Capacity,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct JoinReply {
-    pub node: NodeId,
-    pub certificate_pem: String,
-    pub ca_pem: String,
 }
 
 /// One line of the route stream to an edge: always the whole table.
@@ -306,16 +266,6 @@ fn process(state: &State, env: EnvId, name: &str) -> Option<ProcessView> {
         ready: u32::try_from(ready).unwrap_or(u32::MAX),
         waiting: group.waiting.as_ref().map(ToString::to_string),
     })
-}
-
-pub fn nodes(state: &State) -> Vec<NodeView> {
-    let committed = state.committed();
-    let view = |(id, node): (&NodeId, &plfm_core::state::Node)| {
-        let held = committed.get(id).copied().unwrap_or_default();
-        let (name, phase, capacity) = (node.name.clone(), node.phase, node.capacity.clone());
-        NodeView { id: *id, name, phase, capacity, instances: held.instances, committed: held.memory }
-    };
-    state.nodes.iter().map(view).collect()
 }
 
 /// What an edge needs: every route with its ready instances.

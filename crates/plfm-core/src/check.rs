@@ -1,29 +1,79 @@
 //! The second reader: what must never be, whatever was decided. Written apart from `decide`; empty means sound.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::net::Ipv6Addr;
 
 use crate::event::{Entry, Event};
 use crate::ids::*;
-use crate::phase::InstancePhase;
+use crate::index::Index;
+use crate::phase::{InstancePhase, NodePhase};
 use crate::state::{Instance, State};
 use crate::units::Mebibytes;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Violation {
-    AddressUsedTwice { address: Ipv6Addr, by: [InstanceId; 2] },
-    EntryUsedTwice { entry: Entry, by: [RouteId; 2] },
-    NodeNumberUsedTwice { number: u16, by: [NodeId; 2] },
-    JoinTokenUsedTwice { node: NodeId, by: [JoinTokenId; 2] },
-    MemoryOvercommitted { node: NodeId, held: Mebibytes, capacity: Mebibytes },
-    DiskOvercommitted { node: NodeId, held: Mebibytes, capacity: Mebibytes },
-    Dangling { from: String, to: String },
-    ForeignOrg { what: String },
-    TwoDeploysUnfinished { env: EnvId },
-    PhaseWithoutCause { instance: InstanceId, phase: InstancePhase },
-    ForeignNode { instance: InstanceId, told_by: NodeId },
-    ImpossibleChange { what: String, from: String, to: String },
+    AddressUsedTwice {
+        address: Ipv6Addr,
+        by: [InstanceId; 2],
+    },
+    EntryUsedTwice {
+        entry: Entry,
+        by: [RouteId; 2],
+    },
+    NodeNumberUsedTwice {
+        number: u16,
+        by: [NodeId; 2],
+    },
+    JoinTokenUsedTwice {
+        node: NodeId,
+        by: [JoinTokenId; 2],
+    },
+    MemoryOvercommitted {
+        node: NodeId,
+        held: Mebibytes,
+        capacity: Mebibytes,
+    },
+    DiskOvercommitted {
+        node: NodeId,
+        held: Mebibytes,
+        capacity: Mebibytes,
+    },
+    Dangling {
+        from: String,
+        to: String,
+    },
+    ForeignOrg {
+        what: String,
+    },
+    TwoDeploysUnfinished {
+        env: EnvId,
+    },
+    LeftOnDecommissioned {
+        node: NodeId,
+        instance: InstanceId,
+    },
+    NodeNameUsedTwice {
+        name: String,
+        by: [NodeId; 2],
+    },
+    PhaseWithoutCause {
+        instance: InstanceId,
+        phase: InstancePhase,
+    },
+    ForeignNode {
+        instance: InstanceId,
+        told_by: NodeId,
+    },
+    ImpossibleChange {
+        what: String,
+        from: String,
+        to: String,
+    },
+    /// What is looked up is not what a search would find.
+    IndexAstray {
+        what: String,
+    },
 }
 
 pub fn check(state: &State) -> Vec<Violation> {
@@ -35,6 +85,7 @@ pub fn check(state: &State) -> Vec<Violation> {
     ownership(state, &mut violations);
     instances(state, &mut violations);
     deploys(state, &mut violations);
+    index(state, &mut violations);
     violations
 }
 
@@ -58,8 +109,10 @@ pub fn check_step(before: &State, event: &Event) -> Option<Violation> {
             impossible(deploy, now, *status, now.may_become(*status))
         }
         Event::NodePhaseChanged { node, phase } => {
-            let now = before.nodes.get(node)?.phase;
-            impossible(node, now, *phase, now.may_become(*phase))
+            let known = before.nodes.get(node)?;
+            let back =
+                known.phase != NodePhase::Offline || [known.returns_to, NodePhase::Decommissioned].contains(phase);
+            impossible(node, known.phase, *phase, known.phase.may_become(*phase) && back)
         }
         _ => None,
     }
@@ -93,6 +146,14 @@ fn routes(state: &State, violations: &mut Vec<Violation>) {
 fn nodes(state: &State, violations: &mut Vec<Violation>) {
     let numbers = state.nodes.iter().map(|(id, node)| (node.number, *id));
     unique(numbers, |number, by| violations.push(Violation::NodeNumberUsedTwice { number, by }));
+    let there = || state.nodes.iter().filter(|(_, node)| node.phase != NodePhase::Decommissioned);
+    let names = there().map(|(id, node)| (node.name.clone(), *id));
+    unique(names, |name, by| violations.push(Violation::NodeNameUsedTwice { name, by }));
+    for (instance, it) in state.instances.iter().filter(|(_, it)| !has_ended(it)) {
+        if state.nodes.contains_key(&it.node) && there().all(|(id, _)| *id != it.node) {
+            violations.push(Violation::LeftOnDecommissioned { node: it.node, instance: *instance });
+        }
+    }
     let users = state.join_tokens.iter().filter_map(|(id, token)| Some((token.used_by?, *id)));
     unique(users, |node, by| violations.push(Violation::JoinTokenUsedTwice { node, by }));
 }
@@ -170,4 +231,21 @@ fn deploys(state: &State, violations: &mut Vec<Violation>) {
     }
     let twice = unfinished.into_iter().filter(|(_, count)| *count > 1);
     violations.extend(twice.map(|(env, _)| Violation::TwoDeploysUnfinished { env }));
+}
+
+/// Nothing is kept twice and differs.
+fn index(state: &State, violations: &mut Vec<Violation>) {
+    if *state.index() != Index::of(state) {
+        violations.push(Violation::IndexAstray { what: "the whole".to_owned() });
+    }
+    for (id, env) in &state.envs {
+        let live: BTreeSet<_> =
+            state.instances.iter().filter(|(_, it)| it.env == *id && !has_ended(it)).map(|it| *it.0).collect();
+        let all_ready = live.iter().all(|it| state.instances[it].status.phase == InstancePhase::Ready);
+        let waits = env.groups.values().any(|group| group.waiting.is_some());
+        let unsettled = state.index().unsettled().any(|it| it == *id);
+        if state.index().in_env(*id).collect::<BTreeSet<_>>() != live || !unsettled && (waits || !all_ready) {
+            violations.push(Violation::IndexAstray { what: id.to_string() });
+        }
+    }
 }

@@ -4,9 +4,11 @@ use std::net::Ipv6Addr;
 
 use crate::digest::Digest;
 use crate::event::{Capacity, DesiredChange, Entry, InstanceStatus, ReleaseImage, Scope, Waiting};
+use crate::fair::Class;
 use crate::ids::*;
 use crate::manifest::Manifest;
 use crate::phase::{DeployStatus, Desired, NodePhase};
+use crate::quota::Limits;
 use crate::reason::Failure;
 use crate::units::Timestamp;
 
@@ -18,6 +20,8 @@ pub enum Command {
         prefix: Ipv6Addr,
         admin: Digest,
     },
+    /// The log goes on from a backup: it is another one from here.
+    StartLog,
     /// A server that may write from now on.
     StartWriter,
     CreateToken {
@@ -34,6 +38,19 @@ pub enum Command {
         capacity: Capacity,
     },
     Deploy(Box<Deploy>),
+    /// An operator's word, in whole: what is not named is as by default.
+    SetLimits {
+        org: OrgId,
+        limits: Limits,
+    },
+    SetOrgWeight {
+        org: OrgId,
+        weight: u32,
+    },
+    SetProjectWeight {
+        project: ProjectId,
+        weight: u32,
+    },
     /// What a node's report says that is new.
     Observe {
         node: NodeId,
@@ -41,15 +58,28 @@ pub enum Command {
         instances: Vec<(InstanceId, InstanceStatus)>,
     },
 
+    /// An operator's word about a node; what is so already is no news.
+    OrderNode {
+        node: NodeId,
+        order: NodeOrder,
+    },
+    /// An operator says that the nodes of a mass failure will not be back soon.
+    ForceReschedule,
+
     SetNodePhase {
         node: NodeId,
         phase: NodePhase,
+    },
+    /// Too many nodes fell silent at once, or no longer.
+    SetRescheduling {
+        frozen: bool,
     },
     Allocate {
         env: EnvId,
         process: String,
         release: ReleaseId,
         node: NodeId,
+        class: Class,
     },
     NoteWaiting {
         env: EnvId,
@@ -69,6 +99,16 @@ pub enum Command {
     Forget {
         instance: InstanceId,
     },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NodeOrder {
+    Drain,
+    Disable,
+    /// Take new work again.
+    Activate,
+    /// It will never be back.
+    Decommission,
 }
 
 /// Point an env at a release; app, env and release are made where they are not there yet.

@@ -4,23 +4,30 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::command::Command;
-use crate::digest::Digest;
 use crate::event::{Capacity, Event, InstanceAllocated, InstanceStatus, Isolation, Resources, Waiting};
 use crate::facts::Facts;
 use crate::ids::*;
+use crate::manifest::Process;
 use crate::phase::{DeployStatus, InstancePhase, NodePhase};
+use crate::place::{self, Choice};
 use crate::reason::Failure;
 use crate::refusal::Refusal;
 use crate::state::{Node, State};
-use crate::units::Timestamp;
+use crate::units::{Mebibytes, Timestamp};
 
 mod bootstrap;
 mod deploy;
+pub mod mass;
+mod nodes;
+mod quotas;
 
 /// A silent node gets no new work after this (P-SCH-40).
 pub const INELIGIBLE_AFTER: Duration = Duration::from_secs(30);
 /// A silent node is judged lost after this (P-SCH-40).
 pub const OFFLINE_AFTER: Duration = Duration::from_secs(60);
+
+/// Nodes say themselves what a machine needs beside its guest; a TiB is nonsense, and sums stay far from the end of numbers.
+const OVERHEAD_MAX: Mebibytes = Mebibytes(1 << 20);
 
 pub fn decide(state: &State, command: Command, facts: &Facts) -> Result<Vec<Event>, Refusal> {
     if state.cluster.is_none() && !matches!(command, Command::Bootstrap { .. }) {
@@ -28,6 +35,7 @@ pub fn decide(state: &State, command: Command, facts: &Facts) -> Result<Vec<Even
     }
     match command {
         Command::Bootstrap { domain, prefix, admin } => bootstrap::bootstrap(state, domain, prefix, admin, facts),
+        Command::StartLog => Ok(vec![Event::LogStarted { log: facts.ids().fresh() }]),
         Command::StartWriter => Ok(vec![Event::WriterStarted { term: state.term + crate::units::Term(1) }]),
         Command::CreateToken { hash, scopes } => {
             Ok(vec![Event::TokenCreated { token: facts.ids().fresh(), org: None, hash, scopes }])
@@ -35,11 +43,19 @@ pub fn decide(state: &State, command: Command, facts: &Facts) -> Result<Vec<Even
         Command::CreateJoinToken { hash, expires_at } => {
             Ok(vec![Event::JoinTokenCreated { token: facts.ids().fresh(), hash, expires_at }])
         }
-        Command::JoinNode { token, name, capacity } => join_node(state, token, name, capacity, facts),
+        Command::JoinNode { token, name, capacity } => nodes::join(state, token, name, capacity, facts),
         Command::Deploy(wanted) => deploy::deploy(state, *wanted, facts),
         Command::Observe { node, capacity, instances } => observe(state, node, capacity, instances),
-        Command::SetNodePhase { node, phase } => set_node_phase(state, node, phase, facts),
-        Command::Allocate { env, process, release, node } => allocate(state, env, process, release, node, facts),
+        Command::OrderNode { node, order } => nodes::order(state, node, order),
+        Command::ForceReschedule => nodes::force_reschedule(state),
+        Command::SetNodePhase { node, phase } => nodes::set_phase(state, node, phase, facts),
+        Command::SetRescheduling { frozen } => nodes::set_rescheduling(state, frozen, facts),
+        Command::Allocate { env, process, release, node, class } => {
+            allocate(state, Choice { env, process, release, node, class }, facts)
+        }
+        Command::SetLimits { org, limits } => quotas::set_limits(state, org, limits),
+        Command::SetOrgWeight { org, weight } => quotas::set_org_weight(state, org, weight),
+        Command::SetProjectWeight { project, weight } => quotas::set_project_weight(state, project, weight),
         Command::NoteWaiting { env, process, waiting } => note_waiting(state, env, process, waiting),
         Command::SetDesired { instance, desired, why } => {
             let current = state.instances.get(&instance).ok_or(Refusal::InstanceNotFound(instance))?;
@@ -60,31 +76,6 @@ fn fresh(holds: bool, what: impl std::fmt::Display) -> Result<(), Refusal> {
     if holds { Ok(()) } else { Err(Refusal::Stale { what: what.to_string() }) }
 }
 
-fn join_node(
-    state: &State,
-    token: Digest,
-    name: String,
-    capacity: Capacity,
-    facts: &Facts,
-) -> Result<Vec<Event>, Refusal> {
-    deploy::check_name(&name)?;
-    let (token, record) =
-        state.join_tokens.iter().find(|(_, record)| record.hash == token).ok_or(Refusal::JoinTokenInvalid)?;
-    if let Some(node) = record.used_by {
-        return Err(Refusal::JoinTokenUsed(node));
-    }
-    if facts.now >= record.expires_at {
-        return Err(Refusal::JoinTokenExpired(record.expires_at));
-    }
-    if state.node_named(&name).is_some() {
-        return Err(Refusal::NodeNameExists(name));
-    }
-    // Number 0 stays free: the cluster's own services may want addresses.
-    let highest = state.nodes.values().map(|node| node.number).max().unwrap_or(0);
-    let number = highest.checked_add(1).ok_or(Refusal::NodesExhausted)?;
-    Ok(vec![Event::NodeJoined { node: facts.ids().fresh(), token: *token, name, number, capacity }])
-}
-
 /// A report may come late, twice or not at all: it changes only what is new in it.
 fn observe(
     state: &State,
@@ -93,6 +84,9 @@ fn observe(
     instances: Vec<(InstanceId, InstanceStatus)>,
 ) -> Result<Vec<Event>, Refusal> {
     let node = state.nodes.get(&id).ok_or(Refusal::NodeNotFound(id))?;
+    if node.phase == NodePhase::Decommissioned {
+        return Err(Refusal::NodeDecommissioned(id));
+    }
     let mut events = Vec::new();
     if let Some(capacity) = capacity.filter(|capacity| *capacity != node.capacity && fits(state, id, capacity)) {
         events.push(Event::NodeCapacityChanged { node: id, capacity });
@@ -115,7 +109,8 @@ fn observe(
 
 /// A node shrinks once what was promised on it has left.
 fn fits(state: &State, node: NodeId, capacity: &Capacity) -> bool {
-    state.committed().get(&node).is_none_or(|held| held.memory <= capacity.memory && held.disk <= capacity.disk)
+    let held = state.index.held(node);
+    held.memory <= capacity.memory && held.disk <= capacity.disk
 }
 
 fn is_news(known: &InstanceStatus, told: &InstanceStatus) -> bool {
@@ -130,32 +125,16 @@ fn is_explained(status: &InstanceStatus) -> bool {
     }
 }
 
-fn set_node_phase(state: &State, id: NodeId, phase: NodePhase, facts: &Facts) -> Result<Vec<Event>, Refusal> {
-    let node = state.nodes.get(&id).ok_or(Refusal::NodeNotFound(id))?;
-    let silent = facts.silent(id) >= OFFLINE_AFTER;
-    fresh(node.phase.may_become(phase) && silent == (phase == NodePhase::Offline), id)?;
-    Ok(vec![Event::NodePhaseChanged { node: id, phase }])
-}
-
 /// Checks once more what `place` chose from: between choice and decision another command may have taken the room.
-fn allocate(
-    state: &State,
-    env: EnvId,
-    process: String,
-    release: ReleaseId,
-    node: NodeId,
-    facts: &Facts,
-) -> Result<Vec<Event>, Refusal> {
+fn allocate(state: &State, choice: Choice, facts: &Facts) -> Result<Vec<Event>, Refusal> {
+    let Choice { env, process, release, node, class } = choice;
     let stale = || Refusal::Stale { what: format!("{process} of {env}") };
     let cluster = state.cluster.as_ref().ok_or(Refusal::NotBootstrapped)?;
     let (owner, host) = state.envs.get(&env).zip(state.nodes.get(&node)).ok_or_else(stale)?;
     let group = owner.groups.get(&process).filter(|group| group.release == release).ok_or_else(stale)?;
     let resources = resources(state, release, &process, host).ok_or_else(stale)?;
-    let held = state.committed().get(&node).copied().unwrap_or_default();
-    let room = host.phase == NodePhase::Active
-        && held.memory + resources.memory + resources.overhead <= host.capacity.memory
-        && held.disk + resources.disk <= host.capacity.disk;
-    fresh(room, node)?;
+    fresh(host.phase == NodePhase::Active && place::has_room(host, state.index.held(node), &resources), node)?;
+    quotas::start(state, owner.org, &resources, facts.now)?;
     Ok(vec![Event::InstanceAllocated(Box::new(InstanceAllocated {
         instance: facts.ids().fresh(),
         org: owner.org,
@@ -167,22 +146,19 @@ fn allocate(
         deploy: group.deploy,
         address: host.address(cluster, host.next_host),
         resources,
+        class,
     }))])
 }
 
 /// What one instance of a process type takes on a node.
 pub fn resources(state: &State, release: ReleaseId, process: &str, node: &Node) -> Option<Resources> {
-    let wanted = &state.process(release, process)?.resources;
-    Some(Resources {
-        cpu: wanted.cpu,
-        memory: wanted.memory,
-        overhead: if node.capacity.isolation == Isolation::Process {
-            Default::default()
-        } else {
-            node.capacity.overhead
-        },
-        disk: wanted.disk,
-    })
+    Some(resources_on(state.process(release, process)?, node))
+}
+
+pub(crate) fn resources_on(process: &Process, node: &Node) -> Resources {
+    let bare = node.capacity.isolation == Isolation::Process;
+    let overhead = if bare { Mebibytes(0) } else { node.capacity.overhead.min(OVERHEAD_MAX) };
+    Resources { cpu: process.resources.cpu, memory: process.resources.memory, overhead, disk: process.resources.disk }
 }
 
 fn note_waiting(state: &State, env: EnvId, process: String, waiting: Option<Waiting>) -> Result<Vec<Event>, Refusal> {
@@ -204,5 +180,5 @@ fn set_deploy_status(
 
 /// The moment a silent node will be judged lost.
 pub fn offline_at(facts: &Facts, node: NodeId) -> Timestamp {
-    facts.heard.get(&node).copied().unwrap_or_default().max(facts.writer_since) + OFFLINE_AFTER
+    facts.heard_at(node) + OFFLINE_AFTER
 }

@@ -6,9 +6,11 @@ use std::net::Ipv6Addr;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
+use crate::fair::Class;
 use crate::ids::*;
 use crate::manifest::Manifest;
 use crate::phase::{DeployStatus, Desired, InstancePhase, NodePhase};
+use crate::quota::{Dimension, Excess, Limits};
 use crate::reason::Failure;
 use crate::units::{Mebibytes, MilliCpu, Seq, Term, Timestamp};
 
@@ -53,6 +55,14 @@ pub enum Event {
     ClusterCreated { domain: String, prefix: Ipv6Addr },
     #[serde(rename = "org.created")]
     OrgCreated { org: OrgId, name: String },
+    /// All limits that differ from the defaults.
+    #[serde(rename = "org.limits_set")]
+    OrgLimitsSet { org: OrgId, limits: Limits },
+    /// Its part, against other orgs, when there is not enough for all.
+    #[serde(rename = "org.weight_set")]
+    OrgWeightSet { org: OrgId, weight: u32 },
+    #[serde(rename = "project.weight_set")]
+    ProjectWeightSet { project: ProjectId, weight: u32 },
     #[serde(rename = "project.created")]
     ProjectCreated { project: ProjectId, org: OrgId, name: String },
     #[serde(rename = "token.created")]
@@ -90,6 +100,11 @@ pub enum Event {
     NodePhaseChanged { node: NodeId, phase: NodePhase },
     #[serde(rename = "node.capacity_changed")]
     NodeCapacityChanged { node: NodeId, capacity: Capacity },
+    /// So many of the nodes fell silent at once: nothing is moved until they are back or an operator says so.
+    #[serde(rename = "rescheduling.frozen")]
+    ReschedulingFrozen { silent: u32, nodes: u32 },
+    #[serde(rename = "rescheduling.resumed")]
+    ReschedulingResumed { forced: bool },
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -138,6 +153,9 @@ pub struct InstanceAllocated {
     pub deploy: DeployId,
     pub address: Ipv6Addr,
     pub resources: Resources,
+    /// As which it was served, in its project.
+    #[serde(default)]
+    pub class: Class,
 }
 
 /// What an instance holds on its node.
@@ -197,6 +215,10 @@ pub enum DesiredChange {
     RolloutReplace,
     NodeLost,
     StartupFailed,
+    /// Its node is to be empty.
+    NodeDraining,
+    /// It had its time to take leave.
+    DrainDeadline,
 }
 
 /// Why a group gets no instance just now (P-RSN-2).
@@ -204,9 +226,25 @@ pub enum DesiredChange {
 #[serde(rename_all = "snake_case", tag = "reason")]
 pub enum Waiting {
     NoNodesActive,
-    NoCapacityMemory { wanted: Mebibytes, largest_free: Mebibytes },
-    NoCapacityDisk { wanted: Mebibytes, largest_free: Mebibytes },
-    ImagePlatformUnavailable { offered: Vec<String>, nodes: Vec<String> },
+    NoCapacityMemory {
+        wanted: Mebibytes,
+        largest_free: Mebibytes,
+    },
+    NoCapacityDisk {
+        wanted: Mebibytes,
+        largest_free: Mebibytes,
+    },
+    NoCapacityInstances {
+        most: u32,
+    },
+    /// There is room, but it is kept for one that has waited longer.
+    Reserved,
+    /// Not for want of room: the org has as much as it may have.
+    OrgQuotaExceeded(Excess),
+    ImagePlatformUnavailable {
+        offered: Vec<String>,
+        nodes: Vec<String>,
+    },
 }
 
 /// What a token may do.
@@ -249,6 +287,9 @@ impl Event {
         Self::WriterStarted { .. } => "writer.started",
         Self::ClusterCreated { .. } => "cluster.created",
         Self::OrgCreated { .. } => "org.created",
+        Self::OrgLimitsSet { .. } => "org.limits_set",
+        Self::OrgWeightSet { .. } => "org.weight_set",
+        Self::ProjectWeightSet { .. } => "project.weight_set",
         Self::ProjectCreated { .. } => "project.created",
         Self::TokenCreated { .. } => "token.created",
         Self::AppCreated { .. } => "app.created",
@@ -267,11 +308,24 @@ impl Event {
         Self::NodeJoined { .. } => "node.joined",
         Self::NodePhaseChanged { .. } => "node.phase_changed",
         Self::NodeCapacityChanged { .. } => "node.capacity_changed",
+        Self::ReschedulingFrozen { .. } => "rescheduling.frozen",
+        Self::ReschedulingResumed { .. } => "rescheduling.resumed",
     }
 
     /// The version of this kind's JSON; a change of meaning is a new version beside the old one.
     pub const fn version(&self) -> u32 {
         1
+    }
+}
+
+impl Waiting {
+    /// Whether it would have a place if something else left.
+    pub fn is_for_room(&self) -> bool {
+        match self {
+            Self::NoNodesActive | Self::ImagePlatformUnavailable { .. } => false,
+            Self::OrgQuotaExceeded(excess) => excess.dimension != Dimension::StartsPerMinute,
+            _ => true,
+        }
     }
 }
 
@@ -285,6 +339,9 @@ impl std::fmt::Display for Waiting {
             Self::NoCapacityDisk { wanted, largest_free } => {
                 write!(f, "no node has {wanted} of disk free (the most is {largest_free})")
             }
+            Self::Reserved => write!(f, "the room there is is kept for one that has waited longer"),
+            Self::OrgQuotaExceeded(excess) => write!(f, "{excess}"),
+            Self::NoCapacityInstances { most } => write!(f, "every node with room runs {most} instances already"),
             Self::ImagePlatformUnavailable { offered, nodes } => {
                 write!(f, "the image is made for {}, the nodes are {}", offered.join(", "), nodes.join(", "))
             }

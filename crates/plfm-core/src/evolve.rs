@@ -1,10 +1,15 @@
 //! What an event changes. Total: what was decided can be applied, and nothing here can refuse.
 
-use imbl::OrdMap;
+use imbl::{OrdMap, Vector};
 
-use crate::event::{Envelope, Event, InstanceAllocated, InstanceStatus, ReleaseCreated};
+use crate::event::{DesiredChange, Envelope, Event, InstanceAllocated, InstanceStatus, ReleaseCreated, Waiting};
+use crate::fair::{Class, Turns};
 use crate::ids::*;
+use crate::index::{asked, settle};
 use crate::phase::{DeployStatus, Desired, InstancePhase, NodePhase};
+use crate::place::score::TROUBLE_FAILURES;
+use crate::quota::Limits;
+use crate::reason::Remedy;
 use crate::state::*;
 use crate::units::{Seq, Timestamp};
 
@@ -13,58 +18,92 @@ pub fn evolve(state: &mut State, envelope: &Envelope) {
     state.seq = envelope.seq;
     let (seq, at) = (envelope.seq, envelope.at);
     match &envelope.event {
-        Event::LogStarted { log } => state.log = Some(*log),
+        Event::LogStarted { log } => log_started(state, *log),
         Event::WriterStarted { term } => state.term = *term,
         Event::ClusterCreated { domain, prefix } => {
             state.cluster = Some(Cluster { domain: domain.clone(), prefix: *prefix });
         }
         Event::OrgCreated { org, name } => {
-            state.orgs.insert(*org, Org { name: name.clone(), version: seq });
+            let (name, limits, starts) = (name.clone(), Limits::default(), Vector::new());
+            state.orgs.insert(*org, Org { name, weight: 1, limits, starts, version: seq });
         }
         Event::ProjectCreated { project, org, name } => {
-            state.projects.insert(*project, Project { org: *org, name: name.clone(), version: seq });
+            let (org, name, turns) = (*org, name.clone(), Turns::default());
+            state.projects.insert(*project, Project { org, name, weight: 1, turns, version: seq });
+            state.index.own(org, |usage| usage.projects += 1);
         }
+        Event::OrgLimitsSet { org, limits } => update(&mut state.orgs, org, |org| {
+            (org.limits, org.version) = (limits.clone(), seq);
+        }),
+        Event::OrgWeightSet { org, weight } => update(&mut state.orgs, org, |org| {
+            (org.weight, org.version) = (*weight, seq);
+        }),
+        Event::ProjectWeightSet { project, weight } => update(&mut state.projects, project, |project| {
+            (project.weight, project.version) = (*weight, seq);
+        }),
         Event::TokenCreated { token, org, hash, scopes } => {
             state.tokens.insert(*token, Token { org: *org, hash: *hash, scopes: scopes.clone() });
         }
         Event::AppCreated { app, org, project, name } => {
             state.apps.insert(*app, App { org: *org, project: *project, name: name.clone(), version: seq });
+            state.index.own(*org, |usage| usage.apps += 1);
         }
         Event::EnvCreated { env, org, app, name } => {
             let groups = OrdMap::new();
             state.envs.insert(*env, Env { org: *org, app: *app, name: name.clone(), groups, version: seq });
+            state.index.own(*org, |usage| usage.envs += 1);
         }
         Event::ReleaseCreated(created) => release_created(state, created, at),
         Event::DeployCreated { deploy, org, app, env, release, processes } => {
-            aim(state, *env, *deploy, *release, processes, seq);
-            let (processes, status, failure) = (processes.clone(), DeployStatus::Queued, None);
+            let (status, failure, created_at) = (DeployStatus::Queued, None, at);
+            let (id, processes) = (*deploy, processes.clone());
             let (org, app, env, release) = (*org, *app, *env, *release);
-            let record = Deploy { org, app, env, release, processes, status, failure, created_at: at, version: seq };
-            state.deploys.insert(*deploy, record);
+            aim(state, env, id, release, &processes, seq);
+            let record = Deploy { org, app, env, release, processes, status, failure, created_at, version: seq };
+            state.index.deploys(id, &record);
+            state.deploys.insert(id, record);
+            settle(state, env);
         }
-        Event::DeployStatusChanged { deploy, status, failure } => update(&mut state.deploys, deploy, |deploy| {
-            (deploy.status, deploy.failure, deploy.version) = (*status, failure.clone(), seq);
-        }),
+        Event::DeployStatusChanged { deploy, status, failure } => {
+            let Some(record) = state.deploys.get_mut(deploy) else { return };
+            (record.status, record.failure, record.version) = (*status, failure.clone(), seq);
+            state.index.deploys(*deploy, record);
+            let env = record.env;
+            if *status == DeployStatus::Failed {
+                groups_of(state, env, *deploy, |group| group.failed_at = Some(at));
+            }
+            settle(state, env);
+        }
         Event::RouteCreated { route, org, app, env, entry, process, port } => {
             let (entry, process) = (entry.clone(), process.clone());
             let record = Route { org: *org, app: *app, env: *env, entry, process, port: *port, version: seq };
             state.routes.insert(*route, record);
+            state.index.own(*org, |usage| usage.routes += 1);
         }
         Event::RouteDeleted { route, .. } => {
-            state.routes.remove(route);
+            let gone = state.routes.remove(route);
+            gone.iter().for_each(|route| state.index.own(route.org, |usage| usage.routes -= 1));
         }
-        Event::GroupWaiting { env, process, waiting } => update(&mut state.envs, env, |env| {
-            update(&mut env.groups, process, |group| group.waiting = waiting.clone());
-        }),
+        Event::GroupWaiting { env, process, waiting } => {
+            update(&mut state.envs, env, |env| {
+                update(&mut env.groups, process, |group| waits(group, waiting, at));
+            });
+            settle(state, *env);
+        }
         Event::InstanceAllocated(allocated) => instance_allocated(state, allocated, seq, at),
-        Event::InstanceDesiredChanged { instance, desired, .. } => update(&mut state.instances, instance, |instance| {
-            (instance.desired, instance.version) = (*desired, seq);
-        }),
-        Event::InstanceStatusChanged { instance, status, .. } => update(&mut state.instances, instance, |instance| {
-            instance_seen(instance, status, seq, at);
-        }),
+        Event::InstanceDesiredChanged { instance, desired, why } => {
+            given_up(state, *instance, *why, at);
+            change(state, *instance, |instance| {
+                (instance.desired, instance.desired_at, instance.version) = (*desired, at, seq);
+            });
+        }
+        Event::InstanceStatusChanged { instance, status, .. } => {
+            boot_failed(state, *instance, status, at);
+            change(state, *instance, |instance| instance_seen(instance, status, seq, at));
+        }
         Event::InstanceForgotten { instance } => {
-            state.instances.remove(instance);
+            let gone = state.instances.remove(instance);
+            gone.iter().for_each(|it| state.index.leave(*instance, it, None));
         }
         Event::JoinTokenCreated { token, hash, expires_at } => {
             let record = JoinToken { hash: *hash, expires_at: *expires_at, used_by: None };
@@ -72,17 +111,42 @@ pub fn evolve(state: &mut State, envelope: &Envelope) {
         }
         Event::NodeJoined { node, token, name, number, capacity } => {
             update(&mut state.join_tokens, token, |token| token.used_by = Some(*node));
-            let (name, capacity, phase) = (name.clone(), capacity.clone(), NodePhase::Active);
-            let record = Node { name, number: *number, capacity, phase, next_host: 1, version: seq };
+            let record = Node {
+                name: name.clone(),
+                number: *number,
+                capacity: capacity.clone(),
+                phase: NodePhase::Active,
+                returns_to: NodePhase::Active,
+                phase_at: at,
+                next_host: 1,
+                failed_boots: Vec::new(),
+                version: seq,
+            };
             state.nodes.insert(*node, record);
         }
         Event::NodePhaseChanged { node, phase } => update(&mut state.nodes, node, |node| {
-            (node.phase, node.version) = (*phase, seq);
+            (node.phase, node.phase_at, node.version) = (*phase, at, seq);
+            node.returns_to = if *phase == NodePhase::Offline { node.returns_to } else { *phase };
         }),
+        Event::ReschedulingFrozen { .. } => state.rescheduling.frozen_since = Some(at),
+        Event::ReschedulingResumed { forced } => {
+            let forced_at = if *forced { Some(at) } else { state.rescheduling.forced_at };
+            state.rescheduling = Rescheduling { frozen_since: None, forced_at };
+        }
         Event::NodeCapacityChanged { node, capacity } => update(&mut state.nodes, node, |node| {
             (node.capacity, node.version) = (capacity.clone(), seq);
         }),
     }
+}
+
+/// Far more instances than one node is given between two backups.
+const LOST_HOSTS_MAX: u64 = 1 << 32;
+
+/// After a restore: addresses that the lost end of the log before gave out still lead somewhere.
+fn log_started(state: &mut State, log: LogId) {
+    state.log = Some(log);
+    let nodes: Vec<_> = state.nodes.keys().copied().collect();
+    nodes.iter().for_each(|id| update(&mut state.nodes, id, |node| node.next_host += LOST_HOSTS_MAX));
 }
 
 fn update<K: Ord + Clone, V: Clone>(map: &mut OrdMap<K, V>, key: &K, change: impl FnOnce(&mut V)) {
@@ -91,22 +155,79 @@ fn update<K: Ord + Clone, V: Clone>(map: &mut OrdMap<K, V>, key: &K, change: imp
     }
 }
 
+/// Changes an instance and what follows from it.
+fn change(state: &mut State, id: InstanceId, change: impl FnOnce(&mut Instance)) {
+    let Some(it) = state.instances.get_mut(&id) else { return };
+    let project = state.apps.get(&it.app).map(|app| app.project);
+    state.index.leave(id, it, project);
+    change(it);
+    state.index.enter(id, it, project);
+    let env = it.env;
+    settle(state, env);
+}
+
 fn release_created(state: &mut State, created: &ReleaseCreated, at: Timestamp) {
     let ReleaseCreated { release, org, app, image, manifest_hash, manifest, vars } = created.clone();
     state.releases.insert(release, Release { org, app, image, manifest_hash, manifest, vars, created_at: at });
 }
 
-/// From now on the env's process types are those of this release.
-fn aim(state: &mut State, env: EnvId, deploy: DeployId, release: ReleaseId, processes: &[String], seq: Seq) {
+fn fresh_group(release: ReleaseId, deploy: DeployId) -> Group {
+    Group { release, deploy, waiting: None, waiting_since: None, given_up: 0, failed_at: None }
+}
+
+fn waits(group: &mut Group, waiting: &Option<Waiting>, at: Timestamp) {
+    group.waiting_since = waiting.as_ref().map(|_| group.waiting_since.unwrap_or(at));
+    group.waiting = waiting.clone();
+}
+
+/// A start counts against its org's limit for a minute, and as the turn of its class.
+fn started(state: &mut State, org: OrgId, project: Option<ProjectId>, class: Class, at: Timestamp) {
+    update(&mut state.orgs, &org, |org| {
+        while org.starts.front().is_some_and(|oldest| at >= *oldest + STARTS_WINDOW) {
+            org.starts.pop_front();
+        }
+        org.starts.push_back(at);
+    });
+    project.iter().for_each(|project| update(&mut state.projects, project, |project| project.turns.take(class)));
+}
+
+fn groups_of(state: &mut State, env: EnvId, deploy: DeployId, change: impl Fn(&mut Group)) {
     update(&mut state.envs, &env, |env| {
-        let group = |process: &String| (process.clone(), Group { release, deploy, waiting: None });
-        env.groups = processes.iter().map(group).collect();
-        env.version = seq;
+        let names: Vec<_> =
+            env.groups.iter().filter(|(_, it)| it.deploy == deploy).map(|(name, _)| name.clone()).collect();
+        names.iter().for_each(|name| update(&mut env.groups, name, &change));
     });
 }
 
+/// A try that failed counts against its deploy.
+fn given_up(state: &mut State, id: InstanceId, why: DesiredChange, at: Timestamp) {
+    let Some(it) = state.instances.get(&id).filter(|_| why == DesiredChange::StartupFailed) else { return };
+    let Instance { env, process, deploy, .. } = it.clone();
+    update(&mut state.envs, &env, |env| {
+        update(&mut env.groups, &process, |group| {
+            if group.deploy == deploy {
+                group.given_up += 1;
+                group.failed_at = group.failed_at.map(|_| at);
+            }
+        });
+    });
+}
+
+/// From now on the env's process types are those of this release.
+fn aim(state: &mut State, env: EnvId, deploy: DeployId, release: ReleaseId, processes: &[String], seq: Seq) {
+    update(&mut state.envs, &env, |env| {
+        let group = |process: &String| (process.clone(), fresh_group(release, deploy));
+        env.groups = processes.iter().map(group).collect();
+        env.version = seq;
+    });
+    if let Some(env_now) = state.envs.get(&env) {
+        let asked = asked(state, env_now);
+        state.index.ask(env, env_now, asked);
+    }
+}
+
 fn instance_allocated(state: &mut State, allocated: &InstanceAllocated, seq: Seq, at: Timestamp) {
-    let InstanceAllocated { instance, org, app, env, process, node, release, deploy, address, resources } =
+    let InstanceAllocated { instance, org, app, env, process, node, release, deploy, address, resources, class } =
         allocated.clone();
     update(&mut state.nodes, &node, |node| node.next_host += 1);
     let status = InstanceStatus {
@@ -128,13 +249,31 @@ fn instance_allocated(state: &mut State, allocated: &InstanceAllocated, seq: Seq
         address,
         resources,
         desired: Desired::Running,
+        desired_at: at,
         status,
         failures: 0,
         created_at: at,
         changed_at: at,
         version: seq,
     };
+    let project = state.apps.get(&app).map(|app| app.project);
+    started(state, org, project, class, at);
+    state.index.enter(instance, &record, project);
     state.instances.insert(instance, record);
+    settle(state, env);
+}
+
+/// A node where boots fail again and again is a worse place for a while.
+fn boot_failed(state: &mut State, id: InstanceId, status: &InstanceStatus, at: Timestamp) {
+    let Some(it) = state.instances.get(&id) else { return };
+    let blame = status.failure.as_ref().is_some_and(|failure| failure.reason.remedy() != Remedy::User);
+    if blame && status.phase == InstancePhase::Failed && it.status.phase < InstancePhase::Ready {
+        update(&mut state.nodes, &it.node, |node| {
+            node.failed_boots.push(at);
+            let surplus = node.failed_boots.len().saturating_sub(TROUBLE_FAILURES);
+            node.failed_boots.drain(..surplus);
+        });
+    }
 }
 
 fn instance_seen(instance: &mut Instance, status: &InstanceStatus, seq: Seq, at: Timestamp) {

@@ -3,8 +3,12 @@
 use crate::decide::INELIGIBLE_AFTER;
 use crate::event::Waiting;
 use crate::facts::Facts;
+use crate::fair::Class;
 use crate::ids::*;
 use crate::phase::{DeployStatus, Desired, InstancePhase, NodePhase};
+use crate::place::Wanted;
+use crate::place::report::{Report, report};
+use crate::quota::Dimension;
 use crate::state::{Env, Group, Instance, State};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,9 +32,9 @@ pub fn env(state: &State, facts: &Facts, id: EnvId) -> Option<Explanation> {
     let app = &state.apps.get(&env.app)?.name;
     let subject = format!("{app} in {}", env.name);
     let (deploys, rooms) =
-        (failed_deploys(state, env), env.groups.iter().filter_map(|(name, it)| room(state, name, it)));
-    let wanted = state.instances.iter().filter(|(_, it)| it.env == id && it.desired == Desired::Running);
-    let instances = wanted.filter_map(|(id, it)| trouble(state, facts, *id, it));
+        (failed_deploys(state, env), env.groups.iter().filter_map(|(name, it)| room(state, facts, id, name, it)));
+    let wanted = state.live_in(id).filter(|(_, it)| it.desired == Desired::Running);
+    let instances = wanted.filter_map(|(id, it)| trouble(state, facts, id, it));
     let findings: Vec<_> = deploys.into_iter().chain(rooms).chain(instances).collect();
     let counts: Vec<_> = env.groups.iter().map(|(name, group)| count(state, id, name, group)).collect();
     let all = counts.iter().all(|(_, whole)| *whole) && findings.is_empty();
@@ -62,7 +66,7 @@ fn answer(subject: &str, all: bool, counts: &str) -> String {
 /// `web 1 of 2 ready`, and whether that is enough.
 fn count(state: &State, env: EnvId, name: &str, group: &Group) -> (String, bool) {
     let wanted = state.process(group.release, name).map_or(0, |process| process.scaling.min as usize);
-    let ready = state.instances.values().filter(|it| it.env == env && it.process == name && it.is_ready()).count();
+    let ready = state.live_in(env).filter(|(_, it)| it.process == name && it.is_ready()).count();
     (format!("{name} {ready} of {wanted} ready"), ready >= wanted)
 }
 
@@ -77,7 +81,7 @@ fn failed_deploy(state: &State, id: DeployId) -> Option<Finding> {
     let deploy = state.deploys.get(&id).filter(|deploy| deploy.status == DeployStatus::Failed)?;
     let failure = deploy.failure.as_ref();
     Some(Finding {
-        what: format!("{id} has failed: it starts no more instances"),
+        what: format!("{id} has failed: it tries one instance every few minutes"),
         why: failure.map_or_else(|| "no reason was given".to_owned(), ToString::to_string),
         next: match failure {
             Some(failure) => format!("{}; then `plfm deploy`", failure.reason.hint()),
@@ -86,13 +90,27 @@ fn failed_deploy(state: &State, id: DeployId) -> Option<Finding> {
     })
 }
 
-fn room(state: &State, name: &str, group: &Group) -> Option<Finding> {
+fn room(state: &State, facts: &Facts, env: EnvId, name: &str, group: &Group) -> Option<Finding> {
     let waiting = group.waiting.as_ref()?;
+    let (process, class, since) = (name.to_owned(), Class::Normal, group.waiting_since);
+    let wanted = Wanted { env, process, release: group.release, count: 1, class, since };
+    let nodes =
+        if waiting.is_for_room() { what_nodes_say(state, &report(state, facts, wanted)) } else { String::new() };
     Some(Finding {
         what: format!("{name} waits for a place"),
-        why: waiting.to_string(),
+        why: format!("{waiting}{nodes}"),
         next: make_room(state, waiting),
     })
+}
+
+/// `; of 12 nodes 9 memory, 3 silent; node-c lacks 120 MiB of memory`, where one node is not all.
+fn what_nodes_say(state: &State, report: &Report) -> String {
+    let Some((nearest, verdict)) = report.nearest_miss().filter(|_| report.nodes.len() > 1) else {
+        return String::new();
+    };
+    let counts: Vec<_> = report.counts().into_iter().map(|(code, count)| format!("{count} {code}")).collect();
+    let (all, nearest) = (report.nodes.len(), node_name(state, nearest));
+    format!("; of {all} nodes {}; nearest: {nearest} {verdict}", counts.join(", "))
 }
 
 fn make_room(state: &State, waiting: &Waiting) -> String {
@@ -107,6 +125,12 @@ fn make_room(state: &State, waiting: &Waiting) -> String {
         Waiting::NoCapacityDisk { .. } => {
             "lower `resources.disk`, or add a node: `plfm node token` prints the command".to_owned()
         }
+        Waiting::Reserved => "wait, or add a node: `plfm node token` prints the command".to_owned(),
+        Waiting::OrgQuotaExceeded(excess) if excess.dimension == Dimension::StartsPerMinute => {
+            "wait a minute".to_owned()
+        }
+        Waiting::OrgQuotaExceeded(_) => "remove something, or ask an operator for a higher limit".to_owned(),
+        Waiting::NoCapacityInstances { .. } => "add a node: `plfm node token` prints the command".to_owned(),
         Waiting::ImagePlatformUnavailable { nodes, .. } => format!("build the image for {} too", nodes.join(" or ")),
     }
 }

@@ -26,8 +26,12 @@ impl Facts {
 
     /// How long a node has been silent, as far as this writer can know.
     pub fn silent(&self, node: NodeId) -> std::time::Duration {
-        let heard = self.heard.get(&node).copied().unwrap_or_default().max(self.writer_since);
-        self.now.since(heard)
+        self.now.since(self.heard_at(node))
+    }
+
+    /// When a node was last heard, or could last have been.
+    pub fn heard_at(&self, node: NodeId) -> Timestamp {
+        self.heard.get(&node).copied().unwrap_or_default().max(self.writer_since)
     }
 }
 

@@ -117,18 +117,36 @@ impl DeployStatus {
 }
 
 phases! {
+    /// What a node is there for. Operators say so, but for `offline`: that the platform says of a node it has not heard for a minute.
+    ///
     /// ```text
-    /// active ⇄ offline
+    ///    active ⇄ draining ⇄ disabled ⇄ active       drain, disable, activate: in any order
+    ///      any of the three ── silent ──▶ offline ── heard ──▶ the one before
+    ///      draining | disabled | offline ── nothing is left ──▶ decommissioned
     /// ```
+    ///
+    /// `draining` gets no new work, and what runs there is replaced elsewhere first; `disabled` does not wait for that longer than a
+    /// minute. `decommissioned` is the end: whoever comes back under that id is refused.
     NodePhase {
         Active = "active",
         Offline = "offline",
+        Draining = "draining",
+        Disabled = "disabled",
+        Decommissioned = "decommissioned",
     }
 }
 
 impl NodePhase {
     pub fn may_become(self, next: Self) -> bool {
-        self != next
+        match (self, next) {
+            (Self::Decommissioned, _) | (Self::Active, Self::Decommissioned) => false,
+            (now, next) => now != next,
+        }
+    }
+
+    /// What is there should go elsewhere, in good order.
+    pub const fn is_leaving(self) -> bool {
+        matches!(self, Self::Draining | Self::Disabled)
     }
 }
 

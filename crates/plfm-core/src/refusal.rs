@@ -2,6 +2,7 @@
 
 use crate::ids::*;
 use crate::phase::InstancePhase;
+use crate::quota::Excess;
 use crate::units::Timestamp;
 
 /// The shape of a refusal; the HTTP status and the exit code follow from it.
@@ -53,6 +54,24 @@ pub enum Refusal {
     StatusUnexplained { instance: InstanceId, phase: InstancePhase },
     #[error("the cluster has no number left for another node")]
     NodesExhausted,
+    #[error("{0} is decommissioned")]
+    NodeDecommissioned(NodeId),
+    #[error("{0} is offline")]
+    NodeOffline(NodeId),
+    #[error("{node} still has work: {instances} instances")]
+    NodeNotEmpty { node: NodeId, instances: usize },
+    #[error("{0} still takes new work")]
+    NodeActive(NodeId),
+    #[error("rescheduling is not frozen")]
+    NotFrozen,
+    #[error("{0}")]
+    QuotaExceeded(Excess),
+    #[error("there is no org {0}")]
+    OrgUnknown(OrgId),
+    #[error("there is no project {0}")]
+    ProjectNotFound(ProjectId),
+    #[error("a weight is 1 to {most}, not {weight}")]
+    InvalidWeight { weight: u32, most: u32 },
     #[error("{what} has moved on")]
     Stale { what: String },
 }
@@ -78,6 +97,15 @@ impl Refusal {
             Self::NotYourInstance(_) => "forbidden",
             Self::StatusUnexplained { .. } => "invalid_argument",
             Self::NodesExhausted => "nodes_exhausted",
+            Self::NodeDecommissioned(_) => "node_decommissioned",
+            Self::NodeOffline(_) => "node_offline",
+            Self::NodeNotEmpty { .. } => "node_not_empty",
+            Self::NodeActive(_) => "node_active",
+            Self::NotFrozen => "rescheduling_not_frozen",
+            Self::QuotaExceeded(_) => "quota_exceeded",
+            Self::OrgUnknown(_) => "org_not_found",
+            Self::ProjectNotFound(_) => "project_not_found",
+            Self::InvalidWeight { .. } => "invalid_argument",
             Self::Stale { .. } => "version_conflict",
         }
     }
@@ -87,13 +115,17 @@ impl Refusal {
             Self::InvalidName(_)
             | Self::ProcessNotFound(_)
             | Self::PortNotDeclared { .. }
+            | Self::InvalidWeight { .. }
             | Self::StatusUnexplained { .. } => RefusalClass::Invalid,
             Self::JoinTokenInvalid | Self::JoinTokenExpired(_) | Self::JoinTokenUsed(_) | Self::NotYourInstance(_) => {
                 RefusalClass::Unauthorized
             }
-            Self::OrgNotFound(_) | Self::NodeNotFound(_) | Self::InstanceNotFound(_) | Self::DeployNotFound(_) => {
-                RefusalClass::NotFound
-            }
+            Self::OrgNotFound(_)
+            | Self::OrgUnknown(_)
+            | Self::ProjectNotFound(_)
+            | Self::NodeNotFound(_)
+            | Self::InstanceNotFound(_)
+            | Self::DeployNotFound(_) => RefusalClass::NotFound,
             Self::Stale { .. } => RefusalClass::Stale,
             _ => RefusalClass::Conflict,
         }
@@ -119,6 +151,17 @@ impl Refusal {
             Self::NodeNameExists(_) => "start the node with another `--name`, or on its old data directory",
             Self::NotYourInstance(_) | Self::StatusUnexplained { .. } => "report this: a node sent what it must not",
             Self::NodesExhausted => "start another cluster",
+            Self::NodeDecommissioned(_) => {
+                "join the machine again, as a new node: `plfm node token` prints the command"
+            }
+            Self::NodeOffline(_) => "start it first, or decommission it if it will never be back",
+            Self::NodeNotEmpty { .. } => "wait until it is drained; `plfm instances` shows what is left",
+            Self::NodeActive(_) => "drain it first with `plfm node drain`",
+            Self::NotFrozen => "nothing to do",
+            Self::QuotaExceeded(_) => "remove something, or ask an operator for a higher limit",
+            Self::OrgUnknown(_) => "see which orgs there are with `plfm orgs`",
+            Self::ProjectNotFound(_) => "see which projects there are with `plfm projects`",
+            Self::InvalidWeight { .. } => "choose a weight in that range",
             Self::Stale { .. } => "try again",
         }
     }

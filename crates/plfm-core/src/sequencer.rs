@@ -1,7 +1,8 @@
 //! One writer: commands are decided one after another against the tentative state and leave as one batch, in one append.
 //!
 //! No storage and no waiting in here; the server and the simulator bring those. Usage: [`submit`](Sequencer::submit) as often as
-//! wanted, store [`batch`](Sequencer::batch), then [`commit`](Sequencer::commit), or [`abandon`](Sequencer::abandon) if the append failed.
+//! wanted, store [`batch`](Sequencer::batch), then [`commit`](Sequencer::commit), or [`abandon`](Sequencer::abandon) if the append failed. A whole
+//! writer around it is the [`Desk`](desk::Desk).
 
 use std::sync::Arc;
 
@@ -15,8 +16,14 @@ use crate::refusal::Refusal;
 use crate::state::State;
 use crate::units::Seq;
 
+pub mod desk;
+
+/// What decides: [`decide`], unless someone tests those who watch it.
+pub type Decide = fn(&State, Command, &Facts) -> Result<Vec<Event>, Refusal>;
+
 #[derive(Debug, Clone)]
 pub struct Sequencer {
+    decide: Decide,
     published: Arc<State>,
     tentative: State,
     batch: Vec<Envelope>,
@@ -32,7 +39,11 @@ pub struct Origin {
 
 impl Sequencer {
     pub fn new(state: State) -> Self {
-        Self { published: Arc::new(state.clone()), tentative: state, batch: Vec::new() }
+        Self::deciding(state, decide)
+    }
+
+    pub fn deciding(state: State, decide: Decide) -> Self {
+        Self { decide, published: Arc::new(state.clone()), tentative: state, batch: Vec::new() }
     }
 
     /// What is durable.
@@ -47,7 +58,7 @@ impl Sequencer {
 
     /// The seq of the command's last event; of the state it was decided on if it changed nothing.
     pub fn submit(&mut self, command: Command, origin: Origin, facts: &Facts) -> Result<Seq, Refusal> {
-        for event in decide(&self.tentative, command, facts)? {
+        for event in (self.decide)(&self.tentative, command, facts)? {
             let Origin { actor, request, cause } = origin;
             let mut envelope =
                 Envelope { seq: self.tentative.seq.next(), at: facts.now, org: None, actor, request, cause, event };
@@ -74,12 +85,21 @@ impl Sequencer {
         self.batch.clear();
         self.tentative = State::clone(&self.published);
     }
+
+    /// Someone else has written on: what was decided meanwhile is void, and the next is decided on what is true now.
+    pub fn follow(&mut self, tail: &[Envelope]) {
+        self.abandon();
+        tail.iter().for_each(|envelope| evolve(&mut self.tentative, envelope));
+        self.published = Arc::new(self.tentative.clone());
+    }
 }
 
 /// The tenant an event belongs to.
 fn org_of(state: &State, event: &Event) -> Option<OrgId> {
     match event {
         Event::OrgCreated { org, .. }
+        | Event::OrgLimitsSet { org, .. }
+        | Event::OrgWeightSet { org, .. }
         | Event::ProjectCreated { org, .. }
         | Event::AppCreated { org, .. }
         | Event::EnvCreated { org, .. }
@@ -89,6 +109,7 @@ fn org_of(state: &State, event: &Event) -> Option<OrgId> {
         Event::TokenCreated { org, .. } => *org,
         Event::ReleaseCreated(created) => Some(created.org),
         Event::InstanceAllocated(allocated) => Some(allocated.org),
+        Event::ProjectWeightSet { project, .. } => Some(state.projects.get(project)?.org),
         Event::DeployStatusChanged { deploy, .. } => Some(state.deploys.get(deploy)?.org),
         Event::GroupWaiting { env, .. } => Some(state.envs.get(env)?.org),
         Event::InstanceDesiredChanged { instance, .. } | Event::InstanceStatusChanged { instance, .. } => {
@@ -101,6 +122,8 @@ fn org_of(state: &State, event: &Event) -> Option<OrgId> {
         | Event::JoinTokenCreated { .. }
         | Event::NodeJoined { .. }
         | Event::NodePhaseChanged { .. }
-        | Event::NodeCapacityChanged { .. } => None,
+        | Event::NodeCapacityChanged { .. }
+        | Event::ReschedulingFrozen { .. }
+        | Event::ReschedulingResumed { .. } => None,
     }
 }

@@ -3,17 +3,21 @@
 //! The maps are persistent: a reader keeps the version it has for the price of a pointer while the writer goes on.
 
 use std::net::Ipv6Addr;
+use std::time::Duration;
 
-use imbl::OrdMap;
-use serde::{Deserialize, Serialize};
+use imbl::{OrdMap, Vector};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::digest::Digest;
 use crate::event::{Capacity, Entry, InstanceStatus, ReleaseImage, Resources, Scope, Waiting};
+use crate::fair::Turns;
 use crate::ids::*;
+use crate::index::Index;
 use crate::manifest::{Manifest, Process};
 use crate::phase::{DeployStatus, Desired, NodePhase};
+use crate::quota::Limits;
 use crate::reason::Failure;
-use crate::units::{Mebibytes, Seq, Term, Timestamp};
+use crate::units::{Mebibytes, MilliCpu, Seq, Term, Timestamp};
 
 /// Where in which log a state, plan or report stands. Positions of different logs do not compare.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +28,7 @@ pub struct Position {
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(remote = "Self")]
 pub struct State {
     /// None until the first event.
     pub log: Option<LogId>,
@@ -41,6 +46,36 @@ pub struct State {
     pub nodes: OrdMap<NodeId, Node>,
     pub tokens: OrdMap<TokenId, Token>,
     pub join_tokens: OrdMap<JoinTokenId, JoinToken>,
+    #[serde(default)]
+    pub rescheduling: Rescheduling,
+    #[serde(skip)]
+    pub(crate) index: Index,
+}
+
+/// Whether work of lost nodes goes elsewhere.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rescheduling {
+    pub frozen_since: Option<Timestamp>,
+    /// When an operator last said that it shall.
+    pub forced_at: Option<Timestamp>,
+}
+
+/// How long a start counts against its org's limit of them.
+pub const STARTS_WINDOW: Duration = Duration::from_secs(60);
+
+impl Serialize for State {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Self::serialize(self, serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for State {
+    /// The index is made anew.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut state = Self::deserialize(deserializer)?;
+        state.index = Index::of(&state);
+        Ok(state)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -54,6 +89,13 @@ pub struct Cluster {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Org {
     pub name: String,
+    #[serde(default = "one")]
+    pub weight: u32,
+    #[serde(default)]
+    pub limits: Limits,
+    /// When its instances were started, of the last minute, the oldest first.
+    #[serde(default)]
+    pub starts: Vector<Timestamp>,
     pub version: Seq,
 }
 
@@ -61,6 +103,11 @@ pub struct Org {
 pub struct Project {
     pub org: OrgId,
     pub name: String,
+    #[serde(default = "one")]
+    pub weight: u32,
+    /// Whose turn it is, of the classes of its requests.
+    #[serde(default)]
+    pub turns: Turns,
     pub version: Seq,
 }
 
@@ -89,6 +136,14 @@ pub struct Group {
     pub deploy: DeployId,
     /// Why it gets no instance just now.
     pub waiting: Option<Waiting>,
+    #[serde(default)]
+    pub waiting_since: Option<Timestamp>,
+    /// Tries that were given up since the deploy.
+    #[serde(default)]
+    pub given_up: u32,
+    /// When its deploy failed, or the last try after that.
+    #[serde(default)]
+    pub failed_at: Option<Timestamp>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -138,6 +193,9 @@ pub struct Instance {
     pub address: Ipv6Addr,
     pub resources: Resources,
     pub desired: Desired,
+    /// Of the last change of `desired`.
+    #[serde(default)]
+    pub desired_at: Timestamp,
     pub status: InstanceStatus,
     /// Failures seen since it was allocated.
     pub failures: u32,
@@ -154,9 +212,26 @@ pub struct Node {
     pub number: u16,
     pub capacity: Capacity,
     pub phase: NodePhase,
+    /// The last phase that was not `offline`.
+    #[serde(default = "active")]
+    pub returns_to: NodePhase,
+    /// Of the last change of `phase`.
+    #[serde(default)]
+    pub phase_at: Timestamp,
     /// The interface identifier of the next instance; never given twice.
     pub next_host: u64,
+    /// When the last boots failed that are not the user's fault; as many as placement counts.
+    #[serde(default)]
+    pub failed_boots: Vec<Timestamp>,
     pub version: Seq,
+}
+
+const fn one() -> u32 {
+    1
+}
+
+const fn active() -> NodePhase {
+    NodePhase::Active
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -191,7 +266,8 @@ impl State {
     }
 
     pub fn node_named(&self, name: &str) -> Option<NodeId> {
-        self.nodes.iter().find(|(_, node)| node.name == name).map(|(id, _)| *id)
+        let named = |node: &Node| node.name == name && node.phase != NodePhase::Decommissioned;
+        self.nodes.iter().find(|(_, node)| named(node)).map(|(id, _)| *id)
     }
 
     pub fn route_at(&self, entry: &Entry) -> Option<RouteId> {
@@ -203,19 +279,47 @@ impl State {
         self.releases.get(&release)?.manifest.processes.get(name)
     }
 
-    /// What instances hold on each node, in one pass.
+    /// What instances hold on each node that holds something.
     pub fn committed(&self) -> std::collections::BTreeMap<NodeId, Committed> {
-        let mut committed = std::collections::BTreeMap::<NodeId, Committed>::new();
-        for instance in self.instances.values().filter(|instance| instance.holds_resources()) {
-            committed.entry(instance.node).or_default().add(&instance.resources);
-        }
-        committed
+        let held = self.nodes.keys().map(|node| (*node, self.index.held(*node)));
+        held.filter(|(_, held)| held.instances > 0).collect()
+    }
+
+    /// Where to look things up.
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// Instances of an env that hold resources.
+    pub fn live_in(&self, env: EnvId) -> impl Iterator<Item = (InstanceId, &Instance)> {
+        self.index.in_env(env).filter_map(|id| Some((id, self.instances.get(&id)?)))
+    }
+
+    /// Instances on a node that hold resources.
+    pub fn live_on(&self, node: NodeId) -> impl Iterator<Item = (InstanceId, &Instance)> {
+        self.index.on_node(node).filter_map(|id| Some((id, self.instances.get(&id)?)))
+    }
+
+    /// When an org has started instances within the last minute, the oldest first.
+    pub fn starts(&self, org: OrgId, now: Timestamp) -> impl Iterator<Item = Timestamp> {
+        let starts = self.orgs.get(&org).into_iter().flat_map(|org| org.starts.iter().copied());
+        starts.skip_while(move |at| now >= *at + STARTS_WINDOW)
+    }
+
+    /// Whether it has volumes, and so a node that it cannot leave.
+    pub fn is_stateful(&self, instance: &Instance) -> bool {
+        self.process(instance.release, &instance.process).is_some_and(|process| !process.mounts.is_empty())
+    }
+
+    pub fn project_of(&self, instance: &Instance) -> Option<ProjectId> {
+        self.apps.get(&instance.app).map(|app| app.project)
     }
 }
 
-/// The sum of what instances hold on one node.
+/// A sum of what instances hold.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Committed {
+    pub cpu: MilliCpu,
     /// Caps and overheads.
     pub memory: Mebibytes,
     pub disk: Mebibytes,
@@ -223,10 +327,58 @@ pub struct Committed {
 }
 
 impl Committed {
+    /// What all instances of a process type hold, before their nodes add the overhead.
+    pub fn asked_by(process: &Process) -> Self {
+        let (count, each) = (process.scaling.min, &process.resources);
+        Self {
+            cpu: MilliCpu(each.cpu.0.saturating_mul(count)),
+            memory: Mebibytes(each.memory.0.saturating_mul(count.into())),
+            disk: Mebibytes(each.disk.0.saturating_mul(count.into())),
+            instances: count,
+        }
+    }
+
     pub fn add(&mut self, resources: &Resources) {
-        self.memory = self.memory + resources.memory + resources.overhead;
-        self.disk = self.disk + resources.disk;
-        self.instances += 1;
+        *self = self.plus(resources.into());
+    }
+
+    pub fn remove(&mut self, resources: &Resources) {
+        *self = self.less(resources.into());
+    }
+
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            cpu: self.cpu + other.cpu,
+            memory: self.memory + other.memory,
+            disk: self.disk + other.disk,
+            instances: self.instances.saturating_add(other.instances),
+        }
+    }
+
+    pub fn less(self, other: Self) -> Self {
+        Self {
+            cpu: self.cpu - other.cpu,
+            memory: self.memory - other.memory,
+            disk: self.disk - other.disk,
+            instances: self.instances.saturating_sub(other.instances),
+        }
+    }
+
+    /// Of each the greater.
+    pub fn greater(self, other: Self) -> Self {
+        Self {
+            cpu: self.cpu.max(other.cpu),
+            memory: self.memory.max(other.memory),
+            disk: self.disk.max(other.disk),
+            instances: self.instances.max(other.instances),
+        }
+    }
+}
+
+impl From<&Resources> for Committed {
+    fn from(resources: &Resources) -> Self {
+        let Resources { cpu, memory, overhead, disk } = *resources;
+        Self { cpu, memory: memory + overhead, disk, instances: 1 }
     }
 }
 

@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use plfm_api::problem::Problem;
 use plfm_api::client::ApiError;
+use plfm_api::problem::Problem;
 use plfm_api::tls::{self, Identity};
 use plfm_api::views::{JoinReply, JoinRequest};
 use plfm_core::digest::Digest;

@@ -70,9 +70,9 @@ impl Link {
         Ok(heard)
     }
 
-    /// Each new report at once, and the last one again as a sign of life.
-    pub async fn report(self, mut reports: watch::Receiver<Option<Report>>) {
-        let mut number = ReportNumber { incarnation: crate::node::now().0, number: 0 };
+    /// Each new report at once, and the last one again as a sign of life. `life` is this start of the node among all.
+    pub async fn report(self, mut reports: watch::Receiver<Option<Report>>, life: u64) {
+        let mut number = ReportNumber { incarnation: life, number: 0 };
         let mut wait = BACKOFF.0;
         loop {
             let report = reports.borrow_and_update().clone();

@@ -99,7 +99,10 @@ pub fn step(local: &Local, plan: &Plan, observed: &Observed, now: Timestamp) -> 
     }
     let everything: BTreeSet<_> = plan.assignments.keys().chain(local.slots.keys()).chain(observed.keys()).collect();
     let free = everything.into_iter().filter(|id| local.is_free(**id, now));
-    free.filter_map(|id| next(local, plan, observed, *id, now)).collect()
+    // What was not planned leaves first: until then the room that the plan counts on may not be there.
+    let crowded = !local.is_foreign(plan) && local.has_strangers(plan, observed);
+    let actions = free.filter_map(|id| next(local, plan, observed, *id, now));
+    actions.filter(|action| !crowded || !matches!(action, Action::Boot(_))).collect()
 }
 
 /// The moment at which `step` may say more although nothing happened.

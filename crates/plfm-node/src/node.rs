@@ -91,8 +91,7 @@ impl Node {
         let (memory, remembered) = Memory::open(data)?;
         let observed = observe(&*runtime).await?;
         let limits = limits(&*runtime);
-        let local =
-            remembered.map_or_else(|| Local::new(limits.clone()), |it| it.wake(limits.clone(), &observed, now()));
+        let local = remembered.unwrap_or_else(|| Local::new(limits.clone())).wake(limits, &observed, now());
         let logs = Logs::open(data.join("logs")).map_err(NodeError::file(data))?;
         let (tell, outcomes) = mpsc::unbounded_channel();
         let (plans, inbox) = mpsc::channel(PLANS_MAX);
@@ -127,13 +126,13 @@ impl Node {
     pub async fn run(self, stop: watch::Receiver<bool>, at_end: AtEnd) -> Result<(), NodeError> {
         let hands = self.executor.hands.clone();
         let identity = self.membership.identity();
-        let reports = self.executor.reports.subscribe();
+        let (reports, life) = (self.executor.reports.subscribe(), self.executor.local.life);
         let door = tunnel::serve(self.listener, &identity, hands.runtime.clone(), hands.logs.clone());
         let ended = tokio::select! {
             () = self.executor.run(stop) => Ok(()),
             ended = door => ended,
             () = self.link.clone().follow(self.plans) => Ok(()),
-            () = self.link.report(reports) => Ok(()),
+            () = self.link.report(reports, life) => Ok(()),
         };
         if at_end == AtEnd::StopMachines {
             hands.stop_all().await;

@@ -1,21 +1,19 @@
 //! The one writer: a thread that takes commands from a queue, decides them, appends what follows in one transaction, publishes
 //! the new state and answers; then lets the platform itself decide what comes next.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use plfm_api::documents::{Report, ReportNumber};
+use plfm_api::documents::{Newest, Report};
 use plfm_core::check::check;
 use plfm_core::command::Command;
 use plfm_core::event::{Actor, Envelope};
 use plfm_core::evolve::evolve;
 use plfm_core::facts::Facts;
 use plfm_core::ids::{NodeId, RequestId};
-use plfm_core::reconcile::{NextRun, reconcile};
 use plfm_core::refusal::Refusal;
-use plfm_core::sequencer::{Origin, Sequencer};
+use plfm_core::sequencer::desk::{Ask, Desk, Heard, ROUNDS_MAX, Rules};
 use plfm_core::state::State;
 use plfm_core::units::{Seq, Timestamp};
 use plfm_store::{Store, StoreError};
@@ -28,8 +26,8 @@ const QUEUE_MAX: usize = 4_096;
 const BATCH_MAX: usize = 1_000;
 /// Events read in one go when the log is folded.
 const PAGE: usize = 10_000;
-/// Rounds of `reconcile` after one batch. Each round acts on what the last one did; a rollout step needs two or three.
-const ROUNDS_MAX: usize = 16;
+/// So often a batch is decided again when another writer was faster; two that both write take turns.
+const TRIES_MAX: usize = 8;
 
 #[derive(Debug, thiserror::Error)]
 pub enum SubmitError {
@@ -50,13 +48,6 @@ pub struct Writer {
     queue: mpsc::SyncSender<Input>,
     state: watch::Receiver<Arc<State>>,
     heard: watch::Receiver<Heard>,
-}
-
-/// When which node was last heard, and since when anybody listens.
-#[derive(Debug, Clone, Default)]
-struct Heard {
-    since: Timestamp,
-    nodes: BTreeMap<NodeId, Timestamp>,
 }
 
 /// Everything that can happen to the writer.
@@ -90,8 +81,7 @@ impl Writer {
 
     /// What the writer knows of the outside, for those who explain; it draws no ids.
     pub fn facts(&self) -> Facts {
-        let Heard { since, nodes } = self.heard.borrow().clone();
-        Facts { now: now(), entropy: 0, writer_since: since, heard: nodes }
+        self.heard.borrow().facts(now(), 0)
     }
 
     /// Changes whenever something was appended.
@@ -142,28 +132,23 @@ fn catch_up(store: &dyn Store, state: &mut State) -> Result<(), StoreError> {
 
 struct Work {
     store: Arc<dyn Store>,
-    sequencer: Sequencer,
+    desk: Desk,
     publish: watch::Sender<Arc<State>>,
-    random: SystemRandom,
-    /// As of the newest decision.
-    facts: Facts,
     heard: watch::Sender<Heard>,
-    reports: BTreeMap<NodeId, ReportNumber>,
-    next_run: NextRun,
+    newest: Newest,
+    look_at: Option<Timestamp>,
 }
 
 impl Work {
     fn new(store: Arc<dyn Store>, state: State) -> Self {
-        let sequencer = Sequencer::new(state);
-        let publish = watch::Sender::new(sequencer.state().clone());
-        let facts = Facts { writer_since: now(), ..Facts::default() };
-        let heard = watch::Sender::new(Heard { since: facts.writer_since, ..Heard::default() });
-        let (random, reports) = (SystemRandom::new(), BTreeMap::new());
-        Self { store, sequencer, publish, random, facts, heard, reports, next_run: None }
+        let desk = Desk::new(state, now(), Rules::default());
+        let publish = watch::Sender::new(desk.state().clone());
+        let heard = watch::Sender::new(desk.heard());
+        Self { store, desk, publish, heard, newest: Newest::default(), look_at: None }
     }
 
     fn open(&mut self, first: Command) -> Result<(), SubmitError> {
-        if self.sequencer.state().cluster.is_none() {
+        if self.desk.state().cluster.is_none() {
             self.decide_now(first)?;
         }
         self.decide_now(Command::StartWriter)?;
@@ -171,13 +156,14 @@ impl Work {
     }
 
     fn decide_now(&mut self, command: Command) -> Result<(), SubmitError> {
-        self.decide(command, Actor::System, None)?;
-        self.append().map_err(SubmitError::Store)
+        let request = Heard::default().facts(now(), entropy()).ids().fresh();
+        self.ask(command, Actor::System, request)?;
+        self.append().map(drop)
     }
 
     fn run(mut self, inbox: &mpsc::Receiver<Input>) {
         loop {
-            let wait = self.next_run.map_or(Duration::from_secs(60), |at| at.since(now()));
+            let wait = self.look_at.map_or(Duration::from_secs(60), |at| at.since(now()));
             let first = match inbox.recv_timeout(wait) {
                 Ok(input) => Some(input),
                 Err(mpsc::RecvTimeoutError::Timeout) => None,
@@ -197,113 +183,132 @@ impl Work {
 
     /// One transaction for all that waited, then the answers.
     fn batch(&mut self, inputs: Vec<Input>) {
-        let mut answers = Vec::with_capacity(inputs.len());
+        let (mut asked, mut old) = (Vec::with_capacity(inputs.len()), Vec::new());
         for input in inputs {
             let (decided, reply) = match input {
-                Input::Command(command, actor, request, reply) => (self.decide(command, actor, Some(request)), reply),
+                Input::Command(command, actor, request, reply) => (Some(self.ask(command, actor, request)), reply),
                 Input::Report(node, report, request, reply) => (self.report(node, *report, request), reply),
                 Input::Stop => continue,
             };
-            answers.push((reply, decided.map_err(SubmitError::from)));
+            match decided {
+                Some(decided) => asked.push((reply, decided)),
+                None => old.push(reply),
+            }
         }
         // Told once for all: with many nodes, the map is dear.
-        self.heard.send_modify(|heard| heard.nodes.clone_from(&self.facts.heard));
+        self.heard.send_replace(self.desk.heard());
         let stored = self.append();
-        for (reply, decided) in answers {
-            let answer = match &stored {
-                Ok(()) => decided,
-                Err(why) => decided.and_then(|_| Err(SubmitError::Store(why.clone()))),
-            };
-            drop(reply.send(answer));
+        for (index, (reply, decided)) in asked.into_iter().enumerate() {
+            drop(reply.send(answer(&stored, index, decided)));
         }
+        let seq = self.desk.state().seq;
+        old.into_iter().for_each(|reply| drop(reply.send(Ok(seq))));
     }
 
-    fn report(&mut self, node: NodeId, report: Report, request: RequestId) -> Result<Seq, Refusal> {
-        let last = self.reports.get(&node).copied().unwrap_or_default();
-        if report.number <= last {
-            return Ok(self.sequencer.tentative().seq);
+    /// None for a report that is no news.
+    fn report(&mut self, node: NodeId, report: Report, request: RequestId) -> Option<Result<Seq, Refusal>> {
+        if !self.newest.admit(node, report.number) {
+            return None;
         }
-        self.reports.insert(node, report.number);
-        self.facts.heard.insert(node, now());
+        self.desk.hears(node, now());
         let instances = report.instances.into_iter().map(|it| (it.instance, it.status)).collect();
         let command = Command::Observe { node, capacity: Some(report.capacity), instances };
-        self.decide(command, Actor::Node(node), Some(request))
+        Some(self.ask(command, Actor::Node(node), request))
     }
 
-    fn decide(&mut self, command: Command, actor: Actor, request: Option<RequestId>) -> Result<Seq, Refusal> {
-        self.refresh();
-        let request = request.unwrap_or_else(|| self.facts.ids().fresh());
-        self.sequencer.submit(command, Origin { actor, request, cause: None }, &self.facts)
+    fn ask(&mut self, command: Command, actor: Actor, request: RequestId) -> Result<Seq, Refusal> {
+        self.desk.ask(Ask { command, actor, request }, now(), entropy())
     }
 
-    /// Makes the batch durable and publishes it; where it cannot, it says why, and it is as if nothing had been decided.
-    fn append(&mut self) -> Result<(), String> {
-        if self.sequencer.batch().is_empty() {
-            return Ok(());
-        }
-        match self.store.append(self.sequencer.batch()) {
-            Ok(()) => {
-                self.announce();
-                Ok(())
-            }
-            Err(error) => {
-                self.sequencer.abandon();
-                self.follow(&error);
-                Err(chain(&error))
+    /// Makes the batch durable and publishes it; on an error it is as if it had not been decided. The answers are there if all of it
+    /// had to be decided again, because another writer was here.
+    fn append(&mut self) -> Result<Option<Answers>, SubmitError> {
+        let mut again = None;
+        for _ in 0..TRIES_MAX {
+            match self.store.append(self.desk.batch()) {
+                Ok(()) => {
+                    self.announce();
+                    return Ok(again);
+                }
+                Err(StoreError::Conflict { .. }) => again = Some(self.follow()?),
+                Err(error) => return Err(self.give_up(&error)),
             }
         }
+        self.desk.failed();
+        Err(SubmitError::Store("other servers write all the time".to_owned()))
     }
 
     fn announce(&mut self) {
-        self.sequencer.batch().iter().for_each(trace);
-        let state = self.sequencer.commit();
+        self.desk.batch().iter().for_each(trace);
+        let before = self.desk.state().seq;
+        let state = self.desk.stored();
         debug_assert_eq!(check(&state), [], "a decision broke an invariant");
-        self.publish.send_replace(state);
+        if state.seq != before {
+            self.publish.send_replace(state);
+        }
     }
 
-    /// Another writer was here: take in what it wrote, so that the next try is decided on the truth.
-    fn follow(&mut self, error: &StoreError) {
-        let StoreError::Conflict { .. } = error else { return };
-        let mut state = State::clone(self.sequencer.state());
-        match catch_up(&*self.store, &mut state) {
-            Ok(()) => {
-                self.sequencer = Sequencer::new(state);
-                self.publish.send_replace(self.sequencer.state().clone());
+    fn give_up(&mut self, error: &StoreError) -> SubmitError {
+        self.desk.failed();
+        SubmitError::Store(chain(error))
+    }
+
+    /// Takes in what another writer wrote and decides again on the truth.
+    fn follow(&mut self) -> Result<Answers, SubmitError> {
+        let mut tail = Vec::new();
+        loop {
+            let seq = tail.last().map_or(self.desk.state().seq, |last: &Envelope| last.seq);
+            let page = self.store.read(seq, PAGE).map_err(|error| self.give_up(&error))?;
+            let is_last = page.len() < PAGE;
+            tail.extend(page);
+            if is_last {
+                break;
             }
-            Err(error) => tracing::error!(%error, "cannot read what another writer wrote"),
         }
+        let decided = self.desk.overtaken(&tail, now(), &mut entropy);
+        self.heard.send_replace(self.desk.heard());
+        self.publish.send_replace(self.desk.state().clone());
+        Ok(decided)
     }
 
     fn reconcile(&mut self) -> Result<(), SubmitError> {
         for _ in 0..ROUNDS_MAX {
-            self.refresh();
-            let (commands, next_run) = reconcile(self.sequencer.tentative(), &self.facts);
-            self.next_run = next_run;
-            for command in commands {
-                // Made from this very state, but an earlier command of the round may have overtaken it.
-                if let Err(refusal) = self.decide(command, Actor::System, None) {
-                    tracing::debug!(%refusal, "the platform's own command no longer fits");
-                }
+            for refusal in self.desk.reconcile(now(), &mut entropy).into_iter().filter_map(|(_, decided)| decided.err())
+            {
+                tracing::debug!(%refusal, "the platform's own command no longer fits");
             }
-            if self.sequencer.batch().is_empty() {
+            self.look_at = self.desk.next_run();
+            if self.desk.batch().is_empty() {
                 return Ok(());
             }
-            self.append().map_err(SubmitError::Store)?;
+            self.append()?;
         }
-        self.next_run = Some(now() + Duration::from_secs(1));
+        self.look_at = Some(now() + Duration::from_secs(1));
         Ok(())
     }
+}
 
-    /// Another decision: it is later, and its ids are others.
-    fn refresh(&mut self) {
-        (self.facts.now, self.facts.entropy) = (now(), self.entropy());
-    }
+type Answers = Vec<Result<Seq, Refusal>>;
 
-    fn entropy(&self) -> u128 {
-        let mut bytes = [0; 16];
-        self.random.fill(&mut bytes).expect("the kernel gives random bytes once it has booted");
-        u128::from_ne_bytes(bytes)
+fn answer(
+    stored: &Result<Option<Answers>, SubmitError>,
+    index: usize,
+    decided: Result<Seq, Refusal>,
+) -> Result<Seq, SubmitError> {
+    match stored {
+        Ok(Some(again)) => Ok(again[index].clone()?),
+        Ok(None) => Ok(decided?),
+        Err(SubmitError::Store(why)) => {
+            decided.map_err(SubmitError::from).and_then(|_| Err(SubmitError::Store(why.clone())))
+        }
+        Err(error) => decided.map_err(SubmitError::from).and_then(|_| Err(SubmitError::Store(error.to_string()))),
     }
+}
+
+fn entropy() -> u128 {
+    let mut bytes = [0; 16];
+    SystemRandom::new().fill(&mut bytes).expect("the kernel gives random bytes once it has booted");
+    u128::from_ne_bytes(bytes)
 }
 
 fn trace(envelope: &Envelope) {

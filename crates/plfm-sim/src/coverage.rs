@@ -3,14 +3,18 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use plfm_core::command::Command;
 use plfm_core::event::Event;
 use plfm_node::mind::{Action, Outcome};
+
+use crate::scenario::{Append, Fault, Glitch};
 
 #[derive(Debug, Clone)]
 pub struct Coverage(BTreeMap<(Sort, &'static str), u64>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Sort {
+    Command,
     Event,
     Action,
     Outcome,
@@ -26,6 +30,23 @@ macro_rules! names {
         }
     };
 }
+
+names! { command, COMMANDS, Command {
+    Command::Bootstrap { .. } => "bootstrap",
+    Command::StartLog => "start log",
+    Command::StartWriter => "start writer",
+    Command::CreateToken { .. } => "create token",
+    Command::CreateJoinToken { .. } => "create join token",
+    Command::JoinNode { .. } => "join node",
+    Command::Deploy(_) => "deploy",
+    Command::Observe { .. } => "observe",
+    Command::SetNodePhase { .. } => "set node phase",
+    Command::Allocate { .. } => "allocate",
+    Command::NoteWaiting { .. } => "note waiting",
+    Command::SetDesired { .. } => "set desired",
+    Command::SetDeployStatus { .. } => "set deploy status",
+    Command::Forget { .. } => "forget",
+}}
 
 names! { action, ACTIONS, Action {
     Action::Prepare(_) => "prepare",
@@ -49,31 +70,77 @@ names! { outcome, OUTCOMES, Outcome {
     Outcome::Destroyed => "destroyed",
 }}
 
-/// What the world does to the fleet.
-pub const FAULTS: &[&str] = &[
-    "writer crashed",
-    "writer crashed between store and publish",
-    "append failed",
-    "node crashed",
-    "node crashed with a machine starting",
-    "node crashed before it wrote down what it began",
-    "node forgot everything",
-    "partition",
-    "report lost",
-    "report doubled",
-    "plan stream broken",
-    "plan message doubled",
-];
+names! { glitch, GLITCHES, Glitch {
+    Glitch::ReportLost => "report lost",
+    Glitch::ReportDoubled => "report doubled",
+    Glitch::ReportLate => "report late",
+    Glitch::PlanBroken => "plan stream broken",
+    Glitch::PlanDoubled => "plan message doubled",
+    Glitch::PlanLate => "plan message late",
+    Glitch::PullSlow => "pull slow",
+    Glitch::PullFails => "pull fails",
+    Glitch::DiskFull => "disk full",
+    Glitch::NoMachine => "no machine",
+    Glitch::BootFails => "boot fails",
+    Glitch::AdoptFails => "adopt fails",
+    Glitch::ProbeFails => "probe fails",
+    Glitch::StopFails => "stop fails",
+    Glitch::DestroyFails => "destroy fails",
+    Glitch::CrashInBoot => "node crashed with a machine starting",
+    Glitch::CrashUnwritten => "node crashed before it wrote down what it began",
+    Glitch::CrashUnheard => "node crashed before it wrote down what it did",
+}}
+
+names! { append, APPENDS, Append {
+    Append::Full => "append failed",
+    Append::Unheard => "append unheard",
+    Append::CrashAfter => "writer crashed between store and publish",
+}}
+
+names! { fault, FAULTS, Fault {
+    Fault::NodeCrashes { forgets: true, .. } => "node forgot everything",
+    Fault::NodeCrashes { .. } => "node crashed",
+    Fault::NodeCut { .. } => "node cut off",
+    Fault::NodeShrinks { .. } => "node shrinks",
+    Fault::NodeClock { .. } => "node clock",
+    Fault::WorkloadEnds { .. } => "workload ends",
+    Fault::WorkloadSick { .. } => "workload sick",
+    Fault::Next { .. } => "glitch to come",
+    Fault::ServerCrashes { .. } => "server crashed",
+    Fault::ServerPauses { .. } => "server paused",
+    Fault::ServerCut { .. } => "server cut off",
+    Fault::ServerClock { .. } => "server clock",
+    Fault::Append { .. } => "append glitch to come",
+    Fault::LogCrashes { .. } => "log crashed",
+    Fault::Restore { .. } => "restored from a backup",
+    Fault::EdgeCut { .. } => "edge cut off",
+}}
+
+/// What follows from faults, and has to have followed.
+const CONSEQUENCES: &[&str] =
+    &["fail-over", "overtaken by another writer", "un-synced append lost", "foreign log adopted", "request routed"];
 
 impl Default for Coverage {
     fn default() -> Self {
-        let all =
-            [(Sort::Event, Event::KINDS), (Sort::Action, ACTIONS), (Sort::Outcome, OUTCOMES), (Sort::Fault, FAULTS)];
+        let all = [
+            (Sort::Command, COMMANDS),
+            (Sort::Event, Event::KINDS),
+            (Sort::Action, ACTIONS),
+            (Sort::Outcome, OUTCOMES),
+            (Sort::Fault, FAULTS),
+            (Sort::Fault, GLITCHES),
+            (Sort::Fault, APPENDS),
+            (Sort::Fault, CONSEQUENCES),
+        ];
         Self(all.into_iter().flat_map(|(sort, names)| names.iter().map(move |name| ((sort, *name), 0))).collect())
     }
 }
 
 impl Coverage {
+    pub fn command(&mut self, of: &Command) {
+        self.count(Sort::Command, command(of));
+    }
+
     pub fn event(&mut self, event: &Event) {
         self.count(Sort::Event, event.kind());
     }
@@ -86,7 +153,20 @@ impl Coverage {
         self.count(Sort::Outcome, outcome(of));
     }
 
-    pub fn fault(&mut self, name: &'static str) {
+    pub fn fault(&mut self, of: &Fault) {
+        self.count(Sort::Fault, fault(of));
+    }
+
+    pub fn glitch(&mut self, of: &Glitch) {
+        self.count(Sort::Fault, glitch(of));
+    }
+
+    pub fn append(&mut self, of: &Append) {
+        self.count(Sort::Fault, append(of));
+    }
+
+    pub fn consequence(&mut self, name: &'static str) {
+        debug_assert!(CONSEQUENCES.contains(&name));
         self.count(Sort::Fault, name);
     }
 

@@ -6,38 +6,58 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use plfm_api::documents::{PlanMessage, Report};
-use plfm_core::command::Command;
 use plfm_core::ids::{BootId, InstanceId, NodeId};
 use plfm_core::phase::Desired;
+use plfm_core::sequencer::desk::{Ask, Rules};
 use plfm_core::units::Timestamp;
-use plfm_node::mind::Action;
+use plfm_node::mind::{Action, Local, Observed, Plan, step};
 use ulid::Ulid;
 
 use crate::coverage::Coverage;
 use crate::host::Machine;
 use crate::queue::Queue;
+use crate::scenario::{Append, Glitch};
 use crate::trace::{Note, Trace};
 
 /// 2026-01-01: far enough from 0 that a time that was never set shows.
 const BEGINNING: u64 = 1_767_225_600_000;
 
-/// Everything that can happen. What concerns one life of a writer or a node names it: after a crash it comes to nothing.
+pub type StepFn = fn(&Local, &Plan, &Observed, Timestamp) -> Vec<Action>;
+
+/// What thinks: the real minds, unless someone tests whether broken ones are found.
+#[derive(Debug, Clone, Copy)]
+pub struct Minds {
+    pub rules: Rules,
+    pub step: StepFn,
+}
+
+impl Default for Minds {
+    fn default() -> Self {
+        Self { rules: Rules::default(), step }
+    }
+}
+
+/// Everything that can happen. What concerns one life of a server or a node names it: after a crash it comes to nothing.
 #[derive(Debug)]
 pub enum Happening {
-    Operator,
-    Submit(Box<Command>),
+    /// The next of the scenario.
+    Step(usize),
+    Asked(Box<Ask>),
     ReportArrives(NodeId, Box<Report>),
-    WriterLooks {
+    Server {
+        server: usize,
+        life: u64,
+        what: ServerEvent,
+    },
+    ServerStarts(usize),
+    ServerMends(usize),
+    LogSyncs {
         life: u64,
     },
-    BatchStored {
-        life: u64,
+    LogCrashes {
+        down_ms: u64,
     },
-    BatchPublished {
-        life: u64,
-    },
-    WriterCrashes,
-    WriterStarts,
+    LogStarts,
     Connects {
         node: usize,
         life: u64,
@@ -65,7 +85,7 @@ pub enum Happening {
         node: usize,
         life: u64,
         id: InstanceId,
-        machine: Machine,
+        machine: Box<Machine>,
     },
     Finishes {
         node: usize,
@@ -78,12 +98,14 @@ pub enum Happening {
         id: InstanceId,
         boot: BootId,
     },
-    NodeCrashes(usize),
     /// It crashes in the middle of something.
     NodeStumbles(usize),
     NodeStarts(usize),
-    PartitionBegins(usize),
-    PartitionEnds(usize),
+    NodeMends(usize),
+    /// An operator says that the log which the node hears of is the right one.
+    Adopts(usize),
+    EdgeLooks(usize),
+    EdgeMends(usize),
     /// From here on nothing fails any more.
     Calm,
     LastOrders,
@@ -91,7 +113,21 @@ pub enum Happening {
     Inspect,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServerEvent {
+    /// Renews the lease, or sees whether it is free.
+    Ticks,
+    Looks,
+    Writes,
+    /// What it wrote is durable.
+    Stored,
+    /// What it wrote is lost, or it does not know.
+    NotStored,
+    Follows,
+}
+
 pub struct Ctx {
+    pub minds: Minds,
     pub queue: Queue<Happening>,
     pub rng: Rng,
     pub trace: Trace,
@@ -99,18 +135,23 @@ pub struct Ctx {
     pub calm: bool,
     /// What should be, by the newest durable event.
     pub desired: BTreeMap<InstanceId, Desired>,
+    pub glitches: BTreeMap<(usize, Glitch), u32>,
+    pub appends: Vec<Append>,
     pub violation: Option<String>,
 }
 
 impl Ctx {
-    pub fn new(seed: u64, kept: usize) -> Self {
+    pub fn new(seed: u64, kept: usize, minds: Minds) -> Self {
         Self {
+            minds,
             queue: Queue::new(Timestamp(BEGINNING)),
             rng: Rng::with_seed(seed),
             trace: Trace::new(kept),
             coverage: Coverage::default(),
             calm: true,
             desired: BTreeMap::new(),
+            glitches: BTreeMap::new(),
+            appends: Vec::new(),
             violation: None,
         }
     }
@@ -124,22 +165,22 @@ impl Ctx {
         self.queue.at(at, what);
     }
 
+    pub fn soon(&mut self, range: Range<u64>, what: Happening) {
+        let wait = self.ms(range);
+        self.after(wait, what);
+    }
+
     /// A wait of so many milliseconds.
     pub fn ms(&mut self, range: Range<u64>) -> Duration {
         Duration::from_millis(self.rng.u64(range))
     }
 
-    /// Something goes wrong, with this probability, while faults are on.
-    pub fn mishap(&mut self, probability: f64) -> bool {
-        self.rng.f64() < probability && !self.calm
-    }
-
-    pub fn fault(&mut self, name: &'static str, probability: f64) -> bool {
-        let happens = self.mishap(probability);
-        if happens {
-            self.coverage.fault(name);
-        }
-        happens
+    /// Whether this is the time that something was to go wrong.
+    pub fn glitch(&mut self, node: usize, glitch: Glitch) -> bool {
+        let Some(left) = self.glitches.get_mut(&(node, glitch)).filter(|left| **left > 0) else { return false };
+        *left -= 1;
+        self.coverage.glitch(&glitch);
+        true
     }
 
     pub fn boot(&mut self) -> BootId {
@@ -160,5 +201,21 @@ impl Ctx {
         if !holds {
             self.violate(what);
         }
+    }
+}
+
+/// A clock that is ahead of the world's, or behind.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Clock(pub i64);
+
+impl Clock {
+    /// What it shows at a moment of the world.
+    pub fn shows(self, at: Timestamp) -> Timestamp {
+        Timestamp(at.0.saturating_add_signed(self.0))
+    }
+
+    /// The moment of the world at which it shows that.
+    pub fn when(self, shown: Timestamp) -> Timestamp {
+        Timestamp(shown.0.saturating_add_signed(-self.0))
     }
 }

@@ -1,12 +1,15 @@
 //! What is physically on a node: machines and directories. They outlive the process that made them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use plfm_api::documents::Workload;
 use plfm_core::ids::{BootId, InstanceId};
 use plfm_core::units::{Mebibytes, Timestamp};
 use plfm_node::mind::Observed;
+
+use crate::scenario::Temper;
 
 #[derive(Debug)]
 pub struct Host {
@@ -20,40 +23,12 @@ pub struct Host {
 pub struct Machine {
     pub boot: BootId,
     pub memory: Mebibytes,
+    pub address: Ipv6Addr,
+    pub temper: Temper,
     /// Answers probes from here on; never, before it is configured.
     pub sound_from: Option<Timestamp>,
     /// And not during this.
     pub sick: Option<(Timestamp, Timestamp)>,
-}
-
-/// How a workload behaves; its command says so.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Temper {
-    Serves,
-    NeverAnswers,
-    Crashes,
-    EndsWell,
-    CannotStart,
-}
-
-impl Temper {
-    pub const BAD: &[Self] = &[Self::NeverAnswers, Self::Crashes, Self::EndsWell, Self::CannotStart];
-
-    pub const fn command(self) -> &'static str {
-        match self {
-            Self::Serves => "serve",
-            Self::NeverAnswers => "hang",
-            Self::Crashes => "crash",
-            Self::EndsWell => "end",
-            Self::CannotStart => "missing",
-        }
-    }
-
-    pub fn of(workload: &Workload) -> Self {
-        let command = workload.command.as_ref().and_then(|command| command.first());
-        let same = |temper: &&Self| command.is_some_and(|command| command == temper.command());
-        Self::BAD.iter().find(same).copied().unwrap_or(Self::Serves)
-    }
 }
 
 impl Host {
@@ -79,7 +54,8 @@ impl Host {
 impl Machine {
     pub fn new(boot: BootId, workload: &Workload) -> Self {
         let resources = &workload.resources;
-        Self { boot, memory: resources.memory + resources.overhead, sound_from: None, sick: None }
+        let memory = resources.memory + resources.overhead;
+        Self { boot, memory, address: workload.address, temper: temper(workload), sound_from: None, sick: None }
     }
 
     pub fn is_sound(&self, now: Timestamp) -> bool {
@@ -87,8 +63,13 @@ impl Machine {
         !sick && self.sound_from.is_some_and(|from| now >= from)
     }
 
-    pub fn falls_sick(&mut self, after: Duration, lasts: Duration) {
-        let from = self.sound_from.unwrap_or_default() + after;
-        self.sick = Some((from, from + lasts));
+    pub fn falls_sick(&mut self, now: Timestamp, lasts: Duration) {
+        self.sick = Some((now, now + lasts));
     }
+}
+
+fn temper(workload: &Workload) -> Temper {
+    let command = workload.command.as_ref().and_then(|command| command.first());
+    let same = |temper: &&Temper| command.is_some_and(|command| command == temper.command());
+    Temper::BAD.iter().find(same).copied().unwrap_or(Temper::Serves)
 }

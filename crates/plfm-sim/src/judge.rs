@@ -1,13 +1,15 @@
 //! Reads every event as it becomes durable and knows what must never be: the invariants, the life cycles, a rollout's promise.
 
+use std::collections::BTreeMap;
+
 use plfm_core::check::{check, check_step};
 use plfm_core::decide::OFFLINE_AFTER;
 use plfm_core::event::{DesiredChange, Envelope, Event, Waiting};
 use plfm_core::evolve::evolve;
-use plfm_core::ids::{EnvId, InstanceId, NodeId};
+use plfm_core::ids::{EnvId, InstanceId, NodeId, RequestId};
 use plfm_core::phase::{Desired, NodePhase};
 use plfm_core::state::State;
-use plfm_core::units::Timestamp;
+use plfm_core::units::{Seq, Timestamp};
 
 use crate::ctx::Ctx;
 use crate::trace::Note;
@@ -16,12 +18,14 @@ use crate::trace::Note;
 #[derive(Default)]
 pub struct Judge {
     pub state: State,
-    /// Since when the writer of the newest term listens.
-    pub writer_since: Timestamp,
+    /// Of every instance there ever was.
+    pub apps: BTreeMap<InstanceId, String>,
+    requests: BTreeMap<RequestId, Seq>,
 }
 
 impl Judge {
-    pub fn read(&mut self, ctx: &mut Ctx, envelope: &Envelope) {
+    /// `since` is when its writer began to listen.
+    pub fn read(&mut self, ctx: &mut Ctx, envelope: &Envelope, since: Timestamp) {
         ctx.coverage.event(&envelope.event);
         ctx.note(Note::Event(Box::new(envelope.clone())));
         let before = self.state.clone();
@@ -30,23 +34,47 @@ impl Judge {
         ctx.expect(read == *envelope, || format!("event {} changes on its way through JSON", envelope.seq));
         evolve(&mut self.state, &read);
         note_desired(ctx, &read.event);
+        self.notes(&read);
         let mut violations = check(&self.state);
         violations.extend(check_step(&before, &read.event));
         ctx.expect(violations.is_empty(), || format!("after event {}: {violations:#?}", envelope.seq));
-        if let Some(complaint) = self.complaint(&before, envelope) {
+        if let Some(complaint) = self.complaint(&before, envelope, since) {
             ctx.violate(|| complaint);
         }
     }
 
-    fn complaint(&self, before: &State, envelope: &Envelope) -> Option<String> {
+    fn notes(&mut self, envelope: &Envelope) {
+        self.requests.entry(envelope.request).or_insert(envelope.seq);
+        let Event::InstanceAllocated(it) = &envelope.event else { return };
+        self.apps.extend(self.state.apps.get(&it.app).map(|app| (it.instance, app.name.clone())));
+    }
+
+    /// What a client was told has to be there, now and for ever.
+    pub fn acknowledges(&self, ctx: &mut Ctx, request: RequestId, seq: Seq) {
+        let holds = self.requests.get(&request).is_some_and(|first| *first <= seq);
+        ctx.expect(holds, || format!("{request} was acknowledged as {seq} and is not in the log"));
+    }
+
+    /// The log is another one from here: what is in the backup, and no more.
+    pub fn restores(&mut self, ctx: &mut Ctx, log: &[Envelope]) {
+        self.state = State::default();
+        log.iter().for_each(|envelope| evolve(&mut self.state, envelope));
+        let kept = self.state.seq;
+        self.requests.retain(|_, seq| *seq <= kept);
+        ctx.desired = self.state.instances.iter().map(|(id, it)| (*id, it.desired)).collect();
+    }
+
+    fn complaint(&self, before: &State, envelope: &Envelope, since: Timestamp) -> Option<String> {
         match &envelope.event {
             Event::InstanceDesiredChanged { instance, desired, why } => {
                 self.too_few_ready(before, *instance, *desired, *why)
             }
             Event::NodePhaseChanged { node, phase: NodePhase::Offline } => {
-                let waited = envelope.at.since(self.writer_since);
+                let waited = envelope.at.since(since);
                 (waited < OFFLINE_AFTER).then(|| format!("{node} is judged lost {waited:?} after the writer began"))
             }
+            Event::WriterStarted { term } if *term <= before.term => Some(format!("{term} follows {}", before.term)),
+            Event::LogStarted { log } if before.log == Some(*log) => Some(format!("{log} starts twice")),
             _ => None,
         }
     }

@@ -2,20 +2,24 @@
 
 use std::collections::BTreeSet;
 
+use plfm_api::views::route_table;
 use plfm_core::ids::{EnvId, InstanceId};
 use plfm_core::phase::{DeployStatus, Desired, InstancePhase, NodePhase};
 use plfm_core::state::State;
+use plfm_node::mind::Slot;
 
+use crate::edge::Edge;
 use crate::node::{Mind, Node};
 
 /// The first thing that is not as it should be.
-pub fn unsettled(state: &State, nodes: &[Node]) -> Option<String> {
+pub fn unsettled(state: &State, nodes: &[Node], edges: &[Edge]) -> Option<String> {
     let lost = state.nodes.iter().find(|(_, node)| node.phase != NodePhase::Active);
     lost.map(|(id, _)| format!("{id} is offline"))
         .or_else(|| deploys(state))
         .or_else(|| groups(state))
         .or_else(|| live(state))
         .or_else(|| nodes.iter().find_map(|node| left_over(state, node)))
+        .or_else(|| edges.iter().find_map(|edge| lags(state, edge)))
 }
 
 fn deploys(state: &State) -> Option<String> {
@@ -59,8 +63,22 @@ fn left_over(state: &State, node: &Node) -> Option<String> {
     differs.or_else(|| busy(node.index, mind))
 }
 
+fn lags(state: &State, edge: &Edge) -> Option<String> {
+    let table = route_table(state);
+    (edge.table.routes != table.routes).then(|| format!("edge {} has an old table", edge.index))
+}
+
 fn busy(index: usize, mind: &Mind) -> Option<String> {
     let mut detached = mind.local.slots.iter().filter(|(_, slot)| !slot.attached);
     let detached = detached.next().map(|(id, _)| format!("node {index} does not speak with {id}"));
     detached.or_else(|| (!mind.local.strays.is_empty()).then(|| format!("node {index} still sweeps")))
+}
+
+/// A machine lives there, and its node does nothing to hear from it.
+pub fn does_not_speak(node: &Node) -> Option<String> {
+    use InstancePhase::{Booting, Ready, Unready};
+    let lives = |slot: &Slot| matches!(slot.status.phase, Booting | Ready | Unready) && slot.doing.is_none();
+    let mut slots = node.mind.as_ref()?.local.slots.iter();
+    let (id, _) = slots.find(|(_, slot)| lives(slot) && !slot.attached)?;
+    Some(format!("node {} does not speak with {id}", node.index))
 }

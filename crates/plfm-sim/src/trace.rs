@@ -8,6 +8,8 @@ use plfm_core::ids::InstanceId;
 use plfm_core::units::Timestamp;
 use plfm_node::mind::{Action, Outcome};
 
+use crate::scenario::What;
+
 /// Enough to see what led to a violation, few enough to be read.
 pub const KEPT: usize = 20;
 
@@ -27,7 +29,8 @@ pub enum Note {
     Came(usize, InstanceId, Outcome),
     Machine(usize, InstanceId, &'static str),
     Node(usize, &'static str),
-    Writer(&'static str),
+    Server(usize, &'static str),
+    Step(What),
 }
 
 impl Trace {
@@ -57,7 +60,8 @@ impl fmt::Display for Note {
             Self::Came(node, id, outcome) => write!(f, "node {node} {id} {outcome:?}"),
             Self::Machine(node, id, what) => write!(f, "node {node} machine of {id} {what}"),
             Self::Node(node, what) => write!(f, "node {node} {what}"),
-            Self::Writer(what) => write!(f, "writer {what}"),
+            Self::Server(server, what) => write!(f, "server {server} {what}"),
+            Self::Step(what) => write!(f, "step {what:?}"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! One run: the fleet is set up, lives through ten bad minutes, is given sound releases, and has to settle.
+//! One run: the fleet is set up, lives through a scenario, is given sound releases, and has to settle.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -6,22 +6,26 @@ use std::time::Duration;
 
 use plfm_core::command::Command;
 use plfm_core::digest::Digest;
-use plfm_core::event::{Capacity, Isolation, Scope};
-use plfm_core::ids::InstanceId;
+use plfm_core::event::{Actor, Capacity, Isolation};
+use plfm_core::facts::Facts;
+use plfm_core::sequencer::desk::Ask;
 use plfm_core::units::{Mebibytes, MilliCpu, Seq, Timestamp};
 
+use crate::client::{Client, last_orders};
 use crate::coverage::Coverage;
-use crate::ctx::{Ctx, Happening};
-use crate::host::Machine;
+use crate::ctx::{Ctx, Happening, Minds};
+use crate::disk::Disk;
+use crate::edge::Edge;
 use crate::judge::Judge;
 use crate::node::Node;
-use crate::operator;
-use crate::settled::unsettled;
-use crate::trace::Note;
-use crate::writer::Writer;
+use crate::scenario::{BAD_TIMES_MS, EDGES, NODES, SERVERS, Scenario};
+use crate::server::Server;
+use crate::settled::{does_not_speak, unsettled};
 
-const NODES: [(&str, u64); 3] = [("one", 4_096), ("two", 3_072), ("three", 2_048)];
-const BAD_TIMES: Duration = Duration::from_secs(480);
+mod faults;
+mod happens;
+
+const NAMES: [(&str, u64); NODES] = [("one", 4_096), ("two", 3_072), ("three", 2_048)];
 /// By then the last crashed node is back and the last workload that had to end has ended.
 const RECOVERY: Duration = Duration::from_secs(150);
 /// A rollout may take ten minutes and a crash loop waits five: more than this is never.
@@ -29,11 +33,19 @@ const SETTLED_BY: Duration = Duration::from_secs(2_400);
 const INSPECTION: Duration = Duration::from_secs(5);
 /// Settled, it must stay as it is: no event, for so long.
 const QUIET: Duration = Duration::from_secs(120);
+/// Far more than any run has needed: what never ends is a fault too.
+const STEPS_MAX: u64 = 2_000_000;
+
+/// What a run that went well has to say.
+#[derive(Debug)]
+pub struct Passed {
+    pub coverage: Coverage,
+    pub lasted: Duration,
+}
 
 /// What a run that went wrong has to say.
 #[derive(Debug)]
 pub struct Failed {
-    pub seed: u64,
     pub step: u64,
     pub at: Timestamp,
     pub what: String,
@@ -42,16 +54,16 @@ pub struct Failed {
 
 impl fmt::Display for Failed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, step, at, what, trace } = self;
-        writeln!(f, "seed {seed}, step {step}, {at}: {what}")?;
-        writeln!(f, "the last that happened:\n{trace}")?;
-        write!(f, "again: cargo run -p plfm-sim -- --seed {seed}")
+        let Self { step, at, what, trace } = self;
+        writeln!(f, "step {step}, {at}: {what}")?;
+        write!(f, "the last that happened:\n{trace}")
     }
 }
 
-/// Runs one seed; what it covered, or what went wrong and the last so many things that happened before.
-pub fn run(seed: u64, trace: usize) -> Result<Coverage, Box<Failed>> {
-    let mut world = World::new(seed, trace);
+/// Lives one scenario; `kept` is how many of the last things that happened a failure tells.
+pub fn run(scenario: &Scenario, minds: Minds, kept: usize) -> Result<Passed, Box<Failed>> {
+    let mut world = World::new(scenario, minds, kept);
+    let began = world.ctx.now();
     let outcome = catch_unwind(AssertUnwindSafe(|| world.lives()));
     if let Err(panic) = outcome {
         let text = panic.downcast_ref::<String>().cloned();
@@ -60,32 +72,47 @@ pub fn run(seed: u64, trace: usize) -> Result<Coverage, Box<Failed>> {
     }
     let (step, at) = (world.step, world.ctx.now());
     match world.ctx.violation {
-        None => Ok(world.ctx.coverage),
-        Some(what) => Err(Box::new(Failed { seed, step, at, what, trace: world.ctx.trace.to_string() })),
+        None => Ok(Passed { coverage: world.ctx.coverage, lasted: world.lasted.since(began) }),
+        Some(what) => Err(Box::new(Failed { step, at, what, trace: world.ctx.trace.to_string() })),
     }
 }
 
 struct World {
     ctx: Ctx,
-    writer: Writer,
+    scenario: Scenario,
+    disk: Disk,
+    servers: Vec<Server>,
     nodes: Vec<Node>,
+    edges: Vec<Edge>,
+    client: Client,
     judge: Judge,
+    streams: u64,
+    /// What a backup has in any case.
+    set_up_at: Seq,
     step: u64,
     ordered_at: Option<Timestamp>,
     settled: Option<(Timestamp, Seq)>,
+    lasted: Timestamp,
     is_over: bool,
 }
 
 impl World {
-    fn new(seed: u64, trace: usize) -> Self {
+    fn new(scenario: &Scenario, minds: Minds, kept: usize) -> Self {
         Self {
-            ctx: Ctx::new(seed, trace),
-            writer: Writer::default(),
+            ctx: Ctx::new(scenario.seed, kept, minds),
+            scenario: scenario.clone(),
+            disk: Disk::default(),
+            servers: (0..SERVERS).map(Server::new).collect(),
             nodes: Vec::new(),
+            edges: (0..EDGES).map(Edge::new).collect(),
+            client: Client::default(),
             judge: Judge::default(),
+            streams: 0,
+            set_up_at: Seq(0),
             step: 0,
             ordered_at: None,
             settled: None,
+            lasted: Timestamp::default(),
             is_over: false,
         }
     }
@@ -96,158 +123,71 @@ impl World {
         while !self.is_over && self.ctx.violation.is_none() {
             self.goes_on();
         }
+        self.lasted = self.ctx.now();
         if self.ctx.violation.is_none() {
-            self.writer.much_later(&mut self.ctx, &mut self.judge);
+            self.looks_back();
         }
     }
 
     fn sets_up(&mut self) {
-        self.writer.starts(&mut self.ctx, &mut self.judge);
-        let expires_at = self.ctx.now() + Duration::from_secs(3600);
-        let scopes = vec![Scope::AppsRead];
-        self.writer.hears(&mut self.ctx, Command::CreateToken { hash: Digest::of(b"reader"), scopes });
-        for (name, memory) in NODES {
-            let (hash, token, name) = (Digest::of(name.as_bytes()), Digest::of(name.as_bytes()), name.to_owned());
-            self.writer.hears(&mut self.ctx, Command::CreateJoinToken { hash, expires_at });
-            self.writer.hears(&mut self.ctx, Command::JoinNode { token, name, capacity: capacity(memory) });
+        let Self { ctx, servers, disk, .. } = self;
+        servers.iter_mut().for_each(|server| server.starts(ctx, disk));
+        while !self.servers.iter().any(Server::is_idle) {
+            self.goes_on();
         }
-        while !self.writer.is_idle() {
+        let expires_at = self.ctx.now() + Duration::from_secs(3600);
+        for (name, memory) in NAMES {
+            let (hash, token, name) = (Digest::of(name.as_bytes()), Digest::of(name.as_bytes()), name.to_owned());
+            self.asks(Command::CreateJoinToken { hash, expires_at });
+            self.asks(Command::JoinNode { token, name, capacity: capacity(memory) });
+        }
+        while self.judge.state.nodes.len() < NODES {
             self.goes_on();
         }
         let joined = self.judge.state.nodes.iter().enumerate();
         self.nodes = joined.map(|(index, (id, node))| Node::new(index, *id, node.capacity.clone())).collect();
-        assert_eq!(self.nodes.len(), NODES.len(), "every node joins");
+        self.set_up_at = self.judge.state.seq;
+    }
+
+    /// A client asks some server.
+    fn asks(&mut self, command: Command) {
+        let facts = Facts { now: self.ctx.now(), entropy: self.ctx.rng.u128(..), ..Facts::default() };
+        let ask = Ask { command, actor: Actor::System, request: facts.ids().fresh() };
+        self.happens(Happening::Asked(Box::new(ask)));
     }
 
     fn bad_times_begin(&mut self) {
         self.ctx.calm = false;
-        let Self { ctx, nodes, .. } = self;
-        for node in nodes {
-            node.starts(ctx);
-            let (crash, cut) = (ctx.ms(20_000..300_000), ctx.ms(30_000..400_000));
-            ctx.after(crash, Happening::NodeCrashes(node.index));
-            ctx.after(cut, Happening::PartitionBegins(node.index));
+        let Self { ctx, nodes, scenario, .. } = self;
+        nodes.iter_mut().for_each(|node| node.starts(ctx));
+        for (index, step) in scenario.steps.iter().enumerate() {
+            ctx.after(Duration::from_millis(step.at_ms), Happening::Step(index));
         }
-        let crash = ctx.ms(30_000..200_000);
-        ctx.after(crash, Happening::WriterCrashes);
-        ctx.after(Duration::ZERO, Happening::Operator);
-        ctx.after(BAD_TIMES, Happening::Calm);
+        (0..EDGES).for_each(|edge| ctx.soon(0..1_000, Happening::EdgeLooks(edge)));
+        ctx.after(Duration::from_millis(BAD_TIMES_MS), Happening::Calm);
     }
 
     fn goes_on(&mut self) {
-        let Some(happening) = self.ctx.queue.pop() else {
+        let Some(happening) = self.ctx.queue.pop().filter(|_| self.step < STEPS_MAX) else {
             self.is_over = true;
-            return self.ctx.violate(|| "time stands still".to_owned());
+            return self.ctx.violate(|| "time stands still, or never ends".to_owned());
         };
         self.step += 1;
         self.happens(happening);
     }
 
-    fn happens(&mut self, happening: Happening) {
-        use Happening::*;
-        let Self { ctx, writer, nodes, judge, .. } = self;
-        match happening {
-            Operator => self.operator_acts(),
-            Submit(command) => writer.hears(ctx, *command),
-            ReportArrives(node, report) => writer.reported(ctx, node, *report),
-            WriterLooks { life } => writer.looks(ctx, life),
-            BatchStored { life } => writer.stored(ctx, judge, life),
-            BatchPublished { life } => writer.published(ctx, judge, life),
-            WriterCrashes => self.writer_crashes(),
-            WriterStarts => writer.starts(ctx, judge),
-            Connects { node, life } => self.connects(node, life),
-            PlanArrives { node, life, stream, message } => nodes[node].hears(ctx, life, stream, *message),
-            StreamBreaks { node, life, stream } => nodes[node].stream_breaks(ctx, life, stream),
-            Heartbeat { node, life } => nodes[node].beats(ctx, life),
-            NodeLooks { node, life } => nodes[node].looks(ctx, life),
-            MachineAppears { node, life, id, machine } => self.machine_appears(node, life, id, machine),
-            Finishes { node, life, action, fails } => nodes[node].finishes(ctx, life, action, fails),
-            WorkloadEnds { node, id, boot } => nodes[node].workload_ends(ctx, id, boot),
-            NodeCrashes(node) => self.node_crashes(node),
-            NodeStumbles(node) => nodes[node].crashes(ctx),
-            NodeStarts(node) => nodes[node].starts(ctx),
-            PartitionBegins(node) => self.partition_begins(node),
-            PartitionEnds(node) => nodes[node].is_cut_off = false,
-            Calm => self.calms_down(),
-            LastOrders => self.last_orders(),
-            Inspect => self.inspects(),
-        }
-    }
-
-    fn operator_acts(&mut self) {
-        let ctx = &mut self.ctx;
-        if ctx.calm {
-            return;
-        }
-        let order = operator::order(ctx);
-        let (way, pause) = (ctx.ms(1..100), ctx.ms(2_000..60_000));
-        ctx.after(way, Happening::Submit(Box::new(order)));
-        ctx.after(pause, Happening::Operator);
-    }
-
-    fn writer_crashes(&mut self) {
-        let ctx = &mut self.ctx;
-        if self.writer.mind.is_none() || !ctx.fault("writer crashed", 1.0) {
-            return;
-        }
-        self.writer.crashes(ctx);
-        let (down, again) = (ctx.ms(500..20_000), ctx.ms(30_000..200_000));
-        ctx.after(down, Happening::WriterStarts);
-        ctx.after(again, Happening::WriterCrashes);
-    }
-
-    fn node_crashes(&mut self, node: usize) {
-        let ctx = &mut self.ctx;
-        if ctx.fault("node crashed", 1.0) {
-            self.nodes[node].crashes(ctx);
-            let again = ctx.ms(60_000..400_000);
-            ctx.after(again, Happening::NodeCrashes(node));
-        }
-    }
-
-    fn partition_begins(&mut self, node: usize) {
-        let ctx = &mut self.ctx;
-        if !ctx.fault("partition", 1.0) {
-            return;
-        }
-        self.writer.loses(ctx, node);
-        self.nodes[node].cut_off(self.writer.streams());
-        let lasts = if ctx.mishap(0.4) { ctx.ms(60_000..120_000) } else { ctx.ms(1_000..30_000) };
-        let again = lasts + ctx.ms(60_000..400_000);
-        ctx.after(lasts, Happening::PartitionEnds(node));
-        ctx.after(again, Happening::PartitionBegins(node));
-    }
-
-    fn connects(&mut self, index: usize, life: u64) {
-        let (ctx, node) = (&mut self.ctx, &mut self.nodes[index]);
-        if node.wants_stream(life) {
-            let answers = !node.is_cut_off;
-            let stream = answers.then(|| self.writer.connects(ctx, index, node.id, life)).flatten();
-            node.connected(ctx, life, stream);
-        }
-    }
-
-    fn machine_appears(&mut self, index: usize, life: u64, id: InstanceId, machine: Machine) {
-        let elsewhere = self.nodes.iter().find(|node| node.index != index && node.host.machines.contains_key(&id));
-        self.ctx.expect(elsewhere.is_none(), || format!("{id} runs on two nodes"));
-        self.nodes[index].machine_appears(&mut self.ctx, life, id, machine);
-    }
-
-    fn calms_down(&mut self) {
-        self.ctx.calm = true;
-        self.ctx.after(RECOVERY, Happening::LastOrders);
-    }
-
     fn last_orders(&mut self) {
-        let orders = operator::last_orders(&mut self.ctx, &self.judge.state);
-        orders.into_iter().for_each(|order| self.writer.hears(&mut self.ctx, order));
+        let mute = self.nodes.iter().find_map(does_not_speak);
+        self.ctx.expect(mute.is_none(), || format!("long after the faults {}", mute.unwrap_or_default()));
+        let orders = last_orders(&mut self.ctx, &self.judge.state);
+        orders.into_iter().for_each(|order| self.asks(order));
         self.ordered_at = Some(self.ctx.now());
         self.ctx.after(INSPECTION, Happening::Inspect);
     }
 
     fn inspects(&mut self) {
         let (now, seq) = (self.ctx.now(), self.judge.state.seq);
-        match (unsettled(&self.judge.state, &self.nodes), self.settled) {
+        match (unsettled(&self.judge.state, &self.nodes, &self.edges), self.settled) {
             (Some(what), Some(_)) => self.ctx.violate(|| format!("it was settled, and now {what}")),
             (Some(what), None) => {
                 let waited = self.ordered_at.map(|at| now.since(at)).unwrap_or_default();
@@ -259,8 +199,25 @@ impl World {
                 self.is_over = now.since(since) >= QUIET;
             }
         }
-        self.ctx.note(Note::Writer("is inspected"));
         self.ctx.after(INSPECTION, Happening::Inspect);
+    }
+
+    /// Nothing that was promised is missing, every server knows the same, and what ended is forgotten in time.
+    fn looks_back(&mut self) {
+        let Self { ctx, judge, client, servers, .. } = self;
+        client.acknowledged.iter().for_each(|(request, seq)| judge.acknowledges(ctx, *request, *seq));
+        for server in servers.iter() {
+            let known = server.mind.as_ref().map(|mind| mind.desk.state());
+            ctx.expect(known.is_some_and(|known| **known == judge.state), || {
+                format!("server {} differs from the log", server.index)
+            });
+        }
+        let Some(writer) = servers.iter_mut().find(|server| server.is_writer()) else { return };
+        let last = writer.much_later(ctx);
+        let since = Timestamp::default();
+        last.iter().for_each(|envelope| judge.read(ctx, envelope, since));
+        let left = judge.state.instances.values().filter(|instance| !instance.holds_resources()).count();
+        ctx.expect(left == 0, || format!("{left} instances that ended long ago are still in the state"));
     }
 }
 

@@ -9,10 +9,12 @@ use plfm_core::ids::RequestId;
 use plfm_core::units::{Seq, Timestamp};
 
 pub use memory::MemoryStore;
+#[cfg(feature = "sqlite")]
 pub use sqlite::SqliteStore;
 
 pub mod contract;
 mod memory;
+#[cfg(feature = "sqlite")]
 mod sqlite;
 
 /// Blocking: the writer has a thread of its own, readers come in on blocking threads.
@@ -65,6 +67,7 @@ pub enum StoreError {
     TooNew { found: u32, known: u32 },
     #[error("the disk of the log is full")]
     DiskFull,
+    #[cfg(feature = "sqlite")]
     #[error("cannot {action} the log")]
     Sqlite { action: &'static str, source: rusqlite::Error },
 }

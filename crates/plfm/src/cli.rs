@@ -14,7 +14,10 @@ mod expose;
 mod roles;
 
 pub use expose::Expose;
-pub use roles::{DevArgs, ImageArgs, JoinAddress, MachineArgs, Mirror, NodeArgs, NodeCommand, ServerArgs, TokenArgs};
+pub use roles::{
+    DevArgs, DrainArgs, ImageArgs, JoinAddress, MachineArgs, Mirror, NodeArgs, NodeCommand, OrderCommand, ServerArgs,
+    TokenArgs,
+};
 
 /// A microVM cloud on your own machines.
 #[derive(Debug, Parser)]

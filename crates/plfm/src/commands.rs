@@ -12,6 +12,8 @@ mod exec;
 mod explain;
 mod instances;
 mod logs;
+mod looks;
+mod node_order;
 mod node_token;
 mod nodes;
 mod status;
@@ -32,10 +34,11 @@ pub async fn run(cli: Cli, out: &mut Printer) -> Result<Exit, CliError> {
         Command::Version => version::run(&context()?, out).await,
         Command::Dev(args) => dev::run(args, out).await,
         Command::Server(args) => server::run(args, out).await,
-        Command::Node(NodeArgs { command: Some(NodeCommand::Token(args)), .. }) => {
-            node_token::run(&args, &context()?, out).await
-        }
-        Command::Node(args) => node::run(args, out).await,
+        Command::Node(mut args) => match args.command.take() {
+            None => node::run(args, out).await,
+            Some(NodeCommand::Token(args)) => node_token::run(&args, &context()?, out).await,
+            Some(NodeCommand::Order(order)) => node_order::run(order, &context()?, out).await,
+        },
     }
 }
 

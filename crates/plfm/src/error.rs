@@ -46,6 +46,8 @@ pub enum CliError {
     Superseded { deploy: DeployId, by: String },
     #[error("{deploy} is not done yet; that need not mean that it has failed")]
     WaitTimeout { deploy: DeployId, app: String },
+    #[error("{node} is not empty yet; the drain goes on")]
+    DrainTimeout { node: String },
     #[error("there is no instance of {app} in {env}")]
     NoInstance { app: String, env: String },
     #[error("no instance of {app} in {env} is ready")]
@@ -81,7 +83,7 @@ impl CliError {
             Self::File { .. } | Self::Profile(_) | Self::Here { .. } => Exit::Usage,
             Self::Api(error) => api_exit(error),
             Self::Superseded { .. } => Exit::Conflict,
-            Self::WaitTimeout { .. } => Exit::Transient,
+            Self::WaitTimeout { .. } | Self::DrainTimeout { .. } => Exit::Transient,
             Self::NoInstance { .. } => Exit::NotFound,
             Self::NoReadyInstance { .. } => Exit::Exec(ExecExit::NotRunning),
             Self::Exec { source, .. } => Exit::Exec(exec_exit(source)),
@@ -109,7 +111,7 @@ impl CliError {
             Self::Api(error) => error.code(),
             Self::DeployFailed { failure, .. } => failure.reason.code(),
             Self::Superseded { .. } => "superseded",
-            Self::WaitTimeout { .. } => "wait_timeout",
+            Self::WaitTimeout { .. } | Self::DrainTimeout { .. } => "wait_timeout",
             Self::NoInstance { .. } => "instance_not_found",
             Self::NoReadyInstance { .. } => "instance_not_running",
             Self::Exec { .. } | Self::ExecCut { .. } => "exec_failed",
@@ -150,6 +152,9 @@ impl CliError {
             Self::DeployFailed { app, failure, .. } => format!("{}; see `plfm explain {app}`", failure.reason.hint()),
             Self::Superseded { .. } => "see the newer deploy with `plfm status`".to_owned(),
             Self::WaitTimeout { app, .. } => format!("see `plfm explain {app}`, and watch with `plfm status {app}`"),
+            Self::DrainTimeout { .. } => {
+                "see what is left with `plfm instances`, and why with `plfm explain`".to_owned()
+            }
             Self::NoInstance { app, .. } | Self::NoReadyInstance { app, .. } => format!("see `plfm explain {app}`"),
             Self::Exec { source, .. } => exec_hint(source).to_owned(),
             Self::ExecRefused { .. } => {

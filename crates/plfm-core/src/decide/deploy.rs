@@ -12,6 +12,7 @@ use crate::refusal::Refusal;
 use crate::state::State;
 
 use super::bootstrap::DEFAULT;
+use super::quotas;
 
 /// The env whose host names are just `APP.domain`.
 pub const DEFAULT_ENV: &str = "dev";
@@ -30,6 +31,7 @@ pub fn deploy(state: &State, wanted: Deploy, facts: &Facts) -> Result<Vec<Event>
     for expose in entries(state, &wanted)? {
         route(state, org, app, env, expose, &ids, &mut events)?;
     }
+    quotas::deploy(state, org, env, &wanted.manifest, &events)?;
     Ok(events)
 }
 
@@ -84,9 +86,8 @@ fn release(state: &State, org: OrgId, app: AppId, wanted: &Deploy, ids: &Ids, ev
 }
 
 fn supersede(state: &State, env: EnvId, events: &mut Vec<Event>) {
-    let running = state.deploys.iter().filter(|(_, deploy)| deploy.env == env && !deploy.status.is_final());
-    events.extend(running.map(|(deploy, _)| Event::DeployStatusChanged {
-        deploy: *deploy,
+    events.extend(state.index.deploying_to(env).map(|deploy| Event::DeployStatusChanged {
+        deploy,
         status: DeployStatus::Superseded,
         failure: None,
     }));

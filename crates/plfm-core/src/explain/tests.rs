@@ -163,6 +163,20 @@ fn without_memory() {
 }
 
 #[test]
+fn each_node_says_why_not() {
+    let world = World::new().node("a", "amd64", 400).node("b", "arm64", 4000).node("c", "amd64", 200).deploy(2);
+    world.check_env(expect![[r#"
+        shop in dev: shop in dev is not as it should be: web 0 of 2 ready
+        - web waits for a place
+          no node has 306 MiB of memory free (the most is 200 MiB); of 3 nodes 2 memory, 1 platform; nearest: c lacks 106 MiB of memory
+          lower `resources.memory`, or add a node: `plfm node token` prints the command
+        - inst_… is placed on a
+          the node has not taken it up yet
+          wait, or look at `plfm logs --console --instance inst_…`
+    "#]]);
+}
+
+#[test]
 fn without_the_right_machine() {
     World::new().node("a", "arm64", 4000).deploy(1).check_env(expect![[r#"
         shop in dev: shop in dev is not as it should be: web 0 of 1 ready
@@ -233,7 +247,7 @@ fn a_deploy_that_has_failed() {
     let world = World::new().node("a", "amd64", 4000).deploy(1).report(InstancePhase::Failed, failure, 0);
     world.check_env(expect![[r#"
         shop in dev: shop in dev is not as it should be: web 0 of 1 ready
-        - dep_… has failed: it starts no more instances
+        - dep_… has failed: it tries one instance every few minutes
           workload_start_failed: no such file: /bin/shop
           check `command`, `workdir` and `user` against what the image holds; then `plfm deploy`
     "#]]);

@@ -45,3 +45,26 @@ fn what_gave_its_memory_back_never_holds_it_again() {
         assert_eq!(leads_on, *next == InstancePhase::Gone, "{next}");
     }
 }
+
+#[test]
+fn a_node_ends_empty_and_once() {
+    use NodePhase::*;
+    for (from, to) in NodePhase::ALL.iter().flat_map(|from| NodePhase::ALL.iter().map(move |to| (*from, *to))) {
+        let allowed = from != to && from != Decommissioned && (from, to) != (Active, Decommissioned);
+        assert_eq!(from.may_become(to), allowed, "{from} -> {to}");
+    }
+}
+
+proptest::proptest! {
+    /// Whatever is said of a node in whatever order: once it is decommissioned nothing changes, and it never is straight from work.
+    #[test]
+    fn no_path_leads_out_of_the_end(path in proptest::collection::vec(proptest::sample::select(NodePhase::ALL), 1..20)) {
+        let mut phase = NodePhase::Active;
+        for next in path {
+            let before = phase;
+            phase = if phase.may_become(next) { next } else { phase };
+            proptest::prop_assert!(before != NodePhase::Decommissioned || phase == before);
+            proptest::prop_assert!(before != NodePhase::Active || phase != NodePhase::Decommissioned);
+        }
+    }
+}

@@ -5,48 +5,43 @@ use std::time::Duration;
 
 use crate::command::Command;
 use crate::event::Waiting;
-use crate::facts::Facts;
 use crate::ids::*;
 use crate::phase::{DeployStatus, Desired};
 use crate::reason::{Failure, Reason, Remedy};
 use crate::state::{Deploy, Instance, State};
-use crate::units::Timestamp;
 
 use super::Fleet;
+use super::agenda::Agenda;
 
 /// A rollout that is not done by then has failed (P-SCH-35).
 pub const ROLLOUT_MAX: Duration = Duration::from_secs(600);
 /// Tries of one new instance before its deploy fails (P-SCH-36).
-pub const FAILURES_MAX: u32 = 3;
+pub(super) const FAILURES_MAX: u32 = 3;
 
-pub fn settle(state: &State, fleet: &Fleet<'_>, facts: &Facts, commands: &mut Vec<Command>) {
+pub fn settle(state: &State, fleet: &Fleet<'_>, agenda: &mut Agenda, commands: &mut Vec<Command>) {
     for (id, deploy) in unfinished(state) {
-        let (status, failure) = match verdict(state, fleet, facts, *id, deploy) {
+        let (status, failure) = match verdict(state, fleet, agenda, id, deploy) {
             Some((status, failure)) => (status, failure),
             None if deploy.status == DeployStatus::Queued => (DeployStatus::Rolling, None),
             None => continue,
         };
-        commands.push(Command::SetDeployStatus { deploy: *id, status, failure });
+        commands.push(Command::SetDeployStatus { deploy: id, status, failure });
     }
 }
 
-pub fn deadlines(state: &State) -> impl Iterator<Item = Timestamp> {
-    unfinished(state).map(|(_, deploy)| deploy.created_at + ROLLOUT_MAX)
-}
-
-fn unfinished(state: &State) -> impl Iterator<Item = (&DeployId, &Deploy)> {
-    state.deploys.iter().filter(|(_, deploy)| !deploy.status.is_final())
+fn unfinished(state: &State) -> impl Iterator<Item = (DeployId, &Deploy)> {
+    state.index().deploying().filter_map(|id| Some((id, state.deploys.get(&id)?)))
 }
 
 fn verdict(
     state: &State,
     fleet: &Fleet<'_>,
-    facts: &Facts,
+    agenda: &mut Agenda,
     id: DeployId,
     deploy: &Deploy,
 ) -> Option<(DeployStatus, Option<Failure>)> {
     let all = deploy.processes.iter().flat_map(|process| fleet.live(deploy.env, process));
-    if let Some(failure) = all.filter(|(_, it)| it.deploy == id).find_map(|(_, it)| hopeless(it)) {
+    if let Some(failure) = all.filter(|(_, it)| it.deploy == id).find_map(|(_, it)| hopeless(state, it)) {
         return Some((DeployStatus::Failed, Some(failure)));
     }
     if deploy.processes.iter().all(|process| is_done(state, fleet, deploy, process)) {
@@ -55,14 +50,16 @@ fn verdict(
     if let Some(failure) = wrong_platform(state, deploy) {
         return Some((DeployStatus::Failed, Some(failure)));
     }
-    let late = facts.now >= deploy.created_at + ROLLOUT_MAX;
-    late.then(|| (DeployStatus::Failed, Some(too_late(state, deploy))))
+    agenda.is_due(deploy.created_at + ROLLOUT_MAX).then(|| (DeployStatus::Failed, Some(too_late(state, deploy))))
 }
 
-fn hopeless(instance: &Instance) -> Option<Failure> {
+/// The user has to mend it, or it failed too often, here or where it was tried before.
+fn hopeless(state: &State, instance: &Instance) -> Option<Failure> {
     let failure = instance.status.failure.clone()?;
+    let group = state.envs.get(&instance.env).and_then(|env| env.groups.get(&instance.process));
+    let before = group.filter(|group| group.deploy == instance.deploy).map_or(0, |group| group.given_up);
     let user = failure.reason.remedy() == Remedy::User && !instance.is_ready();
-    (user || instance.failures >= FAILURES_MAX).then_some(failure)
+    (user || instance.failures + before >= FAILURES_MAX).then_some(failure)
 }
 
 /// A node that is away for a while may come back; one of another kind than all that ever joined is not waited for.

@@ -1,43 +1,139 @@
-//! One step of one group towards its release: start what is missing, drain what is too much (P-SCH-30, -31, -33).
+//! One step of one group towards its release: start what is missing, drain what is too much (P-SCH-30 to -33, -36).
 
-use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::command::Command;
 use crate::decide::resources;
 use crate::event::{DesiredChange, Waiting};
+use crate::facts::Facts;
+use crate::fair::Class;
 use crate::ids::*;
 use crate::phase::{DeployStatus, Desired, InstancePhase, NodePhase};
-use crate::place::Wanted;
-use crate::state::{Committed, Group, Instance, State};
+use crate::place::{Wanted, has_room, is_eligible};
+use crate::reason::Remedy;
+use crate::state::{Group, Instance, State};
+use crate::units::Timestamp;
 
-use super::{Fleet, set_desired};
+use super::agenda::Agenda;
+use super::deploys::FAILURES_MAX;
+use super::{Fleet, Member, set_desired};
 
 /// New instances beyond the wanted count while old ones still serve.
 const SURGE_MAX: usize = 1;
+/// A group whose deploy failed tries one instance this often, until someone deploys again.
+pub const TRY_AGAIN_AFTER: Duration = Duration::from_secs(300);
 
-type Member<'a> = (InstanceId, &'a Instance);
+pub struct Step<'a> {
+    pub state: &'a State,
+    pub facts: &'a Facts,
+    pub fleet: &'a Fleet<'a>,
+    pub env: EnvId,
+    pub process: &'a str,
+    pub group: &'a Group,
+}
 
-pub fn step(
-    state: &State,
-    fleet: &Fleet<'_>,
-    env: EnvId,
-    process: &str,
-    group: &Group,
-    commands: &mut Vec<Command>,
-) -> Option<Wanted> {
-    let count = state.process(group.release, process)?.scaling.min as usize;
-    let wanted = fleet.live(env, process).filter(|(_, instance)| instance.desired == Desired::Running);
-    let (new, old): (Vec<Member<'_>>, Vec<_>) = wanted.partition(|(_, instance)| is_new(instance, group));
-    let failed = state.deploys.get(&group.deploy).is_some_and(|deploy| deploy.status == DeployStatus::Failed);
-    if failed {
-        let hopeless = new.iter().filter(|(_, instance)| instance.deploy == group.deploy && !has_served(instance));
-        commands.extend(hopeless.map(|(id, _)| set_desired(*id, Desired::Stopped, DesiredChange::StartupFailed)));
-        return None;
+impl<'a> Step<'a> {
+    pub fn take(&self, agenda: &mut Agenda, commands: &mut Vec<Command>) -> Option<Wanted> {
+        let process = self.state.process(self.group.release, self.process)?;
+        let count = process.scaling.min as usize;
+        let (gone, wanted): (Vec<Member<'a>>, Vec<_>) =
+            self.live().partition(|(_, instance)| instance.desired != Desired::Running);
+        let (new, old): (Vec<Member<'a>>, Vec<_>) =
+            wanted.into_iter().partition(|(id, it)| is_new(it, self.group) && !self.fleet.is_leaving(*id));
+        let tried = new.len();
+        let new = self.give_up(new, commands);
+        let gave_up = new.len() < tried;
+        let missing = if process.mounts.is_empty() {
+            self.drain(count, &new, &old, commands);
+            missing(count, new.len(), old.len())
+        } else {
+            // A volume has one user: the old one leaves first, and until it has left nothing comes (P-SCH-32).
+            commands.extend(old.iter().map(|(id, _)| set_desired(*id, Desired::Draining, self.why(*id))));
+            if old.is_empty() && gone.is_empty() { count.saturating_sub(new.len()) } else { 0 }
+        };
+        // What is given up in this round counts from the next one on.
+        let missing = if gave_up && self.deploy_failed().is_some() { 0 } else { self.patience(missing, &new, agenda) };
+        let wanted = || Wanted {
+            env: self.env,
+            process: self.process.to_owned(),
+            release: self.group.release,
+            count: missing as u32,
+            class: Class::Normal,
+            since: self.group.waiting_since,
+        };
+        (missing > 0).then(wanted)
     }
-    drain(count, &new, &old, commands);
-    let missing = missing(count, new.len(), old.len());
-    let process = process.to_owned();
-    (missing > 0).then_some(Wanted { env, process, release: group.release, count: missing as u32 })
+
+    fn live(&self) -> impl Iterator<Item = Member<'a>> + use<'a> {
+        self.fleet.live(self.env, self.process)
+    }
+
+    fn deploy_failed(&self) -> Option<Timestamp> {
+        let deploy = self.state.deploys.get(&self.group.deploy)?;
+        self.group.failed_at.filter(|_| deploy.status == DeployStatus::Failed)
+    }
+
+    /// Stops what failed for good, and what another node may do better; those that stay are left.
+    fn give_up(&self, new: Vec<Member<'a>>, commands: &mut Vec<Command>) -> Vec<Member<'a>> {
+        let (given_up, stay): (Vec<_>, Vec<_>) =
+            new.into_iter().partition(|(_, it)| self.is_hopeless(it) || self.belongs_elsewhere(it));
+        let stop = |(id, _): &Member<'_>| set_desired(*id, Desired::Stopped, DesiredChange::StartupFailed);
+        commands.extend(given_up.iter().map(stop));
+        stay
+    }
+
+    /// What a failed deploy began and did not bring to serve; a later try has its own chance.
+    fn is_hopeless(&self, it: &Instance) -> bool {
+        let begun_before = |failed_at| it.created_at <= failed_at || it.status.phase == InstancePhase::Failed;
+        it.deploy == self.group.deploy && !has_served(it) && self.deploy_failed().is_some_and(begun_before)
+    }
+
+    /// It could not start where it is, and there is another node. Where there is none, its node tries again.
+    fn belongs_elsewhere(&self, it: &Instance) -> bool {
+        let failure = it.status.failure.as_ref().filter(|_| it.status.phase == InstancePhase::Failed);
+        let elsewhere = failure.is_some_and(|failure| failure.reason.remedy() == Remedy::Elsewhere);
+        let tries_left = it.deploy == self.group.deploy && self.group.given_up + it.failures < FAILURES_MAX;
+        elsewhere && tries_left && !self.state.is_stateful(it) && self.has_another(it)
+    }
+
+    fn has_another(&self, it: &Instance) -> bool {
+        let Some(release) = self.state.releases.get(&it.release) else { return false };
+        self.state.nodes.iter().any(|(id, node)| {
+            let runs = *id != it.node && release.image.platforms.contains_key(&node.capacity.arch);
+            let needs = || resources(self.state, it.release, &it.process, node);
+            let fits = || needs().is_some_and(|needs| has_room(node, self.state.index().held(*id), &needs));
+            runs && is_eligible(self.facts, *id, node) && fits()
+        })
+    }
+
+    /// After a failed deploy one try at a time, and not too often.
+    fn patience(&self, missing: usize, new: &[Member<'_>], agenda: &mut Agenda) -> usize {
+        let Some(failed_at) = self.deploy_failed().filter(|_| missing > 0) else { return missing };
+        let trying = new.iter().any(|(_, it)| it.deploy == self.group.deploy && !has_served(it));
+        usize::from(!trying && agenda.is_due(failed_at + TRY_AGAIN_AFTER))
+    }
+
+    /// Never fewer ready than wanted, unless fewer are ready anyway.
+    fn drain(&self, count: usize, new: &[Member<'_>], old: &[Member<'_>], commands: &mut Vec<Command>) {
+        let mut surplus: Vec<_> = new.to_vec();
+        surplus.sort_by_key(|(id, instance)| (drain_rank(instance), instance.created_at, *id));
+        surplus.truncate(new.len().saturating_sub(count));
+        let mut ready = new.iter().chain(old).filter(|(_, instance)| instance.is_ready()).count();
+        let surplus = surplus.iter().map(|(id, it)| (*id, *it, DesiredChange::ScaleDown));
+        for (id, instance, why) in old.iter().map(|(id, it)| (*id, *it, self.why(*id))).chain(surplus) {
+            if instance.is_ready() {
+                if ready <= count {
+                    continue;
+                }
+                ready -= 1;
+            }
+            commands.push(set_desired(id, Desired::Draining, why));
+        }
+    }
+
+    fn why(&self, old: InstanceId) -> DesiredChange {
+        if self.fleet.is_leaving(old) { DesiredChange::NodeDraining } else { DesiredChange::RolloutReplace }
+    }
 }
 
 /// Of the release that is wanted, and not a failure that an earlier deploy left: a new deploy asks for a new try.
@@ -51,33 +147,11 @@ fn missing(count: usize, new: usize, old: usize) -> usize {
     count.min(room).saturating_sub(new)
 }
 
-/// Never fewer ready than wanted, unless fewer are ready anyway.
-fn drain(count: usize, new: &[Member<'_>], old: &[Member<'_>], commands: &mut Vec<Command>) {
-    let mut surplus: Vec<_> = new.to_vec();
-    surplus.sort_by_key(|(id, instance)| (drain_rank(instance), instance.created_at, *id));
-    surplus.truncate(new.len().saturating_sub(count));
-    let mut ready = new.iter().chain(old).filter(|(_, instance)| instance.is_ready()).count();
-    let mut leave = |members: &[Member<'_>], why| {
-        for (id, instance) in members {
-            if instance.is_ready() {
-                if ready <= count {
-                    continue;
-                }
-                ready -= 1;
-            }
-            commands.push(set_desired(*id, Desired::Draining, why));
-        }
-    };
-    leave(old, DesiredChange::RolloutReplace);
-    leave(&surplus, DesiredChange::ScaleDown);
-}
-
 /// Where there is no room for a surge, and the group has said so, one old instance goes first, and the next when its successor is
 /// ready (P-SCH-31): one whose place a new one can take.
 pub fn gives_way(state: &State, fleet: &Fleet<'_>, env: EnvId, process: &str, group: &Group) -> Option<InstanceId> {
-    let said = matches!(group.waiting, Some(Waiting::NoCapacityMemory { .. } | Waiting::NoCapacityDisk { .. }));
     let leaves = fleet.live(env, process).any(|(_, instance)| instance.desired == Desired::Draining);
-    if !said || leaves {
+    if !group.waiting.as_ref().is_some_and(Waiting::is_for_room) || leaves {
         return None;
     }
     let count = state.process(group.release, process)?.scaling.min as usize;
@@ -86,25 +160,16 @@ pub fn gives_way(state: &State, fleet: &Fleet<'_>, env: EnvId, process: &str, gr
     if members.len() > count || !members.iter().all(|(_, instance)| instance.is_ready()) {
         return None;
     }
-    let committed = state.committed();
     let old = members.into_iter().filter(|(_, instance)| !is_new(instance, group));
-    let places = old.filter(|(_, old)| takes_place_of(state, &committed, old, process, group).unwrap_or(false));
+    let places = old.filter(|(_, old)| takes_place_of(state, old, process, group).unwrap_or(false));
     places.min_by_key(|(id, instance)| (instance.created_at, *id)).map(|(id, _)| id)
 }
 
-fn takes_place_of(
-    state: &State,
-    committed: &BTreeMap<NodeId, Committed>,
-    old: &Instance,
-    process: &str,
-    group: &Group,
-) -> Option<bool> {
+fn takes_place_of(state: &State, old: &Instance, process: &str, group: &Group) -> Option<bool> {
     let node = state.nodes.get(&old.node).filter(|node| node.phase == NodePhase::Active)?;
     state.releases.get(&group.release)?.image.platforms.get(&node.capacity.arch)?;
-    let (held, needs) = (committed.get(&old.node)?, resources(state, group.release, process, node)?);
-    let memory = held.memory - old.resources.memory - old.resources.overhead + needs.memory + needs.overhead;
-    let disk = held.disk - old.resources.disk + needs.disk;
-    Some(memory <= node.capacity.memory && disk <= node.capacity.disk)
+    let held = state.index().held(old.node).less((&old.resources).into());
+    Some(has_room(node, held, &resources(state, group.release, process, node)?))
 }
 
 /// What once answered is worth its node's patience, whatever became of the deploy that brought it.

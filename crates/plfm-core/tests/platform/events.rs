@@ -5,8 +5,10 @@ use std::collections::BTreeSet;
 use expect_test::expect_file;
 use plfm_core::digest::Digest;
 use plfm_core::event::*;
+use plfm_core::fair::Class;
 use plfm_core::ids::*;
 use plfm_core::phase::{DeployStatus, Desired, InstancePhase, NodePhase};
+use plfm_core::quota::{Dimension, Excess, Limits};
 use plfm_core::reason::{Failure, Reason};
 use plfm_core::units::{Mebibytes, MilliCpu, Seq, Term, Timestamp};
 use ulid::Ulid;
@@ -64,6 +66,22 @@ fn one_of_each() -> Vec<Event> {
         },
         Event::NodePhaseChanged { node, phase: NodePhase::Offline },
         Event::NodeCapacityChanged { node, capacity: capacity(512, 10_240) },
+        Event::NodePhaseChanged { node, phase: NodePhase::Decommissioned },
+        Event::ReschedulingFrozen { silent: 4, nodes: 10 },
+        Event::ReschedulingResumed { forced: true },
+        Event::OrgLimitsSet { org, limits: Limits([(Dimension::Instances, 100), (Dimension::Memory, 1 << 20)].into()) },
+        Event::OrgWeightSet { org, weight: 2 },
+        Event::ProjectWeightSet { project: id(2), weight: 3 },
+        waiting(Some(Waiting::Reserved)),
+        waiting(Some(Waiting::OrgQuotaExceeded(Excess {
+            dimension: Dimension::Instances,
+            limit: 50,
+            current: 50,
+            requested: 1,
+        }))),
+        waiting(Some(Waiting::NoCapacityInstances { most: 1_000 })),
+        Event::InstanceDesiredChanged { instance, desired: Desired::Draining, why: DesiredChange::NodeDraining },
+        Event::InstanceDesiredChanged { instance, desired: Desired::Stopped, why: DesiredChange::DrainDeadline },
     ]
 }
 
@@ -86,6 +104,7 @@ fn allocated(instance: InstanceId, node: NodeId, release: ReleaseId, deploy: Dep
         deploy,
         address: "fd00:706c:0:1::1".parse().unwrap(),
         resources: Resources { cpu, memory, overhead, disk },
+        class: Class::Normal,
     }
 }
 
@@ -117,6 +136,16 @@ fn what_was_written_is_read_as_it_was() {
     let golden = include_str!("../events.golden");
     let read: Vec<Envelope> = golden.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(read, envelopes());
+}
+
+#[test]
+fn what_earlier_versions_wrote_is_still_read() {
+    let golden = include_str!("../events.golden");
+    let now = golden.lines().find(|line| line.contains("instance.allocated")).unwrap();
+    let before = now.replace(r#","class":"normal""#, "");
+    assert_ne!(before, now);
+    let read = |line: &str| serde_json::from_str::<Envelope>(line).unwrap();
+    assert_eq!(read(&before), read(now));
 }
 
 #[test]

@@ -3,13 +3,15 @@
 //!
 //! ```text
 //! node a memory=1024 disk=50 arch=arm64    a node joins and is heard from then on
-//! deploy v1 x3 memory=64 disk=1            release `v1` of `web`, three replicas
+//! deploy v1 x3 memory=64 disk=1 app=shop volume=data   release `v1` of `web`, three replicas
 //! ready | ready 2                          all that should run, or the second instance, reports ready
 //! unready 2 | fail 2 workload_exited       what a node reports of an instance; `fail all …` of every one that starts
 //! leave                                    what should go is gone
 //! mute a | hear a                          the node falls silent, is back
 //! pass 61                                  so many seconds; nodes that are not mute keep reporting
 //! writer                                   another server takes over
+//! limit instances 3                        what the org may have at most
+//! drain a | disable a | activate a | decommission a    what an operator says of a node; `force` of those that fell silent at once
 //! ```
 
 use std::collections::BTreeSet;
@@ -18,13 +20,14 @@ use std::time::Duration;
 
 use expect_test::Expect;
 use plfm_core::check::{check, check_step};
-use plfm_core::command::{Command, Deploy, Expose};
+use plfm_core::command::{Command, Deploy, Expose, NodeOrder};
 use plfm_core::digest::Digest;
 use plfm_core::event::{Actor, Capacity, Envelope, InstanceStatus, Isolation, ReleaseImage};
 use plfm_core::facts::Facts;
-use plfm_core::ids::{BootId, InstanceId, NodeId};
-use plfm_core::manifest::Manifest;
-use plfm_core::phase::{Desired, InstancePhase};
+use plfm_core::ids::{BootId, InstanceId, NodeId, OrgId};
+use plfm_core::manifest::{Manifest, Mount};
+use plfm_core::phase::{Desired, InstancePhase, NodePhase};
+use plfm_core::quota::Dimension;
 use plfm_core::reason::{Failure, Reason};
 use plfm_core::reconcile::reconcile;
 use plfm_core::refusal::Refusal;
@@ -125,14 +128,31 @@ impl Fleet {
             ["hear", name] => drop(self.mute.remove(&self.node(name))),
             ["pass", seconds] => self.facts.now = self.facts.now + Duration::from_secs(seconds.parse().unwrap()),
             ["writer"] => self.another_writer(),
+            ["drain", name] => self.order(name, NodeOrder::Drain),
+            ["disable", name] => self.order(name, NodeOrder::Disable),
+            ["activate", name] => self.order(name, NodeOrder::Activate),
+            ["decommission", name] => self.order(name, NodeOrder::Decommission),
+            ["limit", dimension, limit] => self.limit(dimension, limit.parse().unwrap()),
+            ["force"] => drop(self.submit(Command::ForceReschedule).unwrap()),
             _ => panic!("the script says `{line}`"),
         }
     }
 
-    fn beat(&mut self) {
+    pub fn beat(&mut self) {
         let heard = self.sequencer.tentative().nodes.keys().filter(|id| !self.mute.contains(id));
         let heard: Vec<_> = heard.map(|id| (*id, self.facts.now)).collect();
         self.facts.heard.extend(heard);
+    }
+
+    fn order(&mut self, name: &str, order: NodeOrder) {
+        self.submit(Command::OrderNode { node: self.node(name), order }).unwrap();
+    }
+
+    fn limit(&mut self, dimension: &str, limit: u64) {
+        let dimension = *Dimension::ALL.iter().find(|it| it.code() == dimension).unwrap();
+        let mut limits = self.state().orgs[&self.org()].limits.clone();
+        limits.0.insert(dimension, limit);
+        self.submit(Command::SetLimits { org: self.org(), limits }).unwrap();
     }
 
     fn another_writer(&mut self) {
@@ -141,19 +161,30 @@ impl Fleet {
     }
 
     fn joins(&mut self, name: &str, rest: &[&str]) {
-        let (hash, expires_at) = (Digest::of(name.as_bytes()), self.facts.now + Duration::from_secs(60));
-        self.submit(Command::CreateJoinToken { hash, expires_at }).unwrap();
         let capacity = Capacity {
             arch: word(rest, "arch").unwrap_or("amd64").to_owned(),
             ..capacity(number(rest, "memory", 1024), number(rest, "disk", 50) << 10)
         };
+        self.joins_as(name, capacity);
+    }
+
+    pub fn joins_as(&mut self, name: &str, capacity: Capacity) {
+        let token = format!("{name} {}", self.log.len());
+        let (hash, expires_at) = (Digest::of(token.as_bytes()), self.facts.now + Duration::from_secs(60));
+        self.submit(Command::CreateJoinToken { hash, expires_at }).unwrap();
         self.submit(Command::JoinNode { token: hash, name: name.to_owned(), capacity }).unwrap();
     }
 
     fn deploys(&mut self, tag: &str, replicas: &str, rest: &[&str]) {
         let replicas = replicas.trim_start_matches('x').parse().unwrap();
         let manifest = manifest(replicas, number(rest, "memory", 64), number(rest, "disk", 1));
-        self.submit(deploy(tag, manifest)).unwrap();
+        let mut command = deploy(tag, manifest);
+        let Command::Deploy(wanted) = &mut command else { unreachable!("it is a deploy") };
+        wanted.app = word(rest, "app").unwrap_or("shop").to_owned();
+        let mount = |volume: &str| Mount { volume: volume.to_owned(), path: "/data".to_owned(), read_only: false };
+        let mounts = word(rest, "volume").map(mount);
+        wanted.manifest.processes.values_mut().for_each(|process| process.mounts.extend(mounts.clone()));
+        self.submit(command).unwrap();
     }
 
     fn report_all(&mut self, phase: InstancePhase, reason: Option<&str>) {
@@ -202,6 +233,10 @@ impl Fleet {
         self.state().node_named(name).unwrap_or_else(|| panic!("there is a node {name}"))
     }
 
+    pub fn org(&self) -> OrgId {
+        self.state().org_named("default").unwrap()
+    }
+
     /// Instances by age, then the deploys, then what waits.
     pub fn picture(&self) -> String {
         let mut text = String::new();
@@ -214,6 +249,12 @@ impl Fleet {
         for deploy in self.state().deploys.values() {
             let why = deploy.failure.as_ref().map(|failure| format!(", {failure}")).unwrap_or_default();
             writeln!(text, "deploy {} {}{why}", self.tag(deploy.release), deploy.status).unwrap();
+        }
+        for node in self.state().nodes.values().filter(|node| node.phase != NodePhase::Active) {
+            writeln!(text, "node {} {}", node.name, node.phase).unwrap();
+        }
+        if self.state().rescheduling.frozen_since.is_some() {
+            writeln!(text, "frozen").unwrap();
         }
         for group in self.state().envs.values().flat_map(|env| env.groups.values()) {
             group.waiting.iter().for_each(|waiting| writeln!(text, "waits: {waiting}").unwrap());
@@ -246,6 +287,11 @@ pub fn capacity(memory: u64, disk: u64) -> Capacity {
 pub fn deploy(tag: &str, manifest: Manifest) -> Command {
     let (org, app, env) = ("default".to_owned(), "shop".to_owned(), "dev".to_owned());
     Command::Deploy(Box::new(Deploy { org, app, env, image: image(tag), manifest, vars: None, expose: Vec::new() }))
+}
+
+pub fn deploy_as(app: &str, manifest: Manifest) -> Command {
+    let (org, app, env) = ("default".to_owned(), app.to_owned(), "dev".to_owned());
+    Command::Deploy(Box::new(Deploy { org, app, env, image: image("v1"), manifest, vars: None, expose: Vec::new() }))
 }
 
 pub fn exposing(tag: &str, manifest: Manifest, expose: Vec<Expose>) -> Command {

@@ -19,6 +19,7 @@ fn a_silent_node_is_lost_after_a_minute_and_its_work_goes_elsewhere() {
             2 v1 b ready, to be stopped
             3 v1 a allocated
             deploy v1 succeeded
+            node b offline
         "#]],
     );
 }
@@ -53,6 +54,7 @@ fn a_new_writer_waits_a_minute_of_its_own() {
             2 v1 b ready, to be stopped
             3 v1 a allocated
             deploy v1 succeeded
+            node b offline
         "#]],
     );
 }
@@ -62,9 +64,10 @@ fn a_new_writer_takes_nobody_for_back_whom_it_has_not_heard() {
     check_script(
         "node a; mute a; pass 60; writer; deploy v1 x1",
         expect![[r#"
-        deploy v1 rolling
-        waits: no node is active
-    "#]],
+            deploy v1 rolling
+            node a offline
+            waits: no node is active
+        "#]],
     );
 }
 
@@ -79,6 +82,7 @@ fn a_lost_node_does_not_hold_up_a_later_deploy() {
             4 v2 a ready
             deploy v1 succeeded
             deploy v2 succeeded
+            node b offline
         "#]],
     );
 }
@@ -95,6 +99,7 @@ fn what_drained_on_a_node_that_is_lost_does_not_hold_up_its_deploy() {
             5 v2 a ready
             deploy v1 succeeded
             deploy v2 succeeded
+            node b offline
         "#]],
     );
 }
@@ -112,6 +117,7 @@ fn nobody_is_drained_on_account_of_one_who_is_lost() {
             5 v2 b allocated
             deploy v1 succeeded
             deploy v2 rolling
+            node c offline
         "#]],
     );
     check_script(
@@ -125,6 +131,7 @@ fn nobody_is_drained_on_account_of_one_who_is_lost() {
             6 v2 a allocated
             deploy v1 succeeded
             deploy v2 rolling
+            node c offline
         "#]],
     );
 }

@@ -3,7 +3,9 @@
 mod events;
 mod fleet;
 mod lost;
+mod nodes;
 mod placement;
+mod quotas;
 mod random;
 mod refusals;
 mod rollout;

@@ -1,6 +1,15 @@
 use expect_test::expect;
+use plfm_core::command::Command;
+use plfm_core::event::Capacity;
+use plfm_core::fair::Class;
+use plfm_core::place::report::{Verdict, report};
+use plfm_core::place::{Choice, NoPlace, Wanted, one, place};
+use plfm_core::units::MilliCpu;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
 
-use crate::fleet::check_script;
+use crate::fleet::{Fleet, capacity, check_script, deploy_as, manifest};
 
 #[test]
 fn replicas_spread_before_they_pack() {
@@ -115,4 +124,71 @@ fn a_silent_node_gets_nothing_new() {
         deploy v1 rolling
     "#]],
     );
+}
+
+/// Nodes and groups of any size; nothing is placed yet.
+fn crowd() -> impl Strategy<Value = (Vec<Capacity>, Vec<(u32, u64, u64)>)> {
+    let node =
+        (select(vec![400, 1_000, 4_000]), 1..40u64, select(vec![0, 1_000, 8_000]), select(vec!["amd64", "arm64"]));
+    let node = node.prop_map(|(memory, disk, cpu, arch)| Capacity {
+        arch: arch.to_owned(),
+        cpu: MilliCpu(cpu),
+        ..capacity(memory, disk << 10)
+    });
+    (vec(node, 0..8), vec((0..7u32, select(vec![64, 100, 700]), 1..9u64), 1..5))
+}
+
+fn fleet_of(nodes: Vec<Capacity>, groups: &[(u32, u64, u64)]) -> Fleet {
+    let mut fleet = Fleet::new();
+    nodes.into_iter().zip('a'..).for_each(|(capacity, name)| fleet.joins_as(&name.to_string(), capacity));
+    for ((replicas, memory, disk), name) in groups.iter().zip('a'..) {
+        fleet.submit(deploy_as(&name.to_string(), manifest(*replicas, *memory, *disk))).unwrap();
+    }
+    fleet.beat();
+    fleet
+}
+
+fn everything(fleet: &Fleet) -> Vec<Wanted> {
+    let groups = fleet.state().envs.iter().flat_map(|(env, it)| it.groups.iter().map(move |group| (*env, group)));
+    let wanted = groups.map(|(env, (process, group))| {
+        let count = fleet.state().process(group.release, process).unwrap().scaling.min;
+        let (class, since) = (Class::Normal, None);
+        Wanted { env, process: process.clone(), release: group.release, count, class, since }
+    });
+    wanted.filter(|want| want.count > 0).collect()
+}
+
+/// The best node as one finds it who asks every node.
+fn asked_all(fleet: &Fleet, want: &Wanted) -> Option<plfm_core::ids::NodeId> {
+    let report = report(fleet.state(), &fleet.facts, want.clone());
+    let siblings = |node| fleet.state().live_on(node).filter(|(_, it)| it.env == want.env).count();
+    let fits = report.nodes.iter().filter_map(|(node, verdict)| match verdict {
+        Verdict::Fits { score } => Some((*score, *node)),
+        _ => None,
+    });
+    let key = |(score, node): &(i64, _)| (siblings(*node) == 0, *score, std::cmp::Reverse(*node));
+    fits.max_by_key(key).map(|(_, node)| node)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn who_looks_at_few_nodes_chooses_as_who_looks_at_all((nodes, groups) in crowd()) {
+        let mut fleet = fleet_of(nodes, &groups);
+        let wanted = everything(&fleet);
+        let placement = place(fleet.state(), &fleet.facts, &wanted);
+        prop_assert_eq!(&placement, &place(fleet.state(), &fleet.facts, &wanted));
+        for Choice { env, process, release, node, class } in placement.choices {
+            let want = wanted.iter().find(|want| want.env == env).unwrap();
+            prop_assert_eq!(asked_all(&fleet, want), Some(node));
+            prop_assert_eq!(one(fleet.state(), &fleet.facts, want), Ok(node));
+            fleet.submit(Command::Allocate { env, process, release, node, class }).unwrap();
+        }
+        for (env, _, why) in placement.waiting {
+            let want = wanted.iter().find(|want| want.env == env).unwrap();
+            prop_assert_eq!(asked_all(&fleet, want), None);
+            prop_assert_eq!(one(fleet.state(), &fleet.facts, want), Err(NoPlace::Waits(why)));
+        }
+    }
 }

@@ -3,13 +3,17 @@
 
 use std::time::Duration;
 
-use plfm_core::command::{Command, Deploy, Expose};
+use plfm_core::command::{Command, Deploy, Expose, NodeOrder};
 use plfm_core::digest::Digest;
 use plfm_core::event::{Capacity, DesiredChange, Entry, Envelope, InstanceStatus, Scope, Waiting};
 use plfm_core::evolve::evolve;
+use plfm_core::facts::Facts;
+use plfm_core::fair::Class;
 use plfm_core::ids::BootId;
 use plfm_core::phase::{DeployStatus, Desired, InstancePhase, NodePhase};
+use plfm_core::quota::{Dimension, Limits};
 use plfm_core::reason::{Failure, Reason};
+use plfm_core::reconcile::reconcile;
 use plfm_core::state::State;
 use plfm_core::units::{Mebibytes, Timestamp};
 use proptest::collection::vec;
@@ -25,6 +29,11 @@ enum Step {
     Given(Command),
     Observe { node: Which, capacity: Option<Capacity>, lines: Vec<(Which, InstanceStatus)> },
     Phase(Which, NodePhase),
+    Order(Which, NodeOrder),
+    Force,
+    Freeze(bool),
+    Limit(Dimension, u64),
+    Weights(Which, u32),
     Allocate { env: Which, process: &'static str, release: Which, node: Which },
     Waiting(Which, Option<Waiting>),
     Desired(Which, Desired),
@@ -35,6 +44,8 @@ enum Step {
     Writer,
     Reconcile,
 }
+
+const ORDERS: &[NodeOrder] = &[NodeOrder::Drain, NodeOrder::Disable, NodeOrder::Activate, NodeOrder::Decommission];
 
 /// One that exists, or none.
 #[derive(Debug, Clone)]
@@ -63,6 +74,10 @@ fn step() -> impl Strategy<Value = Step> {
         10 => (which(), proptest::option::weighted(0.2, claimed()), vec((which(), status()), 0..5))
             .prop_map(|(node, capacity, lines)| Step::Observe { node, capacity, lines }),
         1 => (which(), phase).prop_map(|(node, phase)| Step::Phase(node, phase)),
+        2 => (which(), select(ORDERS)).prop_map(|(node, order)| Step::Order(node, order)),
+        1 => prop_oneof![Just(Step::Force), any::<bool>().prop_map(Step::Freeze)],
+        1 => (select(Dimension::ALL), 0..6u64).prop_map(|(dimension, limit)| Step::Limit(dimension, limit << (limit * 3))),
+        1 => (which(), 0..5u32).prop_map(|(project, weight)| Step::Weights(project, weight)),
         2 => (which(), select(vec!["web", "worker"]), which(), which())
             .prop_map(|(env, process, release, node)| Step::Allocate { env, process, release, node }),
         1 => (which(), proptest::option::of(Just(Waiting::NoNodesActive))).prop_map(|(env, why)| Step::Waiting(env, why)),
@@ -160,11 +175,22 @@ impl Step {
                 Command::Observe { node: node.of(nodes()), capacity, instances }
             }
             Self::Phase(node, phase) => Command::SetNodePhase { node: node.of(nodes()), phase },
+            Self::Order(node, order) => Command::OrderNode { node: node.of(nodes()), order },
+            Self::Limit(dimension, limit) => Command::SetLimits {
+                org: state.org_named("default").unwrap_or(Ulid::nil().into()),
+                limits: Limits([(dimension, limit)].into()),
+            },
+            Self::Weights(project, weight) => {
+                Command::SetProjectWeight { project: project.of(state.projects.keys().copied()), weight }
+            }
+            Self::Force => Command::ForceReschedule,
+            Self::Freeze(frozen) => Command::SetRescheduling { frozen },
             Self::Allocate { env, process, release, node } => Command::Allocate {
                 env: env.of(state.envs.keys().copied()),
                 process: process.to_owned(),
                 release: release.of(state.releases.keys().copied()),
                 node: node.of(nodes()),
+                class: Class::Low,
             },
             Self::Waiting(env, waiting) => {
                 Command::NoteWaiting { env: env.of(state.envs.keys().copied()), process: "web".to_owned(), waiting }
@@ -220,6 +246,27 @@ proptest! {
         prop_assert_eq!(&replayed, fleet.state());
         let copy: State = serde_json::from_slice(&serde_json::to_vec(fleet.state()).unwrap()).unwrap();
         prop_assert_eq!(&copy, fleet.state());
+    }
+
+    /// With nothing else happening, the platform has nothing to say before the moment it named.
+    #[test]
+    fn nothing_is_missed_by_looking_again_when_it_said(steps in steps(), moments in vec(0..1_000_u64, 8)) {
+        let mut fleet = Fleet::empty();
+        fleet.submit(bootstrap()).unwrap();
+        for step in steps {
+            step.act(&mut fleet);
+            fleet.settle();
+            let (now, (said, next)) = (fleet.facts.now, reconcile(fleet.state(), &fleet.facts));
+            prop_assert_eq!(said, &[]);
+            let until = next.map_or(now + Duration::from_secs(365 * 24 * 3600), |next| Timestamp(next.0 - 1));
+            prop_assert!(until >= now, "{next:?} is no later than {now}");
+            let between = moments.iter().map(|part| Timestamp(now.0 + (until.0 - now.0) * part / 1_000));
+            for moment in between.chain([until]) {
+                let facts = Facts { now: moment, ..fleet.facts.clone() };
+                let (said, _) = reconcile(fleet.state(), &facts);
+                prop_assert_eq!(said, &[], "at {}, of {} until {}", moment, now, until);
+            }
+        }
     }
 
     /// Nothing comes to be without a cluster.

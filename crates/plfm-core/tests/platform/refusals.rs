@@ -1,9 +1,10 @@
 use std::time::Duration;
 
 use expect_test::expect;
-use plfm_core::command::{Command, Expose};
+use plfm_core::command::{Command, Expose, NodeOrder};
 use plfm_core::digest::Digest;
 use plfm_core::event::{Capacity, Entry, InstanceStatus, Scope};
+use plfm_core::fair::Class;
 use plfm_core::ids::NodeId;
 use plfm_core::phase::{DeployStatus, Desired, InstancePhase, NodePhase};
 use plfm_core::refusal::Refusal;
@@ -50,6 +51,10 @@ fn observe(fleet: &Fleet, node: NodeId, phase: InstancePhase) -> Command {
     let status = InstanceStatus { phase, boot: None, failure: None, exit_code: None, restarts: 0, hello_ms: None };
     let instance = *fleet.state().instances.keys().next().expect("there is an instance");
     Command::Observe { node, capacity: None, instances: vec![(instance, status)] }
+}
+
+fn order(fleet: &Fleet, order: NodeOrder) -> Command {
+    Command::OrderNode { node: fleet.node("a"), order }
 }
 
 fn crowded() -> Refusal {
@@ -101,7 +106,12 @@ fn every_refusal_has_a_code_a_class_a_sentence_and_a_hint() {
         }),
         refusal("", |_| join("nothing", "a")),
         refusal("", token),
-        refusal("node a", |_| join("a", "b")),
+        refusal("", |fleet| {
+            let (hash, expires_at) = (Digest::of(b"t"), fleet.facts.now + Duration::from_secs(1));
+            fleet.submit(Command::CreateJoinToken { hash, expires_at }).expect("a token is made");
+            fleet.submit(join("t", "a")).expect("it is the first");
+            join("t", "b")
+        }),
         refusal("node a", |fleet| {
             let (hash, expires_at) = (Digest::of(b"t"), fleet.facts.now + Duration::from_secs(1));
             fleet.submit(Command::CreateJoinToken { hash, expires_at }).expect("a token is made");
@@ -114,6 +124,19 @@ fn every_refusal_has_a_code_a_class_a_sentence_and_a_hint() {
         }),
         refusal("node a; deploy v1 x1", |fleet| observe(fleet, fleet.node("a"), InstancePhase::Ready)),
         crowded(),
+        refusal("node a", |fleet| order(fleet, NodeOrder::Decommission)),
+        refusal("node a; deploy v1 x1; drain a", |fleet| order(fleet, NodeOrder::Decommission)),
+        refusal("node a; mute a; pass 60", |fleet| order(fleet, NodeOrder::Drain)),
+        refusal("node a; drain a; decommission a", |fleet| Command::Observe {
+            node: *fleet.state().nodes.keys().next().expect("its record stays"),
+            capacity: None,
+            instances: Vec::new(),
+        }),
+        refusal("", |_| Command::ForceReschedule),
+        refusal("", |_| deploy("v1", manifest(51, 64, 1))),
+        refusal("", |_| Command::SetOrgWeight { org: none(), weight: 1 }),
+        refusal("", |_| Command::SetProjectWeight { project: none(), weight: 1 }),
+        refusal("", |fleet| Command::SetOrgWeight { org: fleet.org(), weight: 0 }),
         refusal("node a; deploy v1 x1", |fleet| Command::Forget {
             instance: *fleet.state().instances.keys().next().expect("there is one"),
         }),
@@ -143,6 +166,15 @@ fn every_refusal_has_a_code_a_class_a_sentence_and_a_hint() {
         forbidden Unauthorized: ID belongs to another node (report this: a node sent what it must not)
         invalid_argument Invalid: ID cannot be ready without a reason or a boot (report this: a node sent what it must not)
         nodes_exhausted Conflict: the cluster has no number left for another node (start another cluster)
+        node_active Conflict: ID still takes new work (drain it first with `plfm node drain`)
+        node_not_empty Conflict: ID still has work: 1 instances (wait until it is drained; `plfm instances` shows what is left)
+        node_offline Conflict: ID is offline (start it first, or decommission it if it will never be back)
+        node_decommissioned Conflict: ID is decommissioned (join the machine again, as a new node: `plfm node token` prints the command)
+        rescheduling_not_frozen Conflict: rescheduling is not frozen (nothing to do)
+        quota_exceeded Conflict: the org may have 50 instances: it has 0, and 51 more were asked for (remove something, or ask an operator for a higher limit)
+        org_not_found NotFound: there is no org org_00000000000000000000000000 (see which orgs there are with `plfm orgs`)
+        project_not_found NotFound: there is no project prj_00000000000000000000000000 (see which projects there are with `plfm projects`)
+        invalid_argument Invalid: a weight is 1 to 1000, not 0 (choose a weight in that range)
         version_conflict Stale: ID has moved on (try again)
     "#]].assert_eq(&told.collect::<String>());
 }
@@ -154,7 +186,7 @@ fn what_has_moved_on_is_stale() {
     let (deploy, node) = (*fleet.state().deploys.keys().next().expect("there is one"), fleet.node("a"));
     let (env, owner) = fleet.state().envs.iter().next().expect("there is one");
     let (env, release) = (*env, owner.groups["web"].release);
-    let web = || "web".to_owned();
+    let (class, web) = (Class::Normal, || "web".to_owned());
     let commands = [
         Command::SetDesired { instance, desired: Desired::Running, why: plfm_core::event::DesiredChange::NodeLost },
         Command::Forget { instance },
@@ -163,10 +195,10 @@ fn what_has_moved_on_is_stale() {
         Command::SetNodePhase { node, phase: NodePhase::Offline },
         Command::NoteWaiting { env, process: web(), waiting: None },
         Command::NoteWaiting { env: none(), process: web(), waiting: None },
-        Command::Allocate { env: none(), process: web(), release, node },
-        Command::Allocate { env, process: "worker".to_owned(), release, node },
-        Command::Allocate { env, process: web(), release: none(), node },
-        Command::Allocate { env, process: web(), release, node: none() },
+        Command::Allocate { env: none(), process: web(), release, node, class },
+        Command::Allocate { env, process: "worker".to_owned(), release, node, class },
+        Command::Allocate { env, process: web(), release: none(), node, class },
+        Command::Allocate { env, process: web(), release, node: none(), class },
     ];
     for command in commands {
         let said = format!("{command:?}");
@@ -184,6 +216,7 @@ fn a_full_node_takes_no_more() {
         process: "web".to_owned(),
         release: owner.groups["web"].release,
         node: fleet.node("a"),
+        class: Class::Normal,
     };
     assert!(matches!(fleet.submit(command), Err(Refusal::Stale { .. })));
 }

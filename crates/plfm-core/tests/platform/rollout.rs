@@ -1,4 +1,5 @@
 use expect_test::expect;
+use plfm_core::fair::Class;
 
 use crate::fleet::{Fleet, check_script, deploy, manifest};
 
@@ -180,7 +181,7 @@ fn of_too_many_the_failed_go_first_then_the_unready_then_the_oldest() {
 fn allocate(fleet: &Fleet) -> plfm_core::command::Command {
     let (env, owner) = fleet.state().envs.iter().next().unwrap();
     let (release, node) = (owner.groups["web"].release, fleet.node("a"));
-    plfm_core::command::Command::Allocate { env: *env, process: "web".to_owned(), release, node }
+    plfm_core::command::Command::Allocate { env: *env, process: "web".to_owned(), release, node, class: Class::Normal }
 }
 
 #[test]
@@ -450,4 +451,131 @@ fn an_image_that_moved_is_pulled_from_where_it_is_now() {
     fleet.submit(moved("new.example.com/shop:v1")).unwrap();
     let group = fleet.state().envs.values().next().and_then(|env| env.groups.get("web")).unwrap();
     assert_eq!(fleet.state().releases[&group.release].image.reference, "new.example.com/shop:v1");
+}
+
+#[test]
+fn what_cannot_start_here_is_tried_elsewhere() {
+    let first = "node a; node b; deploy v1 x1; fail 1 image_pull_failed;";
+    check_script(
+        first,
+        expect![[r#"
+        1 v1 a failed, to be stopped
+        2 v1 b allocated
+        deploy v1 rolling
+    "#]],
+    );
+    check_script(
+        &format!("{first} fail 2 image_pull_failed; leave; fail 3 image_pull_failed"),
+        expect![[r#"
+        1 v1 a gone, to be stopped
+        2 v1 b gone, to be stopped
+        3 v1 a gone, to be stopped
+        deploy v1 failed, image_pull_failed: as told
+    "#]],
+    );
+}
+
+#[test]
+fn after_a_failed_deploy_one_is_tried_every_five_minutes() {
+    let failed = "node a; deploy v1 x2; fail 1 workload_start_failed; leave;";
+    check_script(
+        &format!("{failed} pass 299"),
+        expect![[r#"
+        1 v1 a gone, to be stopped
+        2 v1 a gone, to be stopped
+        deploy v1 failed, workload_start_failed: as told
+    "#]],
+    );
+    check_script(
+        &format!("{failed} pass 300"),
+        expect![[r#"
+        1 v1 a gone, to be stopped
+        2 v1 a gone, to be stopped
+        3 v1 a allocated
+        deploy v1 failed, workload_start_failed: as told
+    "#]],
+    );
+    check_script(
+        &format!("{failed} pass 300; fail 3 oom_killed; leave; pass 299"),
+        expect![[r#"
+            1 v1 a gone, to be stopped
+            2 v1 a gone, to be stopped
+            3 v1 a gone, to be stopped
+            deploy v1 failed, workload_start_failed: as told
+        "#]],
+    );
+    check_script(
+        &format!("{failed} pass 300; ready"),
+        expect![[r#"
+        1 v1 a gone, to be stopped
+        2 v1 a gone, to be stopped
+        3 v1 a ready
+        4 v1 a allocated
+        deploy v1 failed, workload_start_failed: as told
+    "#]],
+    );
+}
+
+#[test]
+fn a_node_where_boots_fail_is_the_last_choice() {
+    let trouble = "node a; deploy v1 x1; fail 1 vmm_start_failed; prepare 1; fail 1 vmm_start_failed; prepare 1; \
+        fail 1 vmm_start_failed; leave; deploy v1 x0; node b;";
+    check_script(
+        &format!("{trouble} deploy v2 x1 app=other"),
+        expect![[r#"
+        1 v1 a gone, to be stopped
+        2 v2 b allocated
+        deploy v1 failed, vmm_start_failed: as told
+        deploy v1 succeeded
+        deploy v2 rolling
+    "#]],
+    );
+    check_script(
+        &format!("{trouble} pass 600; deploy v2 x1 app=other"),
+        expect![[r#"
+        1 v1 a gone, to be stopped
+        2 v2 a allocated
+        deploy v1 failed, vmm_start_failed: as told
+        deploy v1 succeeded
+        deploy v2 rolling
+    "#]],
+    );
+}
+
+#[test]
+fn what_has_a_volume_leaves_before_its_successor_comes() {
+    let first = "node a; node b; deploy v1 x1 volume=data; ready;";
+    check_script(
+        &format!("{first} deploy v2 x1 volume=data"),
+        expect![[r#"
+        1 v1 a ready, to be draining
+        deploy v1 succeeded
+        deploy v2 rolling
+    "#]],
+    );
+    check_script(
+        &format!("{first} deploy v2 x1 volume=data; leave"),
+        expect![[r#"
+        1 v1 a gone, to be draining
+        2 v2 a allocated
+        deploy v1 succeeded
+        deploy v2 rolling
+    "#]],
+    );
+    check_script(
+        &format!("{first} drain a"),
+        expect![[r#"
+        1 v1 a ready
+        deploy v1 succeeded
+        node a draining
+    "#]],
+    );
+    check_script(
+        &format!("{first} mute a; pass 60"),
+        expect![[r#"
+        1 v1 a ready
+        deploy v1 succeeded
+        node a offline
+    "#]],
+    );
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use plfm_api::documents::{InstanceReport, PlanMessage};
 use plfm_core::ids::InstanceId;
+use plfm_core::phase::InstancePhase;
 use plfm_core::state::Position;
 use plfm_core::units::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,9 @@ use super::{Action, Observed, Plan};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Local {
+    /// Counts the starts of the node and orders its reports: later than the one before, whatever the clock says.
+    #[serde(default)]
+    pub life: u64,
     /// The plan that was followed last. Its log stays the node's until someone says otherwise, and a snapshot from before it, told
     /// by a server that lags, is no news after a restart either.
     pub followed: Option<Position>,
@@ -46,7 +50,7 @@ impl Default for Limits {
 
 impl Local {
     pub fn new(limits: Limits) -> Self {
-        Self { followed: None, slots: BTreeMap::new(), strays: BTreeMap::new(), limits }
+        Self { life: 0, followed: None, slots: BTreeMap::new(), strays: BTreeMap::new(), limits }
     }
 
     /// Takes a message of the server into the plan; whether it was news.
@@ -62,8 +66,21 @@ impl Local {
     }
 
     /// The plan is of another log than the one this node follows: the server was restored, or it is another server.
-    pub(super) fn is_foreign(&self, plan: &Plan) -> bool {
+    pub fn is_foreign(&self, plan: &Plan) -> bool {
         self.followed.zip(plan.position).is_some_and(|(followed, planned)| followed.log != planned.log)
+    }
+
+    /// An operator says that the plan's log is the right one: from here on it is followed.
+    pub fn adopt(&mut self, plan: &Plan) {
+        self.followed = plan.position;
+    }
+
+    /// Something is here that is not planned and not gone: its memory is not in the server's account.
+    pub(super) fn has_strangers(&self, plan: &Plan, observed: &Observed) -> bool {
+        let planned = |id: &InstanceId| plan.assignments.contains_key(id);
+        let remembered = |(id, slot): (&InstanceId, &Slot)| !planned(id) && slot.status.phase != InstancePhase::Gone;
+        let found = |id: &InstanceId| !planned(id) && !self.slots.contains_key(id);
+        self.slots.iter().any(remembered) || observed.keys().any(found) || !self.strays.is_empty()
     }
 
     /// Nothing is being done to it.
@@ -74,8 +91,9 @@ impl Local {
         }
     }
 
-    /// After a restart: what was being done is done no more, and what runs has to be spoken to again.
+    /// At each start: what was being done is done no more, and what runs has to be spoken to again.
     pub fn wake(mut self, limits: Limits, observed: &Observed, now: Timestamp) -> Self {
+        self.life = now.0.max(self.life + 1);
         self.limits = limits;
         for (id, slot) in &mut self.slots {
             slot.wake(observed.get(id).copied(), now);

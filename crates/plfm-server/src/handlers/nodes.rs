@@ -1,6 +1,5 @@
 //! Nodes: how one joins, the plan it follows, the reports it sends.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,12 +7,14 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use axum::{Extension, Json};
 use http::StatusCode;
-use plfm_api::documents::{Assignment, PlanChange, PlanMessage, Report, assignments};
+use plfm_api::documents::{PlanChange, PlanMessage, Report, assignments, next_message};
 use plfm_api::tls::{Role, node_name};
-use plfm_api::views::{Items, JoinReply, JoinRequest, JoinTokenRequest, JoinTokenView, NodeView, nodes};
+use plfm_api::views::{
+    self, Items, JoinReply, JoinRequest, JoinTokenRequest, JoinTokenView, NodeOrderRequest, NodeView,
+};
 use plfm_core::command::Command;
 use plfm_core::event::Actor;
-use plfm_core::ids::{InstanceId, NodeId};
+use plfm_core::ids::NodeId;
 use plfm_core::state::State as Fold;
 
 use super::{ndjson, whenever};
@@ -29,7 +30,39 @@ const JOIN_TOKEN_LIFE: Duration = Duration::from_secs(3600);
 const JOIN_TOKEN_LIFE_MAX: Duration = Duration::from_secs(24 * 3600);
 
 pub async fn list(State(shared): State<Arc<Shared>>) -> Json<Items<NodeView>> {
-    Json(Items { items: nodes(&shared.writer.state()) })
+    Json(Items { items: views::nodes(&shared.writer.state()) })
+}
+
+pub async fn show(State(shared): State<Arc<Shared>>, Path(node): Path<String>) -> Result<Json<NodeView>, ApiError> {
+    views::node(&shared.writer.state(), &node).map(Json).ok_or_else(|| no_such(&node))
+}
+
+pub async fn order(
+    State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
+    Path(named): Path<String>,
+    Json(request): Json<NodeOrderRequest>,
+) -> Result<Response, ApiError> {
+    let node = views::node(&shared.writer.state(), &named).ok_or_else(|| no_such(&named))?.id;
+    let command = Command::OrderNode { node, order: request.order.into() };
+    let seq = shared.writer.submit(command, caller.actor().unwrap_or(Actor::System), current_request()).await?;
+    let view = views::node(&shared.writer.state(), &node.to_string()).ok_or_else(|| no_such(&named))?;
+    Ok(accepted(StatusCode::OK, seq, view))
+}
+
+/// Lost work goes elsewhere although so many nodes fell silent at once.
+pub async fn force_reschedule(
+    State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
+) -> Result<Response, ApiError> {
+    let actor = caller.actor().unwrap_or(Actor::System);
+    let seq = shared.writer.submit(Command::ForceReschedule, actor, current_request()).await?;
+    Ok(accepted(StatusCode::OK, seq, serde_json::json!({ "ok": true })))
+}
+
+fn no_such(node: &str) -> ApiError {
+    let hint = "list them with `plfm nodes`";
+    ApiError::new(StatusCode::NOT_FOUND, "not_found", format!("there is no node `{node}`"), hint)
 }
 
 pub async fn create_join_token(
@@ -99,7 +132,7 @@ pub async fn plan(
         loop {
             let state = published.borrow_and_update().clone();
             let wanted = shared.with_vars(&state, assignments(&state, node)).await;
-            if let Some(message) = difference(&state, sent.as_ref(), &wanted) {
+            if let Some(message) = next_message(state.position()?, sent.as_ref(), &wanted) {
                 return Some((message, (shared, published, Some(wanted))));
             }
             match tokio::time::timeout(KEEP_ALIVE, published.changed()).await {
@@ -118,20 +151,6 @@ fn itself(caller: &Caller, node: NodeId) -> Result<(), ApiError> {
         return Ok(());
     }
     Err(ApiError::new(StatusCode::FORBIDDEN, "forbidden", "this is another node's", "use the node's own certificate"))
-}
-
-type Assignments = BTreeMap<InstanceId, Assignment>;
-
-fn difference(state: &Fold, sent: Option<&Assignments>, wanted: &Assignments) -> Option<PlanMessage> {
-    let position = state.position()?;
-    let Some(sent) = sent else {
-        let assignments = wanted.values().cloned().collect();
-        return Some(PlanMessage { position, change: PlanChange::Full { assignments } });
-    };
-    let upserts: Vec<_> = wanted.iter().filter(|(id, it)| sent.get(id) != Some(it)).map(|(_, it)| it.clone()).collect();
-    let drops: Vec<_> = sent.keys().filter(|id| !wanted.contains_key(id)).copied().collect();
-    let news = !upserts.is_empty() || !drops.is_empty();
-    news.then_some(PlanMessage { position, change: PlanChange::Delta { upserts, drops } })
 }
 
 fn unchanged(state: &Fold) -> Option<PlanMessage> {

@@ -114,6 +114,8 @@ impl FromStr for Mirror {
 pub enum NodeCommand {
     /// Print the command that adds a node to the cluster
     Token(TokenArgs),
+    #[command(flatten)]
+    Order(OrderCommand),
 }
 
 #[derive(Debug, Clone, Args)]
@@ -121,6 +123,40 @@ pub struct TokenArgs {
     /// How long the command can be used, once: 24h at most
     #[arg(long, value_name = "TIME", value_parser = time::parse, default_value = "1h")]
     pub expires: Duration,
+}
+
+/// What an operator says of nodes.
+#[derive(Debug, Clone, Subcommand)]
+pub enum OrderCommand {
+    /// Give a node no new work, and move what runs there elsewhere
+    Drain(DrainArgs),
+    /// Drain a node in a minute, whether its work has another place or not
+    Disable(DrainArgs),
+    /// Let a node take work again
+    Activate(NodeName),
+    /// Forget an empty or lost node for ever
+    Decommission(NodeName),
+    /// Move the work of lost nodes, although so many fell silent at once that it was held back
+    Reschedule,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct NodeName {
+    /// Name or id, as `plfm nodes` lists them
+    #[arg(value_name = "NODE")]
+    pub node: String,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct DrainArgs {
+    #[command(flatten)]
+    pub name: NodeName,
+    /// Return as soon as the order is accepted
+    #[arg(long)]
+    pub no_wait: bool,
+    /// Stop waiting after this long
+    #[arg(long, value_name = "TIME", value_parser = time::parse, default_value = "10m")]
+    pub wait_timeout: Duration,
 }
 
 /// All that one needs to join: the right to, where, and how to know that it is there.

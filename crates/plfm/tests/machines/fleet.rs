@@ -1,1 +1,81 @@
-//!
+//! A server and two nodes, each a process of its own, as on three machines.
+
+use serde_json::Value;
+
+use crate::world::{Image, Layout, Process, Registry, World, ran, until};
+
+/// A node that joins by the very line that is printed; on one machine, two nodes need names and directories of their own.
+fn join(world: &World, name: &str) -> Process {
+    let line = world.said(&["node", "token"]);
+    let line = format!("exec {} --name {name} --data {}", line.trim(), world.path(name).display());
+    let mut command = world.through("sh");
+    command.args(["-c", &line]);
+    Process::start(command, &world.path(&format!("{name}.log")), "runs instances here")
+}
+
+/// The second time a node knows where it belongs.
+fn start(world: &World, name: &str) -> Process {
+    let mut command = world.command();
+    command.arg("node").arg("--data").arg(world.path(name));
+    Process::start(command, &world.path(&format!("{name}.log")), "runs instances here")
+}
+
+fn on<'a>(instances: &'a [Value], node: &str) -> Vec<&'a Value> {
+    instances.iter().filter(|it| it["node_name"] == node && it["phase"] == "ready").collect()
+}
+
+fn host_name(world: &World, instance: &Value) -> String {
+    world.said(&["exec", "--instance", instance["id"].as_str().unwrap(), "--", "busybox", "hostname"])
+}
+
+#[test]
+fn two_nodes_share_an_app_and_one_may_be_lost() {
+    let Some(world) = World::new("two_nodes_share_an_app_and_one_may_be_lost") else { return };
+    let (registry, layout) = (Registry::start(&world), Layout::new(world.path("layout")));
+    layout.add("web", Image::web());
+    let image = registry.push(&layout, "web");
+    let server = world.server();
+    let (a, b) = (join(&world, "a"), join(&world, "b"));
+    let lines = |count| format!("ports = [{{ internal = 8080 }}]\nscaling.min = {count}");
+    let deployed = world.deploy("web", &image, &lines(2), &[]);
+    assert_eq!(deployed.code, Some(0), "{}", deployed.err);
+    let first = world.instances("web");
+    assert_eq!((on(&first, "a").len(), on(&first, "b").len()), (1, 1), "they spread: {first:?}");
+    assert_ne!(host_name(&world, &first[0]), host_name(&world, &first[1]), "each is reached through its node");
+    let served = || assert_eq!(world.page("web", "/"), "it works\n");
+    (0..4).for_each(|_| served());
+
+    let second = ran(world.command().arg("node").arg("--data").arg(world.path("a")));
+    assert!(second.code == Some(1) && second.err.contains("another plfm node"), "{}", second.err);
+    let of_a = on(&first, "a")[0];
+    assert!(!host_name(&world, of_a).is_empty(), "the first is not disturbed");
+    a.kill();
+    (0..4).for_each(|_| served());
+    let a = start(&world, "a");
+    until("it is adopted", || {
+        let all = world.instances("web");
+        on(&all, "a").iter().any(|it| it["boot"] == of_a["boot"]).then_some(())
+    });
+    until("it is reached again", || (!host_name(&world, of_a).is_empty()).then_some(()));
+
+    let of_b = on(&first, "b")[0].clone();
+    b.kill();
+    let explain = || world.said(&["explain", "web", "--env", "dev"]);
+    until("the silence is seen", || explain().contains("b has been silent").then_some(()));
+    until("another takes its place", || {
+        served();
+        (on(&world.instances("web"), "a").len() == 2).then_some(())
+    });
+    let nodes = world.json(&["nodes"]);
+    assert_eq!(nodes["items"][1]["phase"], "offline", "{nodes}");
+
+    let b = start(&world, "b");
+    let left = world.left();
+    let id = of_b["id"].as_str().unwrap();
+    until("what came back late is gone", || (!left.traces().iter().any(|it| it.contains(id))).then_some(()));
+    assert_eq!(world.deploy("web", &image, &lines(0), &[]).code, Some(0));
+    until("nothing is left", || left.traces().iter().all(|it| it.contains("plfm ")).then_some(()));
+    assert_eq!((a.stop(), b.stop(), server.stop()), (Some(0), Some(0), Some(0)));
+    drop(registry);
+    assert_eq!(left.traces(), [""; 0]);
+}

@@ -238,13 +238,16 @@ fn a_damaged_log_is_refused_and_not_touched() {
         "#]],
     );
     // The file is whole, but one event is not what was written.
-    damaged(|bytes| spoil(bytes, b"\"term\":1"), expect![[r#"
+    damaged(
+        |bytes| spoil(bytes, b"\"term\":1"),
+        expect![[r#"
         error: the server cannot go on
           cause: cannot open the log DIR/server/server/log.db
           cause: the log is damaged: expected value at line 1 column 9
 
         hint: restore it from a backup; nothing was changed in it
-    "#]]);
+    "#]],
+    );
     fs::write(&log, &whole).unwrap();
     assert_eq!(world.server().stop(), Some(0), "what was restored goes on");
 }

@@ -233,8 +233,10 @@ pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
+/// System programs are not in every user's; ours is in everyone's.
 fn path() -> String {
-    format!("{}:/usr/local/sbin:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default())
+    let ours = Path::new(env!("CARGO_BIN_EXE_plfm")).parent().unwrap().display();
+    format!("{ours}:{}:/usr/local/sbin:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default())
 }
 
 fn kernel() -> PathBuf {
@@ -255,9 +257,9 @@ fn missing() -> Option<String> {
 
 /// Ids, digests and moments.
 fn mask(text: &str) -> String {
-    let is_word = |c: char| c.is_ascii_alphanumeric() || "_-:.".contains(c);
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let mut masked = String::new();
-    for piece in text.split_inclusive(|c| !is_word(c)) {
+    for piece in without_moments(text).split_inclusive(|c| !is_word(c)) {
         let word = piece.trim_end_matches(|c| !is_word(c));
         masked += &match word.split_once('_') {
             Some((kind, rest)) if rest.len() == 26 => format!("{kind}_…"),
@@ -267,4 +269,11 @@ fn mask(text: &str) -> String {
         masked += &piece[word.len()..];
     }
     masked
+}
+
+fn without_moments(text: &str) -> String {
+    const FORM: &[u8] = b"0000-00-00T00:00:00.000Z";
+    let fits = |(byte, form): (&u8, &u8)| if *form == b'0' { byte.is_ascii_digit() } else { byte == form };
+    let at = text.as_bytes().windows(FORM.len()).position(|window| window.iter().zip(FORM).all(fits));
+    at.map_or_else(|| text.to_owned(), |at| without_moments(&text.replace(&text[at..at + FORM.len()], "MOMENT")))
 }

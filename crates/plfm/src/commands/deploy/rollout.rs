@@ -6,15 +6,12 @@ use plfm_api::client::{ApiError, Client};
 use plfm_api::views::{DeployReceipt, EnvView};
 use plfm_core::phase::DeployStatus;
 use plfm_core::reason::{Failure, Reason};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use super::progress_lines;
+use crate::commands::looks::Looks;
 use crate::printer::{Live, Printer};
 use crate::{CliError, Exit};
-
-/// The first look comes soon, later ones more seldom (P-CLI-30).
-const LOOK_FIRST: Duration = Duration::from_millis(200);
-const LOOK_MAX: Duration = Duration::from_secs(2);
 
 pub struct Rollout<'a> {
     pub client: &'a Client,
@@ -65,7 +62,7 @@ impl Rollout<'_> {
 
     /// The env with the deploy in place; always some.
     async fn until_final(&self, live: &mut Live, out: &mut Printer) -> Result<Option<EnvView>, CliError> {
-        let mut wait = LOOK_FIRST;
+        let mut looks = Looks::default();
         loop {
             match self.client.env(self.org, self.app, self.env).await {
                 // A server that only follows may not know of the deploy yet.
@@ -79,8 +76,7 @@ impl Rollout<'_> {
                 Err(error) if error.is_retryable() => live.show(out, &[lost(&error)]),
                 Err(error) => return Err(error.into()),
             }
-            sleep(wait).await;
-            wait = (wait * 3 / 2).min(LOOK_MAX);
+            looks.wait().await;
         }
     }
 

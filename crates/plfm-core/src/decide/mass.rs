@@ -1,0 +1,71 @@
+//! Whether so many nodes fell silent at once that the fault is likely elsewhere: with the network, or with whoever listens (P-SCH-41).
+//!
+//! Moving work then would stop what still runs, on nodes that are about to be heard again. One node of any fleet may be lost, for that
+//! is what machines do, and in a fleet of three it is a third; the guard speaks from two on, and from more than 30 % on.
+
+use std::time::Duration;
+
+use crate::facts::Facts;
+use crate::ids::NodeId;
+use crate::phase::NodePhase;
+use crate::state::{Node, State};
+use crate::units::Timestamp;
+
+use super::INELIGIBLE_AFTER;
+
+const MASS_PERCENT: u32 = 30;
+const MASS_MIN: u32 = 2;
+/// At once means within this; and for as long nobody freezes again what an operator forced.
+const MASS_WINDOW: Duration = Duration::from_secs(60);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dark {
+    pub silent: u32,
+    /// Those that were heard before it began.
+    pub nodes: u32,
+}
+
+/// Who is silent, as of now or of when it began.
+pub fn dark(state: &State, facts: &Facts) -> Dark {
+    let begun = state.rescheduling.frozen_since.unwrap_or(facts.now);
+    let mut dark = Dark { silent: 0, nodes: 0 };
+    for (id, node) in &state.nodes {
+        match standing(*id, node, facts, begun) {
+            Some(true) => dark = Dark { silent: dark.silent + 1, nodes: dark.nodes + 1 },
+            Some(false) => dark.nodes += 1,
+            None => {}
+        }
+    }
+    dark
+}
+
+/// Whether a node is silent; none for one that had left before.
+fn standing(id: NodeId, node: &Node, facts: &Facts, begun: Timestamp) -> Option<bool> {
+    match node.phase {
+        NodePhase::Decommissioned => None,
+        NodePhase::Offline => (node.phase_at + MASS_WINDOW > begun).then_some(true),
+        _ => Some(facts.silent(id) >= INELIGIBLE_AFTER),
+    }
+}
+
+/// Whether an operator has just said that the silent will not be back.
+pub fn is_forced(state: &State, facts: &Facts) -> bool {
+    state.rescheduling.forced_at.is_some_and(|at| facts.now < at + MASS_WINDOW)
+}
+
+impl Dark {
+    pub fn is_mass(self) -> bool {
+        self.silent >= MASS_MIN && self.silent * 100 > self.nodes * MASS_PERCENT
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_node_of_any_fleet_may_be_lost() {
+        let most = |nodes| (0..=nodes).filter(|silent| !Dark { silent: *silent, nodes }.is_mass()).count() - 1;
+        assert_eq!([1, 2, 3, 6, 7, 10, 100].map(most), [1, 1, 1, 1, 2, 3, 30]);
+    }
+}

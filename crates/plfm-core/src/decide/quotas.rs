@@ -1,0 +1,66 @@
+//! What an org may have, and its part when there is not enough (P-QUO-1 to -4).
+
+use crate::event::{Event, Resources};
+use crate::ids::*;
+use crate::index::Usage;
+use crate::manifest::Manifest;
+use crate::quota::{Dimension, Limits};
+use crate::refusal::Refusal;
+use crate::state::{Committed, State};
+use crate::units::Timestamp;
+
+/// Beyond this a weight is no longer a part but all of it.
+pub const WEIGHT_MAX: u32 = 1_000;
+
+pub fn set_limits(state: &State, org: OrgId, limits: Limits) -> Result<Vec<Event>, Refusal> {
+    let known = state.orgs.get(&org).ok_or(Refusal::OrgUnknown(org))?;
+    Ok(if known.limits == limits { Vec::new() } else { vec![Event::OrgLimitsSet { org, limits }] })
+}
+
+pub fn set_org_weight(state: &State, org: OrgId, weight: u32) -> Result<Vec<Event>, Refusal> {
+    let known = state.orgs.get(&org).ok_or(Refusal::OrgUnknown(org))?;
+    check_weight(weight)?;
+    Ok(if known.weight == weight { Vec::new() } else { vec![Event::OrgWeightSet { org, weight }] })
+}
+
+pub fn set_project_weight(state: &State, project: ProjectId, weight: u32) -> Result<Vec<Event>, Refusal> {
+    let known = state.projects.get(&project).ok_or(Refusal::ProjectNotFound(project))?;
+    check_weight(weight)?;
+    Ok(if known.weight == weight { Vec::new() } else { vec![Event::ProjectWeightSet { project, weight }] })
+}
+
+fn check_weight(weight: u32) -> Result<(), Refusal> {
+    let sound = (1..=WEIGHT_MAX).contains(&weight);
+    if sound { Ok(()) } else { Err(Refusal::InvalidWeight { weight, most: WEIGHT_MAX }) }
+}
+
+/// A deploy may make its app, its env and its routes, and ask for all that its manifest asks for. What other deploys ask for counts
+/// before it is placed, so that two of one moment cannot both have the last of it.
+pub fn deploy(state: &State, org: OrgId, env: EnvId, manifest: &Manifest, events: &[Event]) -> Result<(), Refusal> {
+    let Some(limits) = state.orgs.get(&org).map(|org| &org.limits) else { return Ok(()) };
+    let usage = state.index().usage(org);
+    limits.check_owned(&usage, &made(events)).map_err(Refusal::QuotaExceeded)?;
+    let asked = manifest.processes.values().map(Committed::asked_by).fold(Committed::default(), Committed::plus);
+    let (now, then) = state.index().promise(env, asked);
+    limits.check_held(usage.promised, then.less(now)).map_err(Refusal::QuotaExceeded)
+}
+
+fn made(events: &[Event]) -> Usage {
+    let count = |is: fn(&Event) -> bool| events.iter().filter(|event| is(event)).count() as u64;
+    let deleted = count(|event| matches!(event, Event::RouteDeleted { .. }));
+    Usage {
+        apps: count(|event| matches!(event, Event::AppCreated { .. })),
+        projects: count(|event| matches!(event, Event::ProjectCreated { .. })),
+        envs: count(|event| matches!(event, Event::EnvCreated { .. })),
+        routes: count(|event| matches!(event, Event::RouteCreated { .. })).saturating_sub(deleted),
+        ..Usage::default()
+    }
+}
+
+/// Checked again for each instance, surge included, and with the overhead of its node.
+pub fn start(state: &State, org: OrgId, needs: &Resources, now: Timestamp) -> Result<(), Refusal> {
+    let Some(limits) = state.orgs.get(&org).map(|org| &org.limits) else { return Ok(()) };
+    let held = limits.check_held(state.index().usage(org).counted, needs.into());
+    let often = || limits.check(Dimension::StartsPerMinute, state.starts(org, now).count() as u64, 1);
+    held.and_then(|()| often()).map_err(Refusal::QuotaExceeded)
+}

@@ -1,0 +1,263 @@
+//! What would otherwise be searched for: who lives where, what is held and promised, who is not as wanted.
+//!
+//! Part of the fold, and nothing but a consequence of the rest of the state: [`Index::of`] says the same from scratch, and `check`
+//! compares the two. It is not stored; whoever reads a stored state makes it anew.
+
+use imbl::{OrdMap, OrdSet};
+use ulid::Ulid;
+
+use crate::ids::*;
+use crate::phase::{DeployStatus, Desired};
+use crate::state::{Committed, Deploy, Env, Instance, State};
+use crate::units::Timestamp;
+
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Index {
+    /// Instances that hold resources.
+    by_env: OrdSet<(EnvId, InstanceId)>,
+    by_node: OrdSet<(NodeId, InstanceId)>,
+    held: OrdMap<NodeId, Committed>,
+    projects: OrdMap<ProjectId, Committed>,
+    /// Those that hold nothing any more, the longest ended first.
+    ended: OrdSet<(Timestamp, InstanceId)>,
+    deploying: OrdSet<(EnvId, DeployId)>,
+    standings: OrdMap<EnvId, Standing>,
+    unsettled: OrdSet<EnvId>,
+    usage: OrdMap<OrgId, Usage>,
+}
+
+/// How an env stands.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Standing {
+    tallies: Vec<Tally>,
+    /// What counts against the org's quota.
+    counted: Committed,
+    /// What its groups add up to, before any node adds its overhead.
+    asked: Committed,
+}
+
+/// The live instances of one process type on one release.
+#[derive(Debug, Clone, PartialEq)]
+struct Tally {
+    process: String,
+    release: ReleaseId,
+    live: u32,
+    ready: u32,
+}
+
+/// What an org has of what its quota limits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Instances that are not to be stopped.
+    pub counted: Committed,
+    /// For each env the greater of what it has and what it asks for, summed: what is decided but not yet placed counts too.
+    pub promised: Committed,
+    pub projects: u64,
+    pub apps: u64,
+    pub envs: u64,
+    pub routes: u64,
+}
+
+impl Index {
+    /// From the rest of the state alone.
+    pub fn of(state: &State) -> Self {
+        let mut state = State { index: Self::default(), ..state.clone() };
+        let owned = state.clone();
+        owned.projects.values().for_each(|it| state.index.own(it.org, |usage| usage.projects += 1));
+        owned.apps.values().for_each(|it| state.index.own(it.org, |usage| usage.apps += 1));
+        owned.envs.values().for_each(|it| state.index.own(it.org, |usage| usage.envs += 1));
+        owned.routes.values().for_each(|it| state.index.own(it.org, |usage| usage.routes += 1));
+        owned.instances.iter().for_each(|(id, it)| state.index.enter(*id, it, owned.project_of(it)));
+        owned.deploys.iter().for_each(|(id, it)| state.index.deploys(*id, it));
+        for (id, env) in &owned.envs {
+            state.index.ask(*id, env, asked(&owned, env));
+            settle(&mut state, *id);
+        }
+        state.index
+    }
+
+    pub fn in_env(&self, env: EnvId) -> impl Iterator<Item = InstanceId> {
+        self.by_env.range((env, least())..=(env, greatest())).map(|(_, id)| *id)
+    }
+
+    pub fn on_node(&self, node: NodeId) -> impl Iterator<Item = InstanceId> {
+        self.by_node.range((node, least())..=(node, greatest())).map(|(_, id)| *id)
+    }
+
+    pub fn held(&self, node: NodeId) -> Committed {
+        self.held.get(&node).copied().unwrap_or_default()
+    }
+
+    pub fn held_by(&self, project: ProjectId) -> Committed {
+        self.projects.get(&project).copied().unwrap_or_default()
+    }
+
+    pub fn ended(&self) -> impl Iterator<Item = (Timestamp, InstanceId)> {
+        self.ended.iter().copied()
+    }
+
+    /// Unfinished deploys.
+    pub fn deploying(&self) -> impl Iterator<Item = DeployId> {
+        self.deploying.iter().map(|(_, id)| *id)
+    }
+
+    pub fn deploying_to(&self, env: EnvId) -> impl Iterator<Item = DeployId> {
+        self.deploying.range((env, least())..=(env, greatest())).map(|(_, id)| *id)
+    }
+
+    /// Envs where something may be left to do.
+    pub fn unsettled(&self) -> impl Iterator<Item = EnvId> {
+        self.unsettled.iter().copied()
+    }
+
+    pub fn usage(&self, org: OrgId) -> Usage {
+        self.usage.get(&org).copied().unwrap_or_default()
+    }
+
+    /// What an env adds to its org's `promised`, and would add if it asked for something else.
+    pub fn promise(&self, env: EnvId, asked: Committed) -> (Committed, Committed) {
+        let standing = self.standings.get(&env).cloned().unwrap_or_default();
+        (standing.promised(), standing.counted.greater(asked))
+    }
+
+    pub(crate) fn own(&mut self, org: OrgId, change: impl FnOnce(&mut Usage)) {
+        edit(&mut self.usage, org, change);
+    }
+
+    pub(crate) fn enter(&mut self, id: InstanceId, it: &Instance, project: Option<ProjectId>) {
+        if !it.holds_resources() {
+            self.ended.insert((it.changed_at, id));
+            return;
+        }
+        self.by_env.insert((it.env, id));
+        self.by_node.insert((it.node, id));
+        edit(&mut self.held, it.node, |held| held.add(&it.resources));
+        project.into_iter().for_each(|project| edit(&mut self.projects, project, |held| held.add(&it.resources)));
+        self.stand(it.env, it.org, |standing| standing.enter(it));
+    }
+
+    pub(crate) fn leave(&mut self, id: InstanceId, it: &Instance, project: Option<ProjectId>) {
+        if !it.holds_resources() {
+            self.ended.remove(&(it.changed_at, id));
+            return;
+        }
+        self.by_env.remove(&(it.env, id));
+        self.by_node.remove(&(it.node, id));
+        edit(&mut self.held, it.node, |held| held.remove(&it.resources));
+        project.into_iter().for_each(|project| edit(&mut self.projects, project, |held| held.remove(&it.resources)));
+        self.stand(it.env, it.org, |standing| standing.leave(it));
+    }
+
+    pub(crate) fn deploys(&mut self, id: DeployId, deploy: &Deploy) {
+        let key = (deploy.env, id);
+        if deploy.status.is_final() {
+            self.deploying.remove(&key)
+        } else {
+            self.deploying.insert(key)
+        };
+    }
+
+    pub(crate) fn ask(&mut self, id: EnvId, env: &Env, asked: Committed) {
+        self.stand(id, env.org, |standing| standing.asked = asked);
+    }
+
+    fn stand(&mut self, env: EnvId, org: OrgId, change: impl FnOnce(&mut Standing)) {
+        let (mut before, mut after) = Default::default();
+        edit(&mut self.standings, env, |standing| {
+            before = (standing.counted, standing.promised());
+            change(standing);
+            after = (standing.counted, standing.promised());
+        });
+        self.own(org, |usage| {
+            usage.counted = usage.counted.less(before.0).plus(after.0);
+            usage.promised = usage.promised.less(before.1).plus(after.1);
+        });
+    }
+}
+
+impl Standing {
+    fn promised(&self) -> Committed {
+        self.counted.greater(self.asked)
+    }
+
+    fn enter(&mut self, it: &Instance) {
+        if it.desired != Desired::Stopped {
+            self.counted.add(&it.resources);
+        }
+        let same = |tally: &Tally| tally.release == it.release && tally.process == it.process;
+        let place = self.tallies.iter().position(same).unwrap_or_else(|| {
+            let fresh = Tally { process: it.process.clone(), release: it.release, live: 0, ready: 0 };
+            let key = |tally: &Tally| (tally.process.clone(), tally.release);
+            let place = self.tallies.partition_point(|tally| key(tally) < key(&fresh));
+            self.tallies.insert(place, fresh);
+            place
+        });
+        self.tallies[place].live += 1;
+        self.tallies[place].ready += u32::from(it.is_ready());
+    }
+
+    fn leave(&mut self, it: &Instance) {
+        if it.desired != Desired::Stopped {
+            self.counted.remove(&it.resources);
+        }
+        for tally in self.tallies.iter_mut().filter(|tally| tally.release == it.release && tally.process == it.process)
+        {
+            tally.live -= 1;
+            tally.ready -= u32::from(it.is_ready());
+        }
+        self.tallies.retain(|tally| tally.live > 0);
+    }
+}
+
+/// Marks whether an env is as it should be: its deploy done, of each process type as many as wanted, all ready, and nothing else.
+pub(crate) fn settle(state: &mut State, id: EnvId) {
+    if is_settled(state, id) {
+        state.index.unsettled.remove(&id)
+    } else {
+        state.index.unsettled.insert(id)
+    };
+}
+
+fn is_settled(state: &State, id: EnvId) -> bool {
+    let Some(env) = state.envs.get(&id) else { return true };
+    let tallies = state.index.standings.get(&id).map(|standing| standing.tallies.as_slice()).unwrap_or_default();
+    let as_wanted = |tally: &Tally| {
+        let group = env.groups.get(&tally.process).filter(|group| group.release == tally.release);
+        group.is_some() && tally.live == tally.ready && tally.ready == count(state, tally.release, &tally.process)
+    };
+    let complete = env.groups.iter().all(|(process, group)| {
+        let done = state.deploys.get(&group.deploy).is_some_and(|it| it.status == DeployStatus::Succeeded);
+        let empty = || count(state, group.release, process) == 0;
+        done && group.waiting.is_none() && (tallies.iter().any(|tally| tally.process == *process) || empty())
+    });
+    complete && tallies.iter().all(as_wanted) && state.index.deploying_to(id).next().is_none()
+}
+
+fn count(state: &State, release: ReleaseId, process: &str) -> u32 {
+    state.process(release, process).map_or(0, |process| process.scaling.min)
+}
+
+/// What the groups of an env add up to.
+pub(crate) fn asked(state: &State, env: &Env) -> Committed {
+    let of = |(process, group): (&String, &crate::state::Group)| {
+        state.process(group.release, process).map(Committed::asked_by).unwrap_or_default()
+    };
+    env.groups.iter().map(of).fold(Committed::default(), Committed::plus)
+}
+
+/// Changes a value that is there only while it is not the default, so that the past leaves no trace.
+fn edit<K: Ord + Clone, V: Clone + Default + PartialEq>(map: &mut OrdMap<K, V>, key: K, change: impl FnOnce(&mut V)) {
+    let value = map.entry(key.clone()).or_default();
+    change(value);
+    if *value == V::default() {
+        map.remove(&key);
+    }
+}
+
+fn least<I: From<Ulid>>() -> I {
+    Ulid(u128::MIN).into()
+}
+
+fn greatest<I: From<Ulid>>() -> I {
+    Ulid(u128::MAX).into()
+}

@@ -1,0 +1,208 @@
+//! The eligible nodes in one decision, what is held on them, and who is where: choices of the decision included.
+//!
+//! Nodes are kept in the order of what they are worth to anyone. A group looks from the best downwards for one without its own kind;
+//! only where there is none, its own spread tells nodes apart (P-SCH-23). So a choice looks at few nodes, and only the chosen one is
+//! scored anew.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::decide::{INELIGIBLE_AFTER, resources_on};
+use crate::event::{Resources, Waiting};
+use crate::facts::Facts;
+use crate::fair::Amounts;
+use crate::ids::*;
+use crate::manifest::Process;
+use crate::phase::NodePhase;
+use crate::state::{Committed, Node, Release, State};
+use crate::units::{Mebibytes, Timestamp};
+
+use super::{NODE_INSTANCES_MAX, Wanted, has_room, score};
+
+pub struct Board<'a> {
+    state: &'a State,
+    now: Timestamp,
+    /// By id: of equal scores the smallest id wins.
+    seats: Vec<Seat<'a>>,
+    by_worth: BTreeSet<(Reverse<i64>, usize)>,
+    groups: BTreeMap<(EnvId, &'a str), Siblings>,
+}
+
+/// Instances of one group, by seat.
+type Siblings = BTreeMap<usize, u32>;
+
+struct Seat<'a> {
+    id: NodeId,
+    node: &'a Node,
+    held: Committed,
+    worth: i64,
+    /// For one that has waited long.
+    reserved: bool,
+}
+
+/// What an instance of a group is, wherever it goes.
+#[derive(Clone, Copy)]
+pub struct Kind<'a> {
+    release: &'a Release,
+    process: &'a Process,
+}
+
+pub fn is_eligible(facts: &Facts, id: NodeId, node: &Node) -> bool {
+    node.phase == NodePhase::Active && facts.silent(id) < INELIGIBLE_AFTER
+}
+
+impl<'a> Board<'a> {
+    pub fn new(state: &'a State, facts: &Facts) -> Self {
+        let eligible = state.nodes.iter().filter(|(id, node)| is_eligible(facts, **id, node));
+        let seat = |(id, node): (&NodeId, &'a Node)| {
+            let held = state.index().held(*id);
+            Seat { id: *id, node, held, worth: score::of_node(node, held, facts.now), reserved: false }
+        };
+        let seats: Vec<_> = eligible.map(seat).collect();
+        let by_worth = seats.iter().enumerate().map(|(place, seat)| (Reverse(seat.worth), place)).collect();
+        Self { state, now: facts.now, seats, by_worth, groups: BTreeMap::new() }
+    }
+
+    /// The best seat for one more of the group, and what it takes there.
+    pub fn find(&mut self, want: &'a Wanted) -> Option<(usize, Resources)> {
+        let kind = Kind::of(self.state, want)?;
+        let (state, seats) = (self.state, &self.seats);
+        let siblings = self.groups.entry((want.env, &want.process)).or_insert_with(|| siblings(state, seats, want));
+        let place = choose(seats, &self.by_worth, siblings, kind)?;
+        Some((place, kind.needs_on(seats[place].node)))
+    }
+
+    /// It is there from now on.
+    pub fn seat(&mut self, want: &'a Wanted, place: usize, needs: &Resources) -> NodeId {
+        *self.groups.entry((want.env, &want.process)).or_default().entry(place).or_default() += 1;
+        let seat = &mut self.seats[place];
+        self.by_worth.remove(&(Reverse(seat.worth), place));
+        seat.held.add(needs);
+        seat.worth = score::of_node(seat.node, seat.held, self.now);
+        self.by_worth.insert((Reverse(seat.worth), place));
+        seat.id
+    }
+
+    /// Keeps the seat where least is missing for nobody else, if it could hold one at all.
+    pub fn reserve(&mut self, want: &Wanted) -> bool {
+        let Some(kind) = Kind::of(self.state, want) else { return false };
+        let able = |seat: &Seat<'_>| {
+            kind.runs_on(seat.node) && has_room(seat.node, Committed::default(), &kind.needs_on(seat.node))
+        };
+        let able = self.seats.iter().enumerate().filter(|(_, seat)| able(seat));
+        let nearest = able.max_by_key(|(place, seat)| (seat.part_free_of(&kind.needs_on(seat.node)), Reverse(*place)));
+        let place = nearest.map(|(place, _)| place);
+        place.into_iter().for_each(|place| self.seats[place].reserved = true);
+        place.is_some()
+    }
+
+    /// Everything there is, for shares of it.
+    pub fn capacity(&self) -> Amounts {
+        let of = |seat: &Seat<'_>| {
+            let capacity = &seat.node.capacity;
+            let cpu = u64::from(capacity.cpu.0) * score::CPU_OVERCOMMIT;
+            Amounts([cpu, capacity.memory.0, capacity.disk.0, NODE_INSTANCES_MAX.into()])
+        };
+        self.seats.iter().map(of).fold(Amounts::default(), Amounts::plus)
+    }
+
+    /// The summary of what every node lacks: of the nodes that the image could run on, the nearest miss.
+    pub fn why_not(&self, want: &Wanted) -> Waiting {
+        if self.seats.is_empty() {
+            return Waiting::NoNodesActive;
+        }
+        let Some(kind) = Kind::of(self.state, want) else { return self.no_platform(None) };
+        let offers: Vec<_> = self.seats.iter().filter(|seat| kind.runs_on(seat.node)).collect();
+        let Some(first) = offers.first() else { return self.no_platform(Some(kind.release)) };
+        let needs = kind.needs_on(first.node);
+        let has_memory = |seat: &&Seat<'_>| seat.free_memory() >= memory_of(&kind.needs_on(seat.node));
+        if !offers.iter().copied().any(|seat| has_memory(&seat)) {
+            let largest_free = offers.iter().map(|seat| seat.free_memory()).max().unwrap_or_default();
+            return Waiting::NoCapacityMemory { wanted: memory_of(&needs), largest_free };
+        }
+        if offers.iter().copied().filter(has_memory).all(|seat| seat.free_disk() < needs.disk) {
+            let largest_free = offers.iter().map(|seat| seat.free_disk()).max().unwrap_or_default();
+            return Waiting::NoCapacityDisk { wanted: needs.disk, largest_free };
+        }
+        if offers.iter().any(|seat| seat.has_room(kind)) {
+            return Waiting::Reserved;
+        }
+        Waiting::NoCapacityInstances { most: NODE_INSTANCES_MAX }
+    }
+
+    fn no_platform(&self, release: Option<&Release>) -> Waiting {
+        let offered = release.map(|release| release.image.platforms.keys().cloned().collect()).unwrap_or_default();
+        let nodes: BTreeSet<_> = self.seats.iter().map(|seat| seat.node.capacity.arch.clone()).collect();
+        Waiting::ImagePlatformUnavailable { offered, nodes: nodes.into_iter().collect() }
+    }
+}
+
+fn siblings(state: &State, seats: &[Seat<'_>], want: &Wanted) -> Siblings {
+    let mut siblings = Siblings::new();
+    let same = state.live_in(want.env).filter(|(_, it)| it.process == want.process);
+    for place in same.filter_map(|(_, it)| seats.binary_search_by_key(&it.node, |seat| seat.id).ok()) {
+        *siblings.entry(place).or_default() += 1;
+    }
+    siblings
+}
+
+fn choose(
+    seats: &[Seat<'_>],
+    by_worth: &BTreeSet<(Reverse<i64>, usize)>,
+    siblings: &Siblings,
+    kind: Kind<'_>,
+) -> Option<usize> {
+    let fits = |place: &usize| seats[*place].fits(kind);
+    let alone = by_worth.iter().map(|(_, place)| *place).find(|place| !siblings.contains_key(place) && fits(place));
+    let wanted = kind.process.scaling.min;
+    let score = |(place, same): (usize, u32)| (seats[place].worth + score::spread(same, wanted), Reverse(place));
+    let packed = || siblings.iter().map(|(place, same)| (*place, *same)).filter(|(place, _)| fits(place));
+    alone.or_else(|| packed().max_by_key(|it| score(*it)).map(|(place, _)| place))
+}
+
+fn memory_of(needs: &Resources) -> Mebibytes {
+    needs.memory + needs.overhead
+}
+
+impl Seat<'_> {
+    fn fits(&self, kind: Kind<'_>) -> bool {
+        !self.reserved && kind.runs_on(self.node) && self.has_room(kind)
+    }
+
+    fn has_room(&self, kind: Kind<'_>) -> bool {
+        has_room(self.node, self.held, &kind.needs_on(self.node))
+    }
+
+    /// How much of what is scarcest is there, in thousandths of what is needed.
+    fn part_free_of(&self, needs: &Resources) -> u64 {
+        let part = |free: Mebibytes, needs: Mebibytes| free.0.min(needs.0) * 1_000 / needs.0.max(1);
+        part(self.free_memory(), memory_of(needs)).min(part(self.free_disk(), needs.disk))
+    }
+
+    fn free_memory(&self) -> Mebibytes {
+        self.node.capacity.memory - self.held.memory
+    }
+
+    fn free_disk(&self) -> Mebibytes {
+        self.node.capacity.disk - self.held.disk
+    }
+}
+
+impl<'a> Kind<'a> {
+    pub fn of(state: &'a State, want: &Wanted) -> Option<Self> {
+        let release = state.releases.get(&want.release)?;
+        Some(Self { release, process: release.manifest.processes.get(&want.process)? })
+    }
+
+    pub fn runs_on(self, node: &Node) -> bool {
+        self.release.image.platforms.contains_key(&node.capacity.arch)
+    }
+
+    pub fn replicas(self) -> u32 {
+        self.process.scaling.min
+    }
+
+    pub fn needs_on(self, node: &Node) -> Resources {
+        resources_on(self.process, node)
+    }
+}

@@ -1,0 +1,182 @@
+//! All that one writer knows and wants between two appends: the sequencer, who was heard when, what was asked in this batch.
+//!
+//! No storage and no waiting: the server and the simulator bring those. A batch is asked with [`Desk::ask`], then the platform's own
+//! wishes with [`Desk::reconcile`], round after round; after each the batch is stored, and the desk is told what came of it:
+//! [`stored`](Desk::stored), [`failed`](Desk::failed), or [`overtaken`](Desk::overtaken) by another writer.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::command::Command;
+use crate::decide::decide;
+use crate::event::{Actor, Envelope, Event};
+use crate::facts::Facts;
+use crate::ids::{NodeId, RequestId};
+use crate::reconcile::{NextRun, reconcile};
+use crate::refusal::Refusal;
+use crate::state::State;
+use crate::units::{Seq, Timestamp};
+
+use super::{Decide, Origin, Sequencer};
+
+/// More rounds than this after one batch, and `reconcile` does not come to rest; a rollout step needs two or three.
+pub const ROUNDS_MAX: usize = 16;
+
+/// A writer that looks later than this after it had to has not been there to hear anyone.
+pub const LATE_MAX: Duration = Duration::from_secs(1);
+
+pub type Reconcile = fn(&State, &Facts) -> (Vec<Command>, NextRun);
+
+/// What decides and what wishes: the real ones, unless someone tests those who watch them.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules {
+    pub decide: Decide,
+    pub reconcile: Reconcile,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self { decide, reconcile }
+    }
+}
+
+/// Since when this writer listens, and when it last heard each node.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Heard {
+    pub since: Timestamp,
+    pub nodes: BTreeMap<NodeId, Timestamp>,
+}
+
+impl Heard {
+    pub fn facts(&self, now: Timestamp, entropy: u128) -> Facts {
+        Facts { now, entropy, writer_since: self.since, heard: self.nodes.clone() }
+    }
+}
+
+#[derive(Debug)]
+pub struct Desk {
+    reconcile: Reconcile,
+    sequencer: Sequencer,
+    /// As of the newest decision.
+    facts: Facts,
+    asked: Vec<Ask>,
+    next_run: NextRun,
+}
+
+/// A command with the seq of its last event, or why it was refused.
+pub type Decided = (Command, Result<Seq, Refusal>);
+
+/// Something asked of the writer, as it came.
+#[derive(Debug, Clone)]
+pub struct Ask {
+    pub command: Command,
+    pub actor: Actor,
+    pub request: RequestId,
+}
+
+impl Desk {
+    pub fn new(state: State, since: Timestamp, rules: Rules) -> Self {
+        let sequencer = Sequencer::deciding(state, rules.decide);
+        let facts = Facts { writer_since: since, ..Facts::default() };
+        Self { reconcile: rules.reconcile, sequencer, facts, asked: Vec::new(), next_run: None }
+    }
+
+    /// What is durable.
+    pub fn state(&self) -> &Arc<State> {
+        self.sequencer.state()
+    }
+
+    /// What has to be stored.
+    pub fn batch(&self) -> &[Envelope] {
+        self.sequencer.batch()
+    }
+
+    pub fn heard(&self) -> Heard {
+        Heard { since: self.facts.writer_since, nodes: self.facts.heard.clone() }
+    }
+
+    /// When there may be something to say although nothing happened.
+    pub fn next_run(&self) -> NextRun {
+        self.next_run
+    }
+
+    /// A node gave a sign of life.
+    pub fn hears(&mut self, node: NodeId, now: Timestamp) {
+        self.facts.heard.insert(node, now);
+    }
+
+    /// Decides what someone asks, and keeps it until the batch is durable: if another writer overtakes, it is decided again.
+    pub fn ask(&mut self, ask: Ask, now: Timestamp, entropy: u128) -> Result<Seq, Refusal> {
+        self.asked.push(ask.clone());
+        self.decide(ask, now, entropy)
+    }
+
+    fn decide(&mut self, ask: Ask, now: Timestamp, entropy: u128) -> Result<Seq, Refusal> {
+        let Ask { command, actor, request } = ask;
+        self.refresh(now, entropy);
+        self.sequencer.submit(command, Origin { actor, request, cause: None }, &self.facts)
+    }
+
+    /// Another decision: it is later, and its ids are others.
+    fn refresh(&mut self, now: Timestamp, entropy: u128) {
+        (self.facts.now, self.facts.entropy) = (now, entropy);
+    }
+
+    /// Whoever was silent until now could not have been heard here.
+    fn listen_anew(&mut self, now: Timestamp) {
+        self.facts.writer_since = now;
+        self.facts.heard.clear();
+    }
+
+    /// One round of what the platform itself wants, each with what became of it: an earlier command of the round may have overtaken a
+    /// later one, which is refused then.
+    pub fn reconcile(&mut self, now: Timestamp, entropy: &mut dyn FnMut() -> u128) -> Vec<Decided> {
+        if self.next_run.is_some_and(|at| now.since(at) > LATE_MAX) {
+            // It slept or its clock was set: what nodes said meanwhile may still wait to be read.
+            self.listen_anew(now);
+        }
+        self.refresh(now, entropy());
+        let (commands, next_run) = (self.reconcile)(self.sequencer.tentative(), &self.facts);
+        self.next_run = next_run;
+        let decide = |command: Command| {
+            let entropy = entropy();
+            self.refresh(now, entropy);
+            let request = self.facts.ids().fresh();
+            let ask = Ask { command: command.clone(), actor: Actor::System, request };
+            (command, self.decide(ask, now, entropy))
+        };
+        commands.into_iter().map(decide).collect()
+    }
+
+    /// The batch is durable.
+    pub fn stored(&mut self) -> Arc<State> {
+        self.asked.clear();
+        self.sequencer.commit()
+    }
+
+    /// The batch was not stored: as if nothing of it had been asked.
+    pub fn failed(&mut self) {
+        self.asked.clear();
+        self.sequencer.abandon();
+    }
+
+    /// Another writer wrote `tail`: what was asked is decided again on the truth, in the order in which it was asked. The platform's
+    /// own wishes are void; the next round finds what is still wanted.
+    pub fn overtaken(
+        &mut self,
+        tail: &[Envelope],
+        now: Timestamp,
+        entropy: &mut dyn FnMut() -> u128,
+    ) -> Vec<Result<Seq, Refusal>> {
+        self.sequencer.follow(tail);
+        if tail.iter().any(|envelope| matches!(envelope.event, Event::WriterStarted { .. })) {
+            // Nodes report to that one since; that they are silent here says nothing.
+            self.listen_anew(now);
+        }
+        self.asked.clone().into_iter().map(|ask| self.decide(ask, now, entropy())).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

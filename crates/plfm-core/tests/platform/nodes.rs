@@ -1,0 +1,346 @@
+use expect_test::{Expect, expect};
+
+use crate::fleet::check_script;
+
+const TWO: &str = "node a; node b; deploy v1 x2; ready;";
+const TEN: &str =
+    "node a; node b; node c; node d; node e; node f; node g; node h; node i; node j; deploy v1 x10; ready;";
+
+fn after(begin: &str, script: &str, expected: Expect) {
+    check_script(&format!("{begin} {script}"), expected);
+}
+
+#[test]
+fn a_drained_node_is_replaced_before_it_is_left() {
+    after(
+        TWO,
+        "drain a",
+        expect![[r#"
+        1 v1 a ready
+        2 v1 b ready
+        3 v1 b allocated
+        deploy v1 succeeded
+        node a draining
+    "#]],
+    );
+    after(
+        TWO,
+        "drain a; ready",
+        expect![[r#"
+        1 v1 a ready, to be draining
+        2 v1 b ready
+        3 v1 b ready
+        deploy v1 succeeded
+        node a draining
+    "#]],
+    );
+    after(
+        TWO,
+        "drain a; ready; leave",
+        expect![[r#"
+        1 v1 a gone, to be draining
+        2 v1 b ready
+        3 v1 b ready
+        deploy v1 succeeded
+        node a draining
+    "#]],
+    );
+}
+
+#[test]
+fn of_one_node_five_are_in_motion_at_once() {
+    let apps = ["a", "b", "c", "d", "e", "f", "g"].map(|app| format!("deploy v1 x1 app={app};")).concat();
+    after(
+        &format!("node a memory=2048; {apps} ready; node b;"),
+        "drain a",
+        expect![[r#"
+            1 v1 a ready
+            2 v1 a ready
+            3 v1 a ready
+            4 v1 a ready
+            5 v1 a ready
+            6 v1 a ready
+            7 v1 a ready
+            8 v1 b allocated
+            9 v1 b allocated
+            10 v1 b allocated
+            11 v1 b allocated
+            12 v1 b allocated
+            deploy v1 succeeded
+            deploy v1 succeeded
+            deploy v1 succeeded
+            deploy v1 succeeded
+            deploy v1 succeeded
+            deploy v1 succeeded
+            deploy v1 succeeded
+            node a draining
+        "#]],
+    );
+}
+
+#[test]
+fn without_room_the_drain_waits_and_says_so() {
+    after(
+        "node a memory=100; node b memory=100; deploy v1 x2; ready;",
+        "drain a; pass 300",
+        expect![[r#"
+        1 v1 a ready
+        2 v1 b ready
+        deploy v1 succeeded
+        node a draining
+        waits: no node has 100 MiB of memory free (the most is 0 MiB)
+    "#]],
+    );
+    after(
+        "node a memory=100; node b memory=100; deploy v1 x2; ready;",
+        "drain a; pass 300; activate a",
+        expect![[r#"
+        1 v1 a ready
+        2 v1 b ready
+        deploy v1 succeeded
+    "#]],
+    );
+}
+
+#[test]
+fn a_disabled_node_is_left_after_a_minute_come_what_may() {
+    let full = "node a memory=100; node b memory=100; deploy v1 x2; ready;";
+    after(
+        full,
+        "disable a; pass 59",
+        expect![[r#"
+        1 v1 a ready
+        2 v1 b ready
+        deploy v1 succeeded
+        node a disabled
+        waits: no node has 100 MiB of memory free (the most is 0 MiB)
+    "#]],
+    );
+    after(
+        full,
+        "disable a; pass 60",
+        expect![[r#"
+        1 v1 a ready, to be stopped
+        2 v1 b ready
+        deploy v1 succeeded
+        node a disabled
+        waits: no node has 100 MiB of memory free (the most is 0 MiB)
+    "#]],
+    );
+}
+
+#[test]
+fn an_empty_node_is_decommissioned_and_its_name_is_free() {
+    after(
+        TWO,
+        "drain a; ready; leave; decommission a",
+        expect![[r#"
+        1 v1 a gone, to be draining
+        2 v1 b ready
+        3 v1 b ready
+        deploy v1 succeeded
+        node a decommissioned
+    "#]],
+    );
+    after(
+        TWO,
+        "drain a; ready; leave; decommission a; node a; deploy v1 x4",
+        expect![[r#"
+        1 v1 a gone, to be draining
+        2 v1 b ready
+        3 v1 b ready
+        4 v1 a allocated
+        5 v1 a allocated
+        6 v1 b allocated
+        deploy v1 succeeded
+        deploy v1 rolling
+        node a decommissioned
+    "#]],
+    );
+}
+
+#[test]
+fn what_was_lost_with_a_node_ends_with_it() {
+    after(
+        TWO,
+        "mute b; pass 60; ready; decommission b",
+        expect![[r#"
+        1 v1 a ready
+        2 v1 b gone, to be stopped
+        3 v1 a ready
+        deploy v1 succeeded
+        node b decommissioned
+    "#]],
+    );
+}
+
+#[test]
+fn a_node_comes_back_as_what_it_was() {
+    after(
+        "node a; node b; drain b;",
+        "mute b; pass 60",
+        expect![[r#"
+        node b offline
+    "#]],
+    );
+    after(
+        "node a; node b; drain b;",
+        "mute b; pass 60; hear b",
+        expect![[r#"
+        node b draining
+    "#]],
+    );
+}
+
+#[test]
+fn when_many_fall_silent_at_once_nothing_moves() {
+    let four = "mute a; mute b; mute c; mute d; pass 60";
+    after(
+        TEN,
+        "mute a; mute b; mute c; pass 60",
+        expect![[r#"
+        1 v1 a ready, to be stopped
+        2 v1 b ready, to be stopped
+        3 v1 c ready, to be stopped
+        4 v1 d ready
+        5 v1 e ready
+        6 v1 f ready
+        7 v1 g ready
+        8 v1 h ready
+        9 v1 i ready
+        10 v1 j ready
+        11 v1 d allocated
+        12 v1 e allocated
+        13 v1 f allocated
+        deploy v1 succeeded
+        node a offline
+        node b offline
+        node c offline
+    "#]],
+    );
+    after(
+        TEN,
+        four,
+        expect![[r#"
+        1 v1 a ready
+        2 v1 b ready
+        3 v1 c ready
+        4 v1 d ready
+        5 v1 e ready
+        6 v1 f ready
+        7 v1 g ready
+        8 v1 h ready
+        9 v1 i ready
+        10 v1 j ready
+        deploy v1 succeeded
+        node a offline
+        node b offline
+        node c offline
+        node d offline
+        frozen
+    "#]],
+    );
+    after(
+        TEN,
+        &format!("{four}; hear d"),
+        expect![[r#"
+        1 v1 a ready, to be stopped
+        2 v1 b ready, to be stopped
+        3 v1 c ready, to be stopped
+        4 v1 d ready
+        5 v1 e ready
+        6 v1 f ready
+        7 v1 g ready
+        8 v1 h ready
+        9 v1 i ready
+        10 v1 j ready
+        11 v1 d allocated
+        12 v1 e allocated
+        13 v1 f allocated
+        deploy v1 succeeded
+        node a offline
+        node b offline
+        node c offline
+    "#]],
+    );
+    after(
+        TEN,
+        &format!("{four}; force"),
+        expect![[r#"
+        1 v1 a ready, to be stopped
+        2 v1 b ready, to be stopped
+        3 v1 c ready, to be stopped
+        4 v1 d ready, to be stopped
+        5 v1 e ready
+        6 v1 f ready
+        7 v1 g ready
+        8 v1 h ready
+        9 v1 i ready
+        10 v1 j ready
+        11 v1 e allocated
+        12 v1 f allocated
+        13 v1 g allocated
+        14 v1 h allocated
+        deploy v1 succeeded
+        node a offline
+        node b offline
+        node c offline
+        node d offline
+    "#]],
+    );
+}
+
+#[test]
+fn one_after_the_other_within_a_minute_is_at_once() {
+    let script = "mute a; pass 10; mute b; pass 10; mute c; pass 10; mute d; pass 59";
+    after(
+        TEN,
+        script,
+        expect![[r#"
+        1 v1 a ready
+        2 v1 b ready
+        3 v1 c ready
+        4 v1 d ready
+        5 v1 e ready
+        6 v1 f ready
+        7 v1 g ready
+        8 v1 h ready
+        9 v1 i ready
+        10 v1 j ready
+        deploy v1 succeeded
+        node a offline
+        node b offline
+        node c offline
+        frozen
+    "#]],
+    );
+}
+
+#[test]
+fn who_takes_leave_too_long_is_stopped() {
+    let script = "deploy v2 x2; ready;";
+    after(
+        TWO,
+        &format!("{script} pass 14"),
+        expect![[r#"
+        1 v1 a ready
+        2 v1 b ready, to be draining
+        3 v2 a ready
+        4 v2 b allocated
+        deploy v1 succeeded
+        deploy v2 rolling
+    "#]],
+    );
+    after(
+        TWO,
+        &format!("{script} pass 15"),
+        expect![[r#"
+        1 v1 a ready
+        2 v1 b ready, to be stopped
+        3 v2 a ready
+        4 v2 b allocated
+        deploy v1 succeeded
+        deploy v2 rolling
+    "#]],
+    );
+}

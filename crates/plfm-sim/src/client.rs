@@ -1,0 +1,125 @@
+//! Who deploys, scales and stops, and remembers what was acknowledged.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+
+use plfm_core::command::{Command, Deploy, Expose};
+use plfm_core::digest::Digest;
+use plfm_core::event::{Entry, ReleaseImage, Scope};
+use plfm_core::ids::RequestId;
+use plfm_core::manifest::Manifest;
+use plfm_core::state::State;
+use plfm_core::units::Seq;
+
+use crate::ctx::Ctx;
+use crate::scenario::{Exposed, Operation, Policy, Process, Temper};
+
+const APPS: [&str; 3] = ["alpha", "beta", "gamma"];
+
+#[derive(Default)]
+pub struct Client {
+    /// What each env was last asked to be.
+    wanted: BTreeMap<(u8, bool), Process>,
+    tokens: u64,
+    /// And not answered yet.
+    pub asked: BTreeSet<RequestId>,
+    /// Promised: it is in the log, and stays there.
+    pub acknowledged: BTreeMap<RequestId, Seq>,
+}
+
+impl Client {
+    pub fn command(&mut self, operation: &Operation) -> Command {
+        match operation {
+            Operation::Deploy { app, prod, web, worker, arm, expose } => {
+                self.wanted.insert((*app, *prod), web.clone());
+                let worker = worker.map(|replicas| ("worker", Process { replicas, ..sound() }));
+                let processes: Vec<_> = [("web", web.clone())].into_iter().chain(worker).collect();
+                let expose = expose.iter().map(exposed).collect();
+                deploy(APPS[usize::from(*app)], env_name(*prod), &processes, *arm, expose)
+            }
+            Operation::Scale { app, prod, replicas } => self.scales(*app, *prod, *replicas),
+            Operation::Stop { app, prod } => self.scales(*app, *prod, 0),
+            Operation::CreateToken => {
+                self.tokens += 1;
+                let hash = Digest::of(&self.tokens.to_ne_bytes());
+                Command::CreateToken { hash, scopes: vec![Scope::AppsRead] }
+            }
+        }
+    }
+
+    fn scales(&mut self, app: u8, prod: bool, replicas: u32) -> Command {
+        let web = self.wanted.entry((app, prod)).or_insert_with(sound);
+        web.replicas = replicas;
+        deploy(APPS[usize::from(app)], env_name(prod), &[("web", web.clone())], false, Vec::new())
+    }
+}
+
+/// A sound release for every environment there is.
+pub fn last_orders(ctx: &mut Ctx, state: &State) -> Vec<Command> {
+    let mut orders = Vec::new();
+    for env in state.envs.values() {
+        let memory_mib = [64, 128][ctx.rng.usize(..2)];
+        let web = Process { replicas: ctx.rng.u32(0..4), memory_mib, port: ctx.rng.bool(), ..sound() };
+        let app = &state.apps.get(&env.app).expect("an environment has an app").name;
+        orders.push(deploy(app, &env.name, &[("web", web)], false, Vec::new()));
+    }
+    orders
+}
+
+fn sound() -> Process {
+    Process {
+        temper: Temper::Serves,
+        replicas: 1,
+        memory_mib: 64,
+        disk_gib: 1,
+        policy: Policy::Always,
+        backoff_seconds: 1,
+        port: true,
+        health: false,
+    }
+}
+
+fn env_name(prod: bool) -> &'static str {
+    if prod { "prod" } else { "dev" }
+}
+
+fn deploy(app: &str, env: &str, processes: &[(&str, Process)], arm: bool, expose: Vec<Expose>) -> Command {
+    let tables: String = processes.iter().map(|(name, process)| table(name, process)).collect();
+    let text = format!("schema_version = \"v1\"\n{tables}");
+    let manifest = Manifest::parse(text.as_bytes()).unwrap_or_else(|errors| panic!("{errors:#?} in\n{text}"));
+    let (org, app, env) = ("default".to_owned(), app.to_owned(), env.to_owned());
+    let image = image(if arm { "arm64" } else { "amd64" });
+    Command::Deploy(Box::new(Deploy { org, app, env, image, manifest, vars: None, expose }))
+}
+
+fn table(name: &str, process: &Process) -> String {
+    let Process { temper, replicas, memory_mib, disk_gib, policy, backoff_seconds, port, health } = process;
+    let (command, policy, max) = (temper.command(), policy.name(), (*replicas).max(1));
+    let mut text = format!(
+        "[processes.{name}]\ncommand = [\"{command}\"]\n\
+         [processes.{name}.resources]\nmemory = \"{memory_mib}Mi\"\ndisk = \"{disk_gib}Gi\"\n\
+         [processes.{name}.scaling]\nmin = {replicas}\nmax = {max}\n\
+         [processes.{name}.restart]\npolicy = \"{policy}\"\nbackoff_seconds = {backoff_seconds}\n"
+    );
+    if *port {
+        text.push_str(&format!("[[processes.{name}.ports]]\nname = \"http\"\ninternal = 8080\n"));
+    }
+    if *port && *health {
+        writeln!(text, "[processes.{name}.health]\ntype = \"tcp\"\nport = 8080").expect("a string takes all");
+    }
+    text
+}
+
+fn image(arch: &str) -> ReleaseImage {
+    let platform = Digest::of(arch.as_bytes());
+    ReleaseImage {
+        reference: "registry.example.com/app:1".to_owned(),
+        digest: platform,
+        platforms: [(arch.to_owned(), platform)].into(),
+    }
+}
+
+fn exposed(wanted: &Exposed) -> Expose {
+    let process = if wanted.worker { "worker" } else { "web" };
+    Expose { entry: Entry::TcpPort(wanted.port), process: process.to_owned(), port: 8080 }
+}

@@ -1,0 +1,341 @@
+//! What happens to the fleet from outside, as a list: what clients ask and what goes wrong, each at its time. It is made from a seed
+//! first and lived through after, so that a failure shrinks by taking steps out of the list.
+
+use std::fmt;
+
+use fastrand::Rng;
+use serde::{Deserialize, Serialize};
+
+pub const NODES: usize = 3;
+pub const SERVERS: usize = 3;
+pub const EDGES: usize = 2;
+/// How long clients ask and things go wrong.
+pub const BAD_TIMES_MS: u64 = 480_000;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Scenario {
+    /// Of everything that the steps leave open: how long things take, what is drawn where.
+    pub seed: u64,
+    pub steps: Vec<Step>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    pub at_ms: u64,
+    pub what: What,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum What {
+    Asks(Operation),
+    Fails(Fault),
+}
+
+/// What a client asks for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Operation {
+    Deploy { app: u8, prod: bool, web: Process, worker: Option<u32>, arm: bool, expose: Option<Exposed> },
+    Scale { app: u8, prod: bool, replicas: u32 },
+    Stop { app: u8, prod: bool },
+    CreateToken,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Process {
+    pub temper: Temper,
+    pub replicas: u32,
+    pub memory_mib: u64,
+    pub disk_gib: u64,
+    pub policy: Policy,
+    pub backoff_seconds: u32,
+    pub port: bool,
+    pub health: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Exposed {
+    pub port: u16,
+    pub worker: bool,
+}
+
+/// How a workload behaves; its command says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Temper {
+    Serves,
+    NeverAnswers,
+    Crashes,
+    EndsWell,
+    CannotStart,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Policy {
+    Always,
+    OnFailure,
+    Never,
+}
+
+/// What goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fault {
+    NodeCrashes {
+        node: usize,
+        down_ms: u64,
+        forgets: bool,
+    },
+    NodeCut {
+        node: usize,
+        lasts_ms: u64,
+    },
+    NodeShrinks {
+        node: usize,
+        percent: u64,
+    },
+    NodeClock {
+        node: usize,
+        ahead_ms: i64,
+    },
+    /// Something on it ends by itself.
+    WorkloadEnds {
+        node: usize,
+    },
+    WorkloadSick {
+        node: usize,
+        lasts_ms: u64,
+    },
+    /// The next time that something of this sort happens on the node, it goes wrong.
+    Next {
+        node: usize,
+        glitch: Glitch,
+    },
+    ServerCrashes {
+        server: usize,
+        down_ms: u64,
+    },
+    ServerPauses {
+        server: usize,
+        lasts_ms: u64,
+    },
+    /// From the log.
+    ServerCut {
+        server: usize,
+        lasts_ms: u64,
+    },
+    ServerClock {
+        server: usize,
+        ahead_ms: i64,
+    },
+    /// Of the next append.
+    Append {
+        glitch: Append,
+    },
+    /// The disk of the log forgets what it had not synced.
+    LogCrashes {
+        down_ms: u64,
+    },
+    /// The log is lost; a backup that lacks the newest events takes its place.
+    Restore {
+        lost: u64,
+    },
+    EdgeCut {
+        edge: usize,
+        lasts_ms: u64,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Glitch {
+    ReportLost,
+    ReportDoubled,
+    ReportLate,
+    PlanBroken,
+    PlanDoubled,
+    PlanLate,
+    PullSlow,
+    PullFails,
+    DiskFull,
+    NoMachine,
+    BootFails,
+    AdoptFails,
+    ProbeFails,
+    StopFails,
+    DestroyFails,
+    CrashInBoot,
+    /// It began something, and its memory does not know.
+    CrashUnwritten,
+    /// It did something, and its memory does not know.
+    CrashUnheard,
+}
+
+impl Glitch {
+    pub const ALL: &[Self] = &[
+        Self::ReportLost,
+        Self::ReportDoubled,
+        Self::ReportLate,
+        Self::PlanBroken,
+        Self::PlanDoubled,
+        Self::PlanLate,
+        Self::PullSlow,
+        Self::PullFails,
+        Self::DiskFull,
+        Self::NoMachine,
+        Self::BootFails,
+        Self::AdoptFails,
+        Self::ProbeFails,
+        Self::StopFails,
+        Self::DestroyFails,
+        Self::CrashInBoot,
+        Self::CrashUnwritten,
+        Self::CrashUnheard,
+    ];
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Append {
+    /// Not stored, and said so.
+    Full,
+    /// Stored, and the answer is lost.
+    Unheard,
+    /// Stored, and the writer ends in that moment.
+    CrashAfter,
+}
+
+impl Scenario {
+    pub fn from_seed(seed: u64) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        let mut steps = clocks(&mut rng);
+        for _ in 0..rng.usize(8..24) {
+            steps.push(step(&mut rng, What::Asks));
+        }
+        for _ in 0..rng.usize(20..90) {
+            steps.push(step(&mut rng, What::Fails));
+        }
+        if rng.u8(..4) == 0 {
+            steps.push(step(&mut rng, |rng: Restored| What::Fails(rng.0)));
+        }
+        steps.sort_by_key(|step| step.at_ms);
+        Self { seed, steps }
+    }
+}
+
+trait Drawn {
+    fn draw(rng: &mut Rng) -> Self;
+}
+
+struct Restored(Fault);
+
+impl Drawn for Restored {
+    fn draw(rng: &mut Rng) -> Self {
+        Self(Fault::Restore { lost: rng.u64(1..80) })
+    }
+}
+
+fn step<T: Drawn>(rng: &mut Rng, what: impl Fn(T) -> What) -> Step {
+    Step { at_ms: rng.u64(0..BAD_TIMES_MS), what: what(T::draw(rng)) }
+}
+
+/// Clocks differ from the beginning and stay so.
+fn clocks(rng: &mut Rng) -> Vec<Step> {
+    let node = Fault::NodeClock { node: rng.usize(..NODES), ahead_ms: rng.i64(-300_000..300_000) };
+    let server = Fault::ServerClock { server: rng.usize(..SERVERS), ahead_ms: rng.i64(-20_000..20_000) };
+    [node, server].map(|fault| Step { at_ms: 0, what: What::Fails(fault) }).into()
+}
+
+impl Drawn for Operation {
+    fn draw(rng: &mut Rng) -> Self {
+        let (app, prod) = (rng.u8(..3), rng.u8(..4) == 0);
+        match rng.u8(..10) {
+            0 => Self::Scale { app, prod, replicas: rng.u32(0..5) },
+            1 => Self::Stop { app, prod },
+            2 => Self::CreateToken,
+            _ => Self::Deploy {
+                app,
+                prod,
+                web: Process::draw(rng),
+                worker: (rng.u8(..4) == 0).then(|| rng.u32(0..3)),
+                arm: rng.u8(..16) == 0,
+                expose: (rng.u8(..3) == 0).then(|| Exposed { port: 7_000 + rng.u16(..3), worker: rng.u8(..4) == 0 }),
+            },
+        }
+    }
+}
+
+impl Drawn for Process {
+    fn draw(rng: &mut Rng) -> Self {
+        use Temper::*;
+        let temper = [Serves, Serves, Serves, Serves, NeverAnswers, Crashes, EndsWell, CannotStart][rng.usize(..8)];
+        let port = temper != Serves || rng.bool();
+        Self {
+            temper,
+            replicas: rng.u32(0..5),
+            memory_mib: if rng.u8(..20) == 0 { 3_000 } else { [64, 128, 256, 512][rng.usize(..4)] },
+            disk_gib: if rng.u8(..30) == 0 { 60 } else { 1 },
+            policy: [Policy::Always, Policy::Always, Policy::OnFailure, Policy::Never][rng.usize(..4)],
+            backoff_seconds: rng.u32(0..3),
+            port,
+            health: port && rng.bool(),
+        }
+    }
+}
+
+impl Drawn for Fault {
+    fn draw(rng: &mut Rng) -> Self {
+        let (node, server) = (rng.usize(..NODES), rng.usize(..SERVERS));
+        let long = rng.u8(..3) == 0;
+        let lasts_ms = if long { rng.u64(60_000..120_000) } else { rng.u64(1_000..30_000) };
+        match rng.u8(..32) {
+            0..=2 => Self::NodeCrashes { node, down_ms: lasts_ms, forgets: rng.u8(..16) == 0 },
+            3 | 4 => Self::NodeCut { node, lasts_ms },
+            5 => Self::NodeShrinks { node, percent: rng.u64(60..=100) },
+            6 | 7 => Self::WorkloadEnds { node },
+            8 => Self::WorkloadSick { node, lasts_ms },
+            9..=11 => Self::ServerCrashes { server, down_ms: rng.u64(500..20_000) },
+            12 => Self::ServerPauses { server, lasts_ms },
+            13 => Self::ServerCut { server, lasts_ms: rng.u64(500..30_000) },
+            14 | 15 => Self::Append { glitch: [Append::Full, Append::Unheard, Append::CrashAfter][rng.usize(..3)] },
+            16 => Self::LogCrashes { down_ms: rng.u64(100..10_000) },
+            17 => Self::EdgeCut { edge: rng.usize(..EDGES), lasts_ms },
+            _ => Self::Next { node, glitch: Glitch::ALL[rng.usize(..Glitch::ALL.len())] },
+        }
+    }
+}
+
+impl Temper {
+    pub const BAD: &[Self] = &[Self::NeverAnswers, Self::Crashes, Self::EndsWell, Self::CannotStart];
+
+    pub const fn command(self) -> &'static str {
+        match self {
+            Self::Serves => "serve",
+            Self::NeverAnswers => "hang",
+            Self::Crashes => "crash",
+            Self::EndsWell => "end",
+            Self::CannotStart => "missing",
+        }
+    }
+}
+
+impl Policy {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Always => "always",
+            Self::OnFailure => "on-failure",
+            Self::Never => "never",
+        }
+    }
+}
+
+impl fmt::Display for Scenario {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.steps.iter().try_for_each(|step| {
+            let text = serde_json::to_string(&step.what).map_err(|_| fmt::Error)?;
+            writeln!(f, "  {:>7} ms  {text}", step.at_ms)
+        })
+    }
+}

@@ -1,0 +1,90 @@
+//! `plfm node drain`, `disable`, `activate`, `decommission`, `reschedule`: what operators say of nodes.
+
+use std::time::Duration;
+
+use plfm_api::client::Client;
+use plfm_api::views::{NodeOrder, NodeView};
+use tokio::time::timeout;
+
+use crate::cli::{DrainArgs, OrderCommand};
+use crate::commands::looks::Looks;
+use crate::context::Context;
+use crate::printer::{Live, Printer};
+use crate::{CliError, Exit};
+
+pub async fn run(command: OrderCommand, context: &Context, out: &mut Printer) -> Result<Exit, CliError> {
+    let client = context.client()?;
+    match command {
+        OrderCommand::Drain(args) => leave(NodeOrder::Drain, &args, &client, out).await,
+        OrderCommand::Disable(args) => leave(NodeOrder::Disable, &args, &client, out).await,
+        OrderCommand::Activate(name) => order(NodeOrder::Activate, &name.node, &client, out).await,
+        OrderCommand::Decommission(name) => order(NodeOrder::Decommission, &name.node, &client, out).await,
+        OrderCommand::Reschedule => reschedule(&client, out).await,
+    }
+}
+
+async fn order(order: NodeOrder, node: &str, client: &Client, out: &mut Printer) -> Result<Exit, CliError> {
+    let view = client.order_node(node, order).await?;
+    show(&view, out)
+}
+
+async fn leave(order: NodeOrder, args: &DrainArgs, client: &Client, out: &mut Printer) -> Result<Exit, CliError> {
+    let mut view = client.order_node(&args.name.node, order).await?;
+    if !args.no_wait {
+        view = empty(view, args.wait_timeout, client, out).await?;
+    }
+    show(&view, out)
+}
+
+async fn empty(node: NodeView, patience: Duration, client: &Client, out: &mut Printer) -> Result<NodeView, CliError> {
+    let mut live = out.live();
+    let end = timeout(patience, until_empty(&node, client, &mut live, out)).await;
+    live.end();
+    end.map_err(|_| CliError::DrainTimeout { node: node.name })?
+}
+
+/// What has volumes stays; someone has to decide about it.
+async fn until_empty(
+    node: &NodeView,
+    client: &Client,
+    live: &mut Live,
+    out: &mut Printer,
+) -> Result<NodeView, CliError> {
+    let mut looks = Looks::default();
+    loop {
+        match client.node(&node.id.to_string()).await {
+            Ok(now) if now.instances <= now.stateful || !now.phase.is_leaving() => return Ok(now),
+            Ok(now) => live.show(out, &[format!("{}: {} to go", now.name, count(now.instances - now.stateful))]),
+            Err(error) if error.is_retryable() => live.show(out, &[format!("{error}; trying again")]),
+            Err(error) => return Err(error.into()),
+        }
+        looks.wait().await;
+    }
+}
+
+fn show(node: &NodeView, out: &mut Printer) -> Result<Exit, CliError> {
+    if out.is_json() {
+        out.document("node", node)?;
+        return Ok(Exit::Success);
+    }
+    let left = if node.instances > 0 { format!(", {} there", count(node.instances)) } else { String::new() };
+    out.done(format_args!("{} is {}{left}", node.name, node.phase));
+    if node.phase.is_leaving() && node.stateful > 0 {
+        out.note(format_args!("{} have volumes and stay; see `plfm instances`", node.stateful));
+    }
+    Ok(Exit::Success)
+}
+
+async fn reschedule(client: &Client, out: &mut Printer) -> Result<Exit, CliError> {
+    client.force_reschedule().await?;
+    if out.is_json() {
+        out.document("reschedule", &serde_json::json!({ "status": "accepted" }))?;
+    } else {
+        out.done("the work of lost nodes goes elsewhere; watch with `plfm instances`");
+    }
+    Ok(Exit::Success)
+}
+
+fn count(instances: u32) -> String {
+    if instances == 1 { "1 instance".to_owned() } else { format!("{instances} instances") }
+}
