@@ -19,10 +19,12 @@ use plfm_core::state::State;
 use plfm_core::units::{Mebibytes, MilliCpu, Timestamp};
 use ulid::Ulid;
 
+type Row<'a> = (&'a str, &'a dyn Fn(&str));
+
 fn main() {
     // What cargo passes on is for harnesses.
     let filter = std::env::args().skip(1).find(|word| !word.starts_with('-')).unwrap_or_default();
-    let rows: [(&str, &dyn Fn(&str)); 5] = [
+    let rows: [Row<'_>; 5] = [
         ("placement.100x50", &|name| placement(name, World::of(100, 1, 50), 30)),
         ("placement.10000x1000", &|name| placement(name, World::of(1_000, 10, 1_000), 10)),
         ("placement.100000x5000", &|name| placement(name, World::of(10_000, 10, 5_000), 3)),

@@ -57,6 +57,10 @@ pub enum Violation {
         name: String,
         by: [NodeId; 2],
     },
+    /// Who has no weight is never served.
+    NoWeight {
+        what: String,
+    },
     PhaseWithoutCause {
         instance: InstanceId,
         phase: InstancePhase,
@@ -85,6 +89,7 @@ pub fn check(state: &State) -> Vec<Violation> {
     ownership(state, &mut violations);
     instances(state, &mut violations);
     deploys(state, &mut violations);
+    weights(state, &mut violations);
     index(state, &mut violations);
     violations
 }
@@ -231,6 +236,13 @@ fn deploys(state: &State, violations: &mut Vec<Violation>) {
     }
     let twice = unfinished.into_iter().filter(|(_, count)| *count > 1);
     violations.extend(twice.map(|(env, _)| Violation::TwoDeploysUnfinished { env }));
+}
+
+fn weights(state: &State, violations: &mut Vec<Violation>) {
+    let orgs = state.orgs.iter().map(|(id, org)| (id.to_string(), org.weight));
+    let projects = state.projects.iter().map(|(id, project)| (id.to_string(), project.weight));
+    let without = orgs.chain(projects).filter(|(_, weight)| *weight == 0);
+    violations.extend(without.map(|(what, _)| Violation::NoWeight { what }));
 }
 
 /// Nothing is kept twice and differs.

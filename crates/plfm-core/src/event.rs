@@ -10,9 +10,13 @@ use crate::fair::Class;
 use crate::ids::*;
 use crate::manifest::Manifest;
 use crate::phase::{DeployStatus, Desired, InstancePhase, NodePhase};
-use crate::quota::{Dimension, Excess, Limits};
+use crate::quota::Limits;
 use crate::reason::Failure;
 use crate::units::{Mebibytes, MilliCpu, Seq, Term, Timestamp};
+
+pub use self::waiting::Waiting;
+
+mod waiting;
 
 /// An event with where, when and by whom; one row of the log.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -221,32 +225,6 @@ pub enum DesiredChange {
     DrainDeadline,
 }
 
-/// Why a group gets no instance just now (P-RSN-2).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "reason")]
-pub enum Waiting {
-    NoNodesActive,
-    NoCapacityMemory {
-        wanted: Mebibytes,
-        largest_free: Mebibytes,
-    },
-    NoCapacityDisk {
-        wanted: Mebibytes,
-        largest_free: Mebibytes,
-    },
-    NoCapacityInstances {
-        most: u32,
-    },
-    /// There is room, but it is kept for one that has waited longer.
-    Reserved,
-    /// Not for want of room: the org has as much as it may have.
-    OrgQuotaExceeded(Excess),
-    ImagePlatformUnavailable {
-        offered: Vec<String>,
-        nodes: Vec<String>,
-    },
-}
-
 /// What a token may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Scope {
@@ -315,36 +293,5 @@ impl Event {
     /// The version of this kind's JSON; a change of meaning is a new version beside the old one.
     pub const fn version(&self) -> u32 {
         1
-    }
-}
-
-impl Waiting {
-    /// Whether it would have a place if something else left.
-    pub fn is_for_room(&self) -> bool {
-        match self {
-            Self::NoNodesActive | Self::ImagePlatformUnavailable { .. } => false,
-            Self::OrgQuotaExceeded(excess) => excess.dimension != Dimension::StartsPerMinute,
-            _ => true,
-        }
-    }
-}
-
-impl std::fmt::Display for Waiting {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::NoNodesActive => write!(f, "no node is active"),
-            Self::NoCapacityMemory { wanted, largest_free } => {
-                write!(f, "no node has {wanted} of memory free (the most is {largest_free})")
-            }
-            Self::NoCapacityDisk { wanted, largest_free } => {
-                write!(f, "no node has {wanted} of disk free (the most is {largest_free})")
-            }
-            Self::Reserved => write!(f, "the room there is is kept for one that has waited longer"),
-            Self::OrgQuotaExceeded(excess) => write!(f, "{excess}"),
-            Self::NoCapacityInstances { most } => write!(f, "every node with room runs {most} instances already"),
-            Self::ImagePlatformUnavailable { offered, nodes } => {
-                write!(f, "the image is made for {}, the nodes are {}", offered.join(", "), nodes.join(", "))
-            }
-        }
     }
 }

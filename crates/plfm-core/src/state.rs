@@ -17,7 +17,11 @@ use crate::manifest::{Manifest, Process};
 use crate::phase::{DeployStatus, Desired, NodePhase};
 use crate::quota::Limits;
 use crate::reason::Failure;
-use crate::units::{Mebibytes, MilliCpu, Seq, Term, Timestamp};
+use crate::units::{Seq, Term, Timestamp};
+
+pub use self::committed::Committed;
+
+mod committed;
 
 /// Where in which log a state, plan or report stands. Positions of different logs do not compare.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -313,72 +317,6 @@ impl State {
 
     pub fn project_of(&self, instance: &Instance) -> Option<ProjectId> {
         self.apps.get(&instance.app).map(|app| app.project)
-    }
-}
-
-/// A sum of what instances hold.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Committed {
-    pub cpu: MilliCpu,
-    /// Caps and overheads.
-    pub memory: Mebibytes,
-    pub disk: Mebibytes,
-    pub instances: u32,
-}
-
-impl Committed {
-    /// What all instances of a process type hold, before their nodes add the overhead.
-    pub fn asked_by(process: &Process) -> Self {
-        let (count, each) = (process.scaling.min, &process.resources);
-        Self {
-            cpu: MilliCpu(each.cpu.0.saturating_mul(count)),
-            memory: Mebibytes(each.memory.0.saturating_mul(count.into())),
-            disk: Mebibytes(each.disk.0.saturating_mul(count.into())),
-            instances: count,
-        }
-    }
-
-    pub fn add(&mut self, resources: &Resources) {
-        *self = self.plus(resources.into());
-    }
-
-    pub fn remove(&mut self, resources: &Resources) {
-        *self = self.less(resources.into());
-    }
-
-    pub fn plus(self, other: Self) -> Self {
-        Self {
-            cpu: self.cpu + other.cpu,
-            memory: self.memory + other.memory,
-            disk: self.disk + other.disk,
-            instances: self.instances.saturating_add(other.instances),
-        }
-    }
-
-    pub fn less(self, other: Self) -> Self {
-        Self {
-            cpu: self.cpu - other.cpu,
-            memory: self.memory - other.memory,
-            disk: self.disk - other.disk,
-            instances: self.instances.saturating_sub(other.instances),
-        }
-    }
-
-    /// Of each the greater.
-    pub fn greater(self, other: Self) -> Self {
-        Self {
-            cpu: self.cpu.max(other.cpu),
-            memory: self.memory.max(other.memory),
-            disk: self.disk.max(other.disk),
-            instances: self.instances.max(other.instances),
-        }
-    }
-}
-
-impl From<&Resources> for Committed {
-    fn from(resources: &Resources) -> Self {
-        let Resources { cpu, memory, overhead, disk } = *resources;
-        Self { cpu, memory: memory + overhead, disk, instances: 1 }
     }
 }
 

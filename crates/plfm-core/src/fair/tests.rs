@@ -44,11 +44,8 @@ impl Pool<Task> for Heap {
 }
 
 fn minus(from: Amounts, what: Amounts) -> Option<Amounts> {
-    let mut left = [0; 4];
-    for resource in 0..4 {
-        left[resource] = from.0[resource].checked_sub(what.0[resource])?;
-    }
-    Some(Amounts(left))
+    let covered = from.0.iter().zip(what.0).all(|(from, what)| *from >= what);
+    covered.then(|| Amounts(std::array::from_fn(|resource| from.0[resource] - what.0[resource])))
 }
 
 fn times(amounts: Amounts, count: u32) -> Amounts {
@@ -278,7 +275,7 @@ fn over_time_shares_stay_even() {
     let mut world = Dynamics::new(Amounts([2_000, 3_000, 10_000, 10_000]), twenty());
     let windows = 6;
     for _ in 0..windows {
-        let mut sums = vec![0.0; 20];
+        let mut sums = [0.0; 20];
         for _ in 0..300 {
             // Half of the teams always want more; the others come and go.
             for team in 0..20 {
@@ -287,7 +284,7 @@ fn over_time_shares_stay_even() {
                 let wants = if always {
                     12_usize.saturating_sub(backlog)
                 } else {
-                    usize::from((now / 60 + team as u64) % 2 == 0)
+                    usize::from((now / 60 + team as u64).is_multiple_of(2))
                 };
                 world.waiting[team].extend(std::iter::repeat_n(now, wants));
             }

@@ -22,7 +22,7 @@ use expect_test::Expect;
 use plfm_core::check::{check, check_step};
 use plfm_core::command::{Command, Deploy, Expose, NodeOrder};
 use plfm_core::digest::Digest;
-use plfm_core::event::{Actor, Capacity, Envelope, InstanceStatus, Isolation, ReleaseImage};
+use plfm_core::event::{Actor, Capacity, Envelope, Event, InstanceStatus, Isolation, ReleaseImage};
 use plfm_core::facts::Facts;
 use plfm_core::ids::{BootId, InstanceId, NodeId, OrgId};
 use plfm_core::manifest::{Manifest, Mount};
@@ -88,6 +88,17 @@ impl Fleet {
         self.log.extend_from_slice(&events);
         self.sequencer.commit();
         Ok(events.len())
+    }
+
+    /// What no command says yet.
+    pub fn happens(&mut self, event: Event) {
+        let mut state = State::clone(self.sequencer.state());
+        let (seq, at, request) = (state.seq.next(), self.facts.now, self.facts.ids().fresh());
+        let envelope = Envelope { seq, at, org: None, actor: Actor::System, request, cause: None, event };
+        plfm_core::evolve::evolve(&mut state, &envelope);
+        assert_eq!(check(&state), [], "after {envelope:?}");
+        self.log.push(envelope);
+        self.sequencer = Sequencer::new(state);
     }
 
     /// The platform's own wishes, until it has none.
@@ -223,7 +234,7 @@ impl Fleet {
 
     fn by_age(&self) -> Vec<InstanceId> {
         let allocated = |envelope: &Envelope| match &envelope.event {
-            plfm_core::event::Event::InstanceAllocated(it) => Some(it.instance),
+            Event::InstanceAllocated(it) => Some(it.instance),
             _ => None,
         };
         self.log.iter().filter_map(allocated).collect()

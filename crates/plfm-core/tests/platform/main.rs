@@ -1,6 +1,7 @@
 //! The platform from outside: commands in, events and states out.
 
 mod events;
+mod fair;
 mod fleet;
 mod lost;
 mod nodes;

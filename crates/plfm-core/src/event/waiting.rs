@@ -1,0 +1,65 @@
+//! Why something that is wanted has no place yet. Part of the events, and so of the contract.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::quota::{Dimension, Excess};
+use crate::units::Mebibytes;
+
+/// Why a group gets no instance just now (P-RSN-2).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "reason")]
+pub enum Waiting {
+    NoNodesActive,
+    NoCapacityMemory {
+        wanted: Mebibytes,
+        largest_free: Mebibytes,
+    },
+    NoCapacityDisk {
+        wanted: Mebibytes,
+        largest_free: Mebibytes,
+    },
+    NoCapacityInstances {
+        most: u32,
+    },
+    /// There is room, but it is kept for one that has waited longer.
+    Reserved,
+    /// Not for want of room: the org has as much as it may have.
+    OrgQuotaExceeded(Excess),
+    ImagePlatformUnavailable {
+        offered: Vec<String>,
+        nodes: Vec<String>,
+    },
+}
+
+impl Waiting {
+    /// Whether it would have a place if something else left.
+    pub fn is_for_room(&self) -> bool {
+        match self {
+            Self::NoNodesActive | Self::ImagePlatformUnavailable { .. } => false,
+            Self::OrgQuotaExceeded(excess) => excess.dimension != Dimension::StartsPerMinute,
+            _ => true,
+        }
+    }
+}
+
+impl fmt::Display for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoNodesActive => write!(f, "no node is active"),
+            Self::NoCapacityMemory { wanted, largest_free } => {
+                write!(f, "no node has {wanted} of memory free (the most is {largest_free})")
+            }
+            Self::NoCapacityDisk { wanted, largest_free } => {
+                write!(f, "no node has {wanted} of disk free (the most is {largest_free})")
+            }
+            Self::Reserved => write!(f, "the room there is is kept for one that has waited longer"),
+            Self::OrgQuotaExceeded(excess) => write!(f, "{excess}"),
+            Self::NoCapacityInstances { most } => write!(f, "every node with room runs {most} instances already"),
+            Self::ImagePlatformUnavailable { offered, nodes } => {
+                write!(f, "the image is made for {}, the nodes are {}", offered.join(", "), nodes.join(", "))
+            }
+        }
+    }
+}
