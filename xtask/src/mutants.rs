@@ -125,7 +125,9 @@ fn attempt(
 }
 
 fn escaped(name: &str) -> String {
-    name.chars().flat_map(|c| (!c.is_alphanumeric() && c.is_ascii() && c != ' ').then_some('\\').into_iter().chain([c])).collect()
+    name.chars()
+        .flat_map(|c| (!c.is_alphanumeric() && c.is_ascii() && c != ' ').then_some('\\').into_iter().chain([c]))
+        .collect()
 }
 
 fn report(first: &Outcome, second: &Outcome) -> anyhow::Result<()> {
