@@ -23,7 +23,10 @@ pub fn run(shell: &Shell, args: &Args) -> anyhow::Result<()> {
     let seeds = if args.broken { BROKEN_SEEDS } else { args.seeds }.to_string();
     let first = args.seed.map(|seed| format!("--seed={seed}"));
     let (feature, broken) = if args.broken { (Some("--features=broken"), Some("--broken")) } else { (None, None) };
-    cmd!(shell, "cargo run --quiet --package plfm-sim {feature...} -- --seeds {seeds} {first...} {broken...}")
-        .run()
-        .context("the simulation failed")
+    cmd!(
+        shell,
+        "cargo run --quiet --profile sim --package plfm-sim {feature...} -- --seeds {seeds} {first...} {broken...}"
+    )
+    .run()
+    .context("the simulation failed")
 }

@@ -1,1 +1,185 @@
+use plfm_api::documents::{ImageSource, WORKLOAD_VERSION, Workload};
+use plfm_core::digest::Digest;
+use plfm_core::event::Resources;
+use plfm_core::ids::{LogId, OrgId, ReleaseId};
+use plfm_core::manifest::{Restart, RestartPolicy};
+use plfm_core::units::{Mebibytes, MilliCpu, Seq, Term};
+use ulid::Ulid;
 
+use super::*;
+
+const NOW: Timestamp = Timestamp(1_000_000);
+
+fn id<I: From<Ulid>>(number: u128) -> I {
+    Ulid::from(number).into()
+}
+
+fn workload() -> Workload {
+    Workload {
+        version: WORKLOAD_VERSION,
+        org: id::<OrgId>(1),
+        app: "app".to_owned(),
+        env: "dev".to_owned(),
+        process: "web".to_owned(),
+        release: id::<ReleaseId>(1),
+        image: ImageSource { reference: "app:1".to_owned(), digest: Digest::of(b"image") },
+        command: None,
+        prestart: Vec::new(),
+        workdir: None,
+        user: None,
+        vars: BTreeMap::new(),
+        resources: Resources {
+            cpu: MilliCpu(100),
+            memory: Mebibytes(64),
+            overhead: Mebibytes(8),
+            disk: Mebibytes(1_024),
+        },
+        address: "fd00::1".parse().unwrap(),
+        ports: Vec::new(),
+        health: None,
+        restart: Restart { policy: RestartPolicy::Always, max_retries: None, backoff_seconds: 1 },
+    }
+}
+
+fn full(log: u128, seq: u64, instances: &[(u128, Desired)]) -> PlanMessage {
+    let assignment = |(number, desired): &(u128, Desired)| Assignment {
+        instance: id(*number),
+        desired: *desired,
+        drain_grace_seconds: 7,
+        workload: workload(),
+    };
+    let assignments = instances.iter().map(assignment).collect();
+    let position = Position { log: id::<LogId>(log), term: Term(1), seq: Seq(seq) };
+    PlanMessage { position, change: PlanChange::Full { assignments } }
+}
+
+/// A node as its mind has it: what it is told, and what comes of what it does.
+struct World {
+    local: Local,
+    plan: Plan,
+    observed: Observed,
+}
+
+impl World {
+    fn new() -> Self {
+        Self { local: Local::new(Limits::default()), plan: Plan::default(), observed: Observed::new() }
+    }
+
+    fn hears(&mut self, message: PlanMessage) -> bool {
+        self.local.hear(&mut self.plan, message)
+    }
+
+    fn step(&self, now: Timestamp) -> Vec<Action> {
+        step(&self.local, &self.plan, &self.observed, now)
+    }
+
+    fn does(&mut self, action: Action, outcome: Outcome) {
+        assert_eq!(self.step(NOW), [action.clone()]);
+        self.local.begin(&action, &self.plan, NOW);
+        assert_eq!(self.step(NOW), [], "what is under way is not given again");
+        self.local.absorb(action.instance(), outcome, NOW);
+    }
+
+    fn brings_up(&mut self, number: u128) {
+        let boot = id(number);
+        self.does(Action::Prepare(id(number)), Outcome::Prepared);
+        self.does(Action::Boot(id(number)), Outcome::Started { boot, hello_ms: 1 });
+        let probe = Action::Probe(id(number));
+        let later = NOW + probe::ALIVE_IS_READY;
+        assert_eq!(self.step(later), std::slice::from_ref(&probe));
+        self.local.begin(&probe, &self.plan, later);
+        self.local.absorb(id(number), Outcome::Probed { healthy: true, detail: String::new() }, later);
+        assert_eq!(self.local.slots[&id(number)].status.phase, InstancePhase::Ready);
+    }
+
+    fn takes_down(&mut self, number: u128, grace: Duration) {
+        self.does(Action::Stop { instance: id(number), grace }, Outcome::Stopped { exit_code: Some(143) });
+        self.does(Action::Destroy(id(number)), Outcome::Destroyed);
+    }
+}
+
+#[test]
+fn a_life_from_plan_to_nothing() {
+    let mut world = World::new();
+    assert_eq!(world.step(NOW), [], "before the first plan nothing is known to be unwanted");
+    assert!(world.hears(full(1, 1, &[(1, Desired::Running)])));
+    world.brings_up(1);
+    assert!(world.hears(full(1, 2, &[(1, Desired::Draining)])));
+    world.takes_down(1, Duration::from_secs(7));
+    assert_eq!(world.step(NOW), [], "the server has to hear that it is gone");
+    assert!(world.hears(full(1, 3, &[])));
+    assert_eq!(world.step(NOW), [Action::Forget(id(1))]);
+}
+
+#[test]
+fn another_log_ends_nothing_until_someone_says_that_it_is_right() {
+    let mut world = World::new();
+    assert!(world.hears(full(1, 9, &[(1, Desired::Running)])));
+    world.brings_up(1);
+    assert!(world.hears(full(2, 1, &[(2, Desired::Running)])));
+    assert!(world.local.is_foreign(&world.plan));
+    assert_eq!(world.step(NOW), []);
+    world.local.adopt(&world.plan);
+    assert!(!world.local.is_foreign(&world.plan));
+    let stop = Action::Stop { instance: id(1), grace: world.local.limits.drain_grace };
+    assert_eq!(world.step(NOW), [stop, Action::Prepare(id(2))]);
+}
+
+#[test]
+fn what_is_not_planned_leaves_before_anything_boots() {
+    let mut world = World::new();
+    let (stray, planned) = (id(7), id(1));
+    world.observed.insert(stray, Some(id(7)));
+    assert!(world.hears(full(1, 1, &[(1, Desired::Running)])));
+    assert_eq!(world.step(NOW), [Action::Prepare(planned), Action::Destroy(stray)]);
+    for (action, outcome) in
+        [(Action::Prepare(planned), Outcome::Prepared), (Action::Destroy(stray), Outcome::Destroyed)]
+    {
+        assert_eq!(world.step(NOW).into_iter().filter(|it| matches!(it, Action::Boot(_))).count(), 0);
+        world.local.begin(&action, &world.plan, NOW);
+        world.local.absorb(action.instance(), outcome, NOW);
+    }
+    world.observed.remove(&stray);
+    assert_eq!(world.step(NOW), [Action::Boot(planned)]);
+}
+
+#[test]
+fn an_older_snapshot_is_no_news_and_a_change_needs_one() {
+    let mut world = World::new();
+    let position = full(1, 5, &[]).position;
+    let change = PlanChange::Delta { upserts: Vec::new(), drops: vec![id(1)] };
+    assert!(!world.hears(PlanMessage { position, change: change.clone() }));
+    assert!(world.hears(full(1, 5, &[(1, Desired::Running)])));
+    assert!(!world.hears(full(1, 4, &[])));
+    assert!(world.hears(PlanMessage { position, change }));
+    assert_eq!(world.plan.assignments.len(), 0);
+}
+
+#[test]
+fn each_start_is_later_than_the_last_whatever_the_clock_says() {
+    let start = |local: Local, now| local.wake(Limits::default(), &Observed::new(), Timestamp(now));
+    let first = start(Local::new(Limits::default()), 1_000);
+    let second = start(first.clone(), 10);
+    assert_eq!((first.life, second.life), (1_000, 1_001));
+    assert_eq!(start(second, 5_000).life, 5_000);
+}
+
+#[test]
+fn after_a_restart_what_runs_is_spoken_to_and_what_ended_is_started_anew() {
+    let mut world = World::new();
+    assert!(world.hears(full(1, 1, &[(1, Desired::Running)])));
+    world.brings_up(1);
+    let json = serde_json::to_vec(&world.local).unwrap();
+    let wakes = |observed: &Observed| {
+        let local: Local = serde_json::from_slice(&json).unwrap();
+        World {
+            local: local.wake(Limits::default(), observed, NOW),
+            plan: world.plan.clone(),
+            observed: observed.clone(),
+        }
+    };
+    assert_eq!(wakes(&[(id(1), Some(id(1)))].into()).step(NOW), [Action::Adopt(id(1), id(1))]);
+    let ended = wakes(&Observed::new());
+    assert_eq!(ended.local.slots[&id(1)].status.phase, InstancePhase::Failed);
+    assert_eq!(ended.step(NOW + Duration::from_secs(1)), [Action::Prepare(id(1))]);
+}

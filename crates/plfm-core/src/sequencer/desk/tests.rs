@@ -32,3 +32,38 @@ fn who_is_overtaken_decides_again_and_listens_anew() {
     assert_eq!(one.heard(), &Heard { since: Timestamp(7), nodes: BTreeMap::new() });
     assert_eq!(one.stored().term, Term(2));
 }
+
+#[test]
+fn who_slept_judges_no_node_by_what_it_did_not_hear() {
+    let mut desk = Desk::new(State::default(), Timestamp(0), Rules::default());
+    desk.ask(first(), Timestamp(0), 1).unwrap();
+    let hash = Digest::of(b"node");
+    desk.ask(ask(Command::CreateJoinToken { hash, expires_at: Timestamp(9) }), Timestamp(0), 2).unwrap();
+    let capacity = crate::event::Capacity {
+        arch: "amd64".to_owned(),
+        isolation: crate::event::Isolation::Vm,
+        cpu: crate::units::MilliCpu(1_000),
+        memory: crate::units::Mebibytes(1_024),
+        disk: crate::units::Mebibytes(1_024),
+        overhead: crate::units::Mebibytes(64),
+        tunnel: "[fd00::1]:7443".to_owned(),
+    };
+    desk.ask(ask(Command::JoinNode { token: hash, name: "node".to_owned(), capacity }), Timestamp(0), 3).unwrap();
+    assert_eq!(desk.reconcile(Timestamp(0), &mut || 4), []);
+    let due = desk.next_run().unwrap();
+    let late = due + LATE_MAX + Duration::from_millis(1);
+    assert_eq!(desk.reconcile(late, &mut || 5), [], "it was not there to hear");
+    let judged = desk.reconcile(desk.next_run().unwrap(), &mut || 6);
+    assert!(matches!(&judged[..], [(Command::SetNodePhase { .. }, Ok(_))]), "{judged:?}");
+}
+
+#[test]
+fn a_restored_log_is_another_one() {
+    let mut desk = Desk::new(State::default(), Timestamp(0), Rules::default());
+    desk.ask(first(), Timestamp(0), 1).unwrap();
+    let before = desk.stored();
+    desk.ask(ask(Command::StartLog), Timestamp(1), 2).unwrap();
+    let after = desk.stored();
+    assert_ne!(before.log, after.log);
+    assert_eq!(after.seq, before.seq.next());
+}
