@@ -7,7 +7,7 @@ use plfm_core::ids::*;
 use plfm_core::phase::{DeployStatus, Desired, InstancePhase};
 use plfm_core::reason::Failure;
 use plfm_core::state::{Instance, State};
-use plfm_core::units::{Seq, Timestamp};
+use plfm_core::units::{Mebibytes, Seq, Timestamp};
 use serde::{Deserialize, Serialize};
 
 pub use nodes::{

@@ -3,16 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
-use plfm_core::command::{Command, Deploy, Expose};
+use plfm_core::command::{Command, Deploy, Expose, NodeOrder};
 use plfm_core::digest::Digest;
 use plfm_core::event::{Entry, ReleaseImage, Scope};
 use plfm_core::ids::RequestId;
 use plfm_core::manifest::Manifest;
+use plfm_core::phase::NodePhase;
+use plfm_core::quota::{Dimension, Limits};
 use plfm_core::state::State;
 use plfm_core::units::Seq;
 
 use crate::ctx::Ctx;
-use crate::scenario::{Exposed, Operation, Policy, Process, Temper};
+use crate::scenario::{Exposed, Operation, Order, Policy, Process, Temper};
 
 const APPS: [&str; 3] = ["alpha", "beta", "gamma"];
 
@@ -28,7 +30,10 @@ pub struct Client {
 }
 
 impl Client {
-    pub fn command(&mut self, operation: &Operation) -> Command {
+    /// As someone who knows `state` would ask.
+    pub fn command(&mut self, operation: &Operation, state: &State) -> Command {
+        let org = *state.orgs.keys().next().expect("a cluster begins with an org");
+        let project = *state.projects.keys().next().expect("an org begins with a project");
         match operation {
             Operation::Deploy { app, prod, web, worker, arm, expose } => {
                 self.wanted.insert((*app, *prod), web.clone());
@@ -44,6 +49,16 @@ impl Client {
                 let hash = Digest::of(&self.tokens.to_ne_bytes());
                 Command::CreateToken { hash, scopes: vec![Scope::AppsRead] }
             }
+            Operation::Order { node, order } => {
+                let node = *state.nodes.keys().nth(*node).expect("all nodes have joined");
+                Command::OrderNode { node, order: (*order).into() }
+            }
+            Operation::ForceReschedule => Command::ForceReschedule,
+            Operation::LimitInstances { most } => {
+                Command::SetLimits { org, limits: Limits([(Dimension::Instances, *most)].into()) }
+            }
+            Operation::WeighOrg { weight } => Command::SetOrgWeight { org, weight: *weight },
+            Operation::WeighProject { weight } => Command::SetProjectWeight { project, weight: *weight },
         }
     }
 
@@ -54,9 +69,22 @@ impl Client {
     }
 }
 
-/// A sound release for every environment there is.
+impl From<Order> for NodeOrder {
+    fn from(order: Order) -> Self {
+        match order {
+            Order::Drain => Self::Drain,
+            Order::Disable => Self::Disable,
+            Order::Activate => Self::Activate,
+        }
+    }
+}
+
+/// The whole fleet at work, no limits but the usual, and a sound release for every environment there is.
 pub fn last_orders(ctx: &mut Ctx, state: &State) -> Vec<Command> {
-    let mut orders = Vec::new();
+    let idle = state.nodes.iter().filter(|(_, node)| node.phase != NodePhase::Active);
+    let mut orders: Vec<_> =
+        idle.map(|(node, _)| Command::OrderNode { node: *node, order: NodeOrder::Activate }).collect();
+    orders.extend(state.orgs.keys().map(|org| Command::SetLimits { org: *org, limits: Limits::default() }));
     for env in state.envs.values() {
         let memory_mib = [64, 128][ctx.rng.usize(..2)];
         let web = Process { replicas: ctx.rng.u32(0..4), memory_mib, port: ctx.rng.bool(), ..sound() };

@@ -88,7 +88,7 @@ impl Judge {
             return None;
         }
         let group = self.state.envs.get(&instance.env)?.groups.get(&instance.process)?;
-        if matches!(group.waiting, Some(Waiting::NoCapacityMemory { .. } | Waiting::NoCapacityDisk { .. })) {
+        if group.waiting.as_ref().is_some_and(Waiting::is_for_room) {
             return None;
         }
         let wanted = self.state.process(group.release, &instance.process)?.scaling.min as usize;
@@ -106,7 +106,7 @@ fn note_desired(ctx: &mut Ctx, event: &Event) {
 }
 
 fn ready(state: &State, env: EnvId, process: &str) -> usize {
-    let reachable = |node: NodeId| state.nodes.get(&node).is_some_and(|node| node.phase == NodePhase::Active);
+    let reachable = |node: NodeId| state.nodes.get(&node).is_some_and(|node| node.phase != NodePhase::Offline);
     let members = state.instances.values().filter(|it| it.env == env && it.process == process);
     members.filter(|it| it.is_ready() && reachable(it.node)).count()
 }

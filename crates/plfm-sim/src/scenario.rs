@@ -40,6 +40,20 @@ pub enum Operation {
     Scale { app: u8, prod: bool, replicas: u32 },
     Stop { app: u8, prod: bool },
     CreateToken,
+    Order { node: usize, order: Order },
+    ForceReschedule,
+    LimitInstances { most: u64 },
+    WeighOrg { weight: u32 },
+    WeighProject { weight: u32 },
+}
+
+/// What an operator says of a node. None is decommissioned: the fleet has to be whole in the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Order {
+    Drain,
+    Disable,
+    Activate,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -251,10 +265,18 @@ fn clocks(rng: &mut Rng) -> Vec<Step> {
 impl Drawn for Operation {
     fn draw(rng: &mut Rng) -> Self {
         let (app, prod) = (rng.u8(..3), rng.u8(..4) == 0);
-        match rng.u8(..10) {
-            0 => Self::Scale { app, prod, replicas: rng.u32(0..5) },
-            1 => Self::Stop { app, prod },
-            2 => Self::CreateToken,
+        match rng.u8(..20) {
+            0 | 1 => Self::Scale { app, prod, replicas: rng.u32(0..5) },
+            2 => Self::Stop { app, prod },
+            3 => Self::CreateToken,
+            4..=6 => {
+                let order = [Order::Drain, Order::Disable, Order::Activate][rng.usize(..3)];
+                Self::Order { node: rng.usize(..NODES), order }
+            }
+            7 => Self::ForceReschedule,
+            8 => Self::LimitInstances { most: rng.u64(1..20) },
+            9 if rng.bool() => Self::WeighOrg { weight: rng.u32(1..4) },
+            9 => Self::WeighProject { weight: rng.u32(1..4) },
             _ => Self::Deploy {
                 app,
                 prod,

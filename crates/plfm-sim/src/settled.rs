@@ -14,7 +14,7 @@ use crate::node::{Mind, Node};
 /// The first thing that is not as it should be.
 pub fn unsettled(state: &State, nodes: &[Node], edges: &[Edge]) -> Option<String> {
     let lost = state.nodes.iter().find(|(_, node)| node.phase != NodePhase::Active);
-    lost.map(|(id, _)| format!("{id} is offline"))
+    lost.map(|(id, _)| format!("{id} takes no work"))
         .or_else(|| deploys(state))
         .or_else(|| groups(state))
         .or_else(|| live(state))

@@ -1,6 +1,6 @@
 //! One file for each command: what it asks of the API, and how it shows the answer.
 
-use crate::cli::{Cli, Command, NodeArgs, NodeCommand};
+use crate::cli::{Cli, Command, NodeCommand};
 use crate::context::Context;
 use crate::printer::Printer;
 use crate::{CliError, Exit, dev, node, server};

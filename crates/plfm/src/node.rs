@@ -32,7 +32,10 @@ pub async fn run(args: NodeArgs, out: &mut Printer) -> Result<Exit, CliError> {
     out.done(format_args!("{} runs instances here; its machines outlive this process", node.id()));
     let (halt, halted) = watch::channel(false);
     let running = tokio::spawn(node.run(halted, AtEnd::LeaveMachines));
-    role::attend(&mut stop, running, || drop(halt.send_replace(true))).await?;
+    role::attend(&mut stop, running, || {
+        halt.send_replace(true);
+    })
+    .await?;
     Ok(Exit::Success)
 }
 

@@ -27,8 +27,8 @@ impl World {
     }
 
     fn client_asks(&mut self, operation: &Operation) {
-        let Self { ctx, client, .. } = self;
-        let command = client.command(operation);
+        let Self { ctx, client, judge, .. } = self;
+        let command = client.command(operation, &judge.state);
         let facts = Facts { now: ctx.now(), entropy: ctx.rng.u128(..), ..Facts::default() };
         let request = facts.ids().fresh();
         client.asked.insert(request);

@@ -284,12 +284,68 @@ fn a_token_admits_one_node_once_and_not_for_ever() {
     let elsewhere = format!("{}#{}", good.split('#').next().unwrap(), Digest::of(b"another CA").hex());
     let (again, nobody) = (join("1h"), good.replace(&world.api_address(), "127.0.0.1:1"));
     for (join, name, expected) in [
-        (&good, "second", expect![""]),
-        (&short, "second", expect![""]),
-        (&forged, "second", expect![""]),
-        (&elsewhere, "second", expect![""]),
-        (&nobody, "second", expect![""]),
-        (&again, "first", expect![""]),
+        (
+            &good,
+            "second",
+            expect![[r#"
+            error: the node cannot go on
+              cause: the server refuses: the join token was already used by node_…
+
+            hint: print a fresh command with `plfm node token`
+        "#]],
+        ),
+        (
+            &short,
+            "second",
+            expect![[r#"
+            error: the node cannot go on
+              cause: the server refuses: the join token expired at MOMENT
+
+            hint: print a fresh command with `plfm node token`
+        "#]],
+        ),
+        (
+            &forged,
+            "second",
+            expect![[r#"
+            error: the node cannot go on
+              cause: the server refuses: the join token is not one of this cluster
+
+            hint: print a fresh command with `plfm node token`
+        "#]],
+        ),
+        (
+            &elsewhere,
+            "second",
+            expect![[r#"
+            error: the node cannot go on
+              cause: cannot join
+              cause: the API at https://API is not of the trusted cluster: invalid peer certificate: UnknownIssuer
+
+            hint: print a fresh command with `plfm node token`: this one is of another cluster
+        "#]],
+        ),
+        (
+            &nobody,
+            "second",
+            expect![[r#"
+            error: the node cannot go on
+              cause: cannot join
+              cause: cannot reach the API at https://127.0.0.1:1: Connection refused (os error 111)
+
+            hint: check that the server runs and that this host can reach it
+        "#]],
+        ),
+        (
+            &again,
+            "first",
+            expect![[r#"
+            error: the node cannot go on
+              cause: the server refuses: a node named `first` has joined before
+
+            hint: start the node with another `--name`, or on its old data directory
+        "#]],
+        ),
     ] {
         let refused = ran(&mut node(join, name, "two"));
         assert_eq!(refused.code, Some(1), "{}", refused.err);

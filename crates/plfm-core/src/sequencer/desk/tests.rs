@@ -29,7 +29,7 @@ fn who_is_overtaken_decides_again_and_listens_anew() {
     one.ask(ask(Command::StartWriter), Timestamp(6), 3).unwrap();
     let again = one.overtaken(&tail, Timestamp(7), &mut || 4);
     assert_eq!(again, [Err(Refusal::AlreadyBootstrapped), Ok(Seq(log.len() as u64 + 2))]);
-    assert_eq!(one.heard(), &Heard { since: Timestamp(7), nodes: BTreeMap::new() });
+    assert_eq!(one.heard(), Heard { since: Timestamp(7), nodes: BTreeMap::new() });
     assert_eq!(one.stored().term, Term(2));
 }
 

@@ -110,10 +110,6 @@ impl Layout {
         format!("oci:{}:{tag}", self.0.display())
     }
 
-    pub fn dir(&self) -> &Path {
-        &self.0
-    }
-
     pub fn add(&self, tag: &str, image: Image) -> String {
         self.add_with(tag, image, |_| {})
     }

@@ -18,18 +18,20 @@ pub struct Left {
 impl Left {
     /// Processes, network namespaces, interfaces and control groups, one a line.
     pub fn traces(&self) -> Vec<String> {
-        let names = |name: &str| name.contains(&self.dir) || self.ids.iter().any(|id| name.contains(id));
-        let links = Command::new("ip").args(["link", "show"]).output().map(|output| text(&output.stdout));
-        let links = links.unwrap_or_default();
-        let links = links.lines().map(str::to_owned);
-        processes()
-            .into_iter()
-            .chain(entries("/run/netns"))
-            .chain(cgroups())
-            .chain(links)
-            .filter(|it| names(it))
-            .collect()
+        traces(|name| name.contains(&self.dir) || self.ids.iter().any(|id| name.contains(id)))
     }
+
+    /// Of machines alone, whoever runs them.
+    pub fn machines(&self) -> Vec<String> {
+        traces(|name| self.ids.iter().any(|id| name.contains(id)))
+    }
+}
+
+fn traces(is_one: impl Fn(&str) -> bool) -> Vec<String> {
+    let links = Command::new("ip").args(["link", "show"]).output().map(|output| text(&output.stdout));
+    let links = links.unwrap_or_default().lines().map(str::to_owned).collect();
+    let all = [processes(), entries("/run/netns"), cgroups(), links];
+    all.into_iter().flatten().filter(|name| is_one(name)).collect()
 }
 
 /// Of either version.
