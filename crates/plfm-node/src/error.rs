@@ -23,10 +23,14 @@ pub enum NodeError {
     Client(#[from] reqwest::Error),
     #[error("cannot join")]
     Join(#[source] ApiError),
+    #[error("this node belongs to no cluster yet")]
+    NotJoined,
     #[error("`{0}` is not a join command: it has the form TOKEN@HOST:PORT#FINGERPRINT")]
     JoinText(String),
     #[error("the server refuses: {detail}")]
     Refused { detail: String, hint: String },
+    #[error("cannot tell which address of this host leads to the server {server}")]
+    NoWay { server: String, source: io::Error },
     #[error("cannot listen on {address}")]
     Listen { address: String, source: io::Error },
 }

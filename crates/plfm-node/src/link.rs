@@ -1,5 +1,7 @@
 //! The two streams between node and server: plans come, reports go. Either breaks at any time and is taken up again.
 
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, ToSocketAddrs, UdpSocket};
 use std::time::Duration;
 
 use futures::TryStreamExt;
@@ -20,6 +22,18 @@ const PLAN_SILENCE_MAX: Duration = Duration::from_secs(20);
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 pub const CONNECT_WAIT: Duration = Duration::from_secs(5);
 pub const ANSWER_WAIT: Duration = Duration::from_secs(30);
+
+/// The address of this host from which packets to the server would come. Nothing is sent.
+pub fn towards(server: &str) -> Result<IpAddr, NodeError> {
+    let way = || {
+        let to = server.to_socket_addrs()?.next().ok_or(io::ErrorKind::AddrNotAvailable)?;
+        let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let socket = UdpSocket::bind((any, 0))?;
+        socket.connect(to)?;
+        Ok(socket.local_addr()?.ip())
+    };
+    way().map_err(|source| NodeError::NoWay { server: server.to_owned(), source })
+}
 
 #[derive(Clone)]
 pub struct Link {

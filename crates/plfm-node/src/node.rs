@@ -18,7 +18,7 @@ use crate::capacity;
 use crate::executor::Executor;
 use crate::hands::Hands;
 use crate::join::{Invitation, Membership, join};
-use crate::link::Link;
+use crate::link::{self, Link};
 use crate::logs::Logs;
 use crate::memory::Memory;
 use crate::mind::{Limits, Local, Observed, Plan};
@@ -30,8 +30,8 @@ const PLANS_MAX: usize = 64;
 
 pub struct Config {
     pub claim: Claim,
-    /// Where servers and edges reach the tunnel; also what is told to them.
-    pub tunnel: SocketAddr,
+    /// Where servers and edges reach the tunnel; also what is told to them. Without it, on the address that leads to the server.
+    pub tunnel: Option<SocketAddr>,
     pub name: String,
     /// Needed once; afterwards the data directory knows.
     pub invitation: Option<Invitation>,
@@ -79,14 +79,21 @@ impl Claim {
 impl Node {
     pub async fn build(config: Config, runtime: Arc<dyn Runtime>) -> Result<Self, NodeError> {
         let data = &config.claim.data;
-        let listener = TcpListener::bind(config.tunnel).await;
-        let listener = listener.map_err(|source| NodeError::Listen { address: config.tunnel.to_string(), source })?;
+        let known = Membership::load(data)?;
+        let server = known.as_ref().map(|known| &known.server).or(config.invitation.as_ref().map(|it| &it.server));
+        let address = match (config.tunnel, server) {
+            (Some(address), _) => address,
+            (None, Some(server)) => SocketAddr::new(link::towards(server)?, 0),
+            (None, None) => return Err(NodeError::NotJoined),
+        };
+        let listener = TcpListener::bind(address).await;
+        let listener = listener.map_err(|source| NodeError::Listen { address: address.to_string(), source })?;
         let tunnel = listener.local_addr().map_err(NodeError::file(data))?.to_string();
         let capacity = capacity::measure(&*runtime, data, tunnel, config.memory).map_err(NodeError::file(data))?;
-        let membership = match (Membership::load(data)?, &config.invitation) {
+        let membership = match (known, &config.invitation) {
             (Some(membership), _) => membership,
             (None, Some(invitation)) => join(invitation, &config.name, capacity.clone(), data).await?,
-            (None, None) => return Err(NodeError::JoinText(String::new())),
+            (None, None) => return Err(NodeError::NotJoined),
         };
         let (memory, remembered) = Memory::open(data)?;
         let observed = observe(&*runtime).await?;

@@ -111,7 +111,7 @@ async fn invitation(server: &Server, data: &Path, api: SocketAddr) -> Result<Opt
 fn node_config(args: &DevArgs, claim: Claim, invitation: Option<Invitation>) -> plfm_node::Config {
     plfm_node::Config {
         claim,
-        tunnel: ANY_PORT,
+        tunnel: Some(ANY_PORT),
         name: NODE_NAME.to_owned(),
         invitation,
         registries: role::registries(&args.machines.images),

@@ -1,7 +1,7 @@
 //! `plfm node`: runs instances for a server elsewhere.
 
-use plfm_node::join::Invitation;
-use plfm_node::{AtEnd, Node};
+use plfm_node::join::{Invitation, Membership};
+use plfm_node::{AtEnd, Node, NodeError};
 use tokio::sync::watch;
 
 use crate::cli::NodeArgs;
@@ -14,6 +14,9 @@ pub async fn run(args: NodeArgs, out: &mut Printer) -> Result<Exit, CliError> {
     let mut stop = Stop::listen()?;
     let data = role::data_dir(args.data.as_deref())?;
     let claim = role::claim(&data)?;
+    if args.join.is_none() && Membership::load(&data.join("node")).map_err(failed("the node"))?.is_none() {
+        return Err(failed("the node")(NodeError::NotJoined));
+    }
     let runtime = role::machines(&args.machines, &data, &claim).await?;
     let invitation = args.join.map(|address| Invitation {
         token: address.token,

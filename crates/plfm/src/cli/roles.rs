@@ -64,9 +64,9 @@ pub struct NodeArgs {
     /// What people call this node [default: the host's name]
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
-    /// Where servers and edges reach this node
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
-    pub tunnel: SocketAddr,
+    /// Where servers and edges reach this node [default: a port of the address that leads to the server]
+    #[arg(long, value_name = "ADDR")]
+    pub tunnel: Option<SocketAddr>,
     #[command(flatten)]
     pub machines: MachineArgs,
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::world::{Image, Layout, Process, Registry, World, ran, until};
+use crate::world::{Image, Layout, OtherHost, Process, Registry, World, ran, skip, until};
 
 /// A node that joins by the very line that is printed; on one machine, two nodes need names and directories of their own.
 fn join(world: &World, name: &str) -> Process {
@@ -78,4 +78,35 @@ fn two_nodes_share_an_app_and_one_may_be_lost() {
     assert_eq!((a.stop(), b.stop(), server.stop()), (Some(0), Some(0), Some(0)));
     drop(registry);
     assert_eq!(left.traces(), [""; 0]);
+}
+
+#[test]
+fn a_node_on_another_host_needs_no_more_than_the_line() {
+    const TEST: &str = "a_node_on_another_host_needs_no_more_than_the_line";
+    let Some(mut world) = World::new(TEST) else { return };
+    let host = match OtherHost::plug() {
+        Ok(host) => host,
+        Err(reason) => return skip(TEST, &reason),
+    };
+    world.host = host.here.clone();
+    let (registry, layout) = (Registry::start(&world), Layout::new(world.path("layout")));
+    layout.add("web", Image::web());
+    let image = registry.push(&layout, "web");
+    let server = world.server_with(&["--host", &host.here, "--insecure-registry", &registry.host()]);
+    let line = world.said(&["node", "token"]);
+    let (line, data) = (line.trim(), world.path("far"));
+    let line = format!("exec {line} --name far --data {} --insecure-registry {}", data.display(), registry.host());
+    let far = Process::start(host.shell(&world, &line), &world.path("far.log"), "runs instances here");
+
+    let deployed = world.deploy("web", &image, "ports = [{ internal = 8080 }]", &[]);
+    assert_eq!(deployed.code, Some(0), "{}", deployed.err);
+    let tunnel = world.json(&["nodes"])["items"][0]["capacity"]["tunnel"].as_str().unwrap().to_owned();
+    assert!(tunnel.starts_with(&host.there), "{tunnel}");
+    assert_eq!(world.page("web", "/"), "it works\n");
+    assert!(!host_name(&world, &world.instance("web")).is_empty());
+    let left = world.left();
+    let none = "ports = [{ internal = 8080 }]\nscaling.min = 0";
+    assert_eq!(world.deploy("web", &image, none, &[]).code, Some(0));
+    until("no machine is left", || left.machines().is_empty().then_some(()));
+    assert_eq!((far.stop(), server.stop()), (Some(0), Some(0)));
 }

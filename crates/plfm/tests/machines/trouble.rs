@@ -277,6 +277,8 @@ fn a_token_admits_one_node_once_and_not_for_ever() {
         command.args(["node", "--join", join, "--name", name, "--data"]).arg(world.path(data));
         command
     };
+    let nowhere = ran(world.command().args(["node", "--data"]).arg(world.path("one")));
+    expect![""].assert_eq(&world.masked(&nowhere.err));
     drop(Process::start(node(&good, "first", "one"), &world.path("one.log"), "runs instances here"));
     until("the second has passed", || (made.elapsed() > Duration::from_secs(2)).then_some(()));
 

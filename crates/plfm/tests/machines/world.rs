@@ -10,12 +10,14 @@ use serde_json::Value;
 use tempfile::{NamedTempFile, TempDir};
 
 pub use disk::Disk;
+pub use host::OtherHost;
 pub use image::{Image, Layer, Layout, noise};
 pub use left::Left;
 pub use process::Process;
 pub use registry::{Gate, Registry};
 
 mod disk;
+mod host;
 mod image;
 mod left;
 mod process;
@@ -26,6 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(180);
 
 pub struct World {
     dir: TempDir,
+    /// Where a server listens.
+    pub host: String,
     api: u16,
     https: u16,
 }
@@ -42,12 +46,17 @@ impl World {
     /// None where something is missing, said loudly.
     pub fn new(test: &str) -> Option<Self> {
         match missing() {
-            None => Some(Self { dir: tempfile::tempdir().unwrap(), api: free_port(), https: free_port() }),
+            None => Some(Self::empty()),
             Some(what) => {
                 skip(test, &what);
                 None
             }
         }
+    }
+
+    fn empty() -> Self {
+        let (dir, host) = (tempfile::tempdir().unwrap(), "127.0.0.1".to_owned());
+        Self { dir, host, api: free_port(), https: free_port() }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -101,16 +110,20 @@ impl World {
 
     /// `plfm server` on the directory `server`; whoever types here is its admin.
     pub fn server(&self) -> Process {
+        self.server_with(&[])
+    }
+
+    pub fn server_with(&self, args: &[&str]) -> Process {
         let mut command = self.command();
         command.args(["server", "--listen", &self.api_address(), "--https", &format!("127.0.0.1:{}", self.https)]);
-        command.arg("--data").arg(self.path("server"));
+        command.arg("--data").arg(self.path("server")).args(args);
         let server = Process::start(command, &self.path("server.log"), "serving at");
         self.befriend();
         server
     }
 
     pub fn api_address(&self) -> String {
-        format!("127.0.0.1:{}", self.api)
+        format!("{}:{}", self.host, self.api)
     }
 
     /// Writes the profile that names the server of [`World::server`].

@@ -1,7 +1,7 @@
 //! Images written by hand, byte for byte: what a tool would refuse to make can be made too.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use plfm_core::digest::Digest;
 use serde_json::{Value, json};

@@ -12,14 +12,15 @@ use super::{Layout, Process, World, free_port, ran};
 
 /// `docker-registry`, ended with the test. Killed, it can be started again with all that it held.
 pub struct Registry {
-    port: u16,
+    host: String,
     process: Option<Process>,
     dir: PathBuf,
 }
 
 impl Registry {
     pub fn start(world: &World) -> Self {
-        let mut registry = Self { port: free_port(), process: None, dir: world.path("registry") };
+        let host = format!("{}:{}", world.host, free_port());
+        let mut registry = Self { host, process: None, dir: world.path("registry") };
         fs::create_dir(&registry.dir).unwrap();
         registry.resume();
         registry
@@ -44,7 +45,7 @@ impl Registry {
     }
 
     pub fn host(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        self.host.clone()
     }
 
     /// Copies an image of a layout; its layers are compressed on the way, as most are. Answers with its reference.
