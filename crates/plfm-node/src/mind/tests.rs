@@ -74,7 +74,7 @@ impl World {
     }
 
     fn does(&mut self, action: Action, outcome: Outcome) {
-        assert_eq!(self.step(NOW), [action.clone()]);
+        assert_eq!(self.step(NOW), std::slice::from_ref(&action));
         self.local.begin(&action, &self.plan, NOW);
         assert_eq!(self.step(NOW), [], "what is under way is not given again");
         self.local.absorb(action.instance(), outcome, NOW);
