@@ -9,6 +9,6 @@ pub fn run(shell: &Shell) -> anyhow::Result<()> {
     setup::run(shell)?;
     build::run(shell, &build::Args::default())?;
     tidy::run(shell)?;
-    sim::run(shell, &sim::Args { seeds: check::SEEDS, seed: None })?;
+    sim::run(shell, &sim::Args { seeds: check::SEEDS, seed: None, broken: false })?;
     rust_tests::run(shell, Scope::All)
 }
