@@ -90,7 +90,9 @@ pub fn hint<'a>(error: &'a (dyn Error + Send + Sync + 'static)) -> &'a str {
         }
         (_, Some(NodeError::Join(_))) => "check that the server runs and that this host can reach it",
         (_, Some(NodeError::NoWay { .. })) => "name the address of this host with --tunnel",
-        (_, Some(NodeError::NotJoined | NodeError::JoinText(_))) => "print the command with `plfm node token` where the server runs",
+        (_, Some(NodeError::NotJoined | NodeError::JoinText(_))) => {
+            "print the command with `plfm node token` where the server runs"
+        }
         _ => "run `plfm doctor`",
     }
 }

@@ -51,7 +51,7 @@ impl World {
     }
 
     /// At the server that writes: whoever is asked passes it on.
-    fn at_writer(&mut self, happening: Happening) -> Option<(usize, Happening)> {
+    fn passed_on(&mut self, happening: Happening) -> Option<(usize, Happening)> {
         let writer = self.disk.writer()?;
         let sleeps_until = self.servers[writer].sleeps_until;
         if sleeps_until > self.ctx.now() {
@@ -62,14 +62,14 @@ impl World {
     }
 
     fn asked(&mut self, ask: Box<Ask>) {
-        if let Some((writer, Happening::Asked(ask))) = self.at_writer(Happening::Asked(ask)) {
+        if let Some((writer, Happening::Asked(ask))) = self.passed_on(Happening::Asked(ask)) {
             self.servers[writer].asked(&mut self.ctx, *ask);
         }
     }
 
     fn report_arrives(&mut self, node: NodeId, report: Box<Report>) {
         if let Some((writer, Happening::ReportArrives(node, report))) =
-            self.at_writer(Happening::ReportArrives(node, report))
+            self.passed_on(Happening::ReportArrives(node, report))
         {
             self.servers[writer].reported(&mut self.ctx, node, *report);
         }
