@@ -180,7 +180,7 @@ fn each_node_says_why_not() {
 fn without_the_right_machine() {
     World::new().node("a", "arm64", 4000).deploy(1).check_env(expect![[r#"
         shop in dev: shop in dev is not as it should be: web 0 of 1 ready
-        - dep_… has failed: it starts no more instances
+        - dep_… has failed: it tries one instance every few minutes
           image_platform_unavailable: the image is made for amd64, the nodes are arm64
           build the image for the architecture of a node (see `plfm nodes`); then `plfm deploy`
     "#]]);
