@@ -127,13 +127,20 @@ pub fn may_tell(position: Position, followed: Option<Position>) -> bool {
     followed.is_none_or(|followed| followed.log != position.log || followed.seq <= position.seq)
 }
 
-/// The next line of a plan stream on which `sent` was said last; none when there is nothing new to say.
+/// What a plan stream has said so far, all in all.
+#[derive(Debug, Clone)]
+pub struct Told {
+    pub log: LogId,
+    pub assignments: BTreeMap<InstanceId, Assignment>,
+}
+
+/// The next line of a plan stream; none when there is nothing new to say. Another log begins with all of it.
 pub fn next_message(
     position: Position,
-    sent: Option<&BTreeMap<InstanceId, Assignment>>,
+    told: Option<&Told>,
     wanted: &BTreeMap<InstanceId, Assignment>,
 ) -> Option<PlanMessage> {
-    let Some(sent) = sent else {
+    let Some(Told { assignments: sent, .. }) = told.filter(|told| told.log == position.log) else {
         let assignments = wanted.values().cloned().collect();
         return Some(PlanMessage { position, change: PlanChange::Full { assignments } });
     };

@@ -7,7 +7,7 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use axum::{Extension, Json};
 use http::StatusCode;
-use plfm_api::documents::{PlanChange, PlanMessage, Report, assignments, next_message};
+use plfm_api::documents::{PlanChange, PlanMessage, Report, Told, assignments, next_message};
 use plfm_api::tls::{Role, node_name};
 use plfm_api::views::{
     self, Items, JoinReply, JoinRequest, JoinTokenRequest, JoinTokenView, NodeOrderRequest, NodeView,
@@ -128,17 +128,19 @@ pub async fn plan(
 ) -> Result<Response, ApiError> {
     itself(&caller, node)?;
     let published = shared.writer.watch();
-    let messages = whenever((shared, published, None), move |(shared, mut published, sent)| async move {
+    let messages = whenever((shared, published, None), move |(shared, mut published, told)| async move {
         loop {
             let state = published.borrow_and_update().clone();
             let wanted = shared.with_vars(&state, assignments(&state, node)).await;
-            if let Some(message) = next_message(state.position()?, sent.as_ref(), &wanted) {
-                return Some((message, (shared, published, Some(wanted))));
+            let position = state.position()?;
+            if let Some(message) = next_message(position, told.as_ref(), &wanted) {
+                let told = Told { log: position.log, assignments: wanted };
+                return Some((message, (shared, published, Some(told))));
             }
             match tokio::time::timeout(KEEP_ALIVE, published.changed()).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => return None,
-                Err(_) => return Some((unchanged(&state)?, (shared, published, Some(wanted)))),
+                Err(_) => return Some((unchanged(&state)?, (shared, published, told))),
             }
         }
     });

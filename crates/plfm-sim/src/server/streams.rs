@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use plfm_api::documents::{Assignment, assignments, may_tell, next_message};
-use plfm_core::ids::{InstanceId, NodeId};
+use plfm_api::documents::{Told, assignments, may_tell, next_message};
+use plfm_core::ids::NodeId;
 use plfm_core::state::{Position, State};
 use plfm_core::units::Timestamp;
 
@@ -19,7 +19,7 @@ pub struct Stream {
     /// Of the node.
     pub life: u64,
     pub followed: Option<Position>,
-    pub sent: Option<BTreeMap<InstanceId, Assignment>>,
+    pub told: Option<Told>,
     pub arrived_at: Timestamp,
 }
 
@@ -48,12 +48,12 @@ impl Streams {
                 continue;
             }
             let wanted = assignments(state, stream.node);
-            let Some(message) = next_message(position, stream.sent.as_ref(), &wanted) else { continue };
+            let Some(message) = next_message(position, stream.told.as_ref(), &wanted) else { continue };
             if ctx.glitch(*index, Glitch::PlanBroken) {
                 broken.push(*index);
                 continue;
             }
-            stream.sent = Some(wanted);
+            stream.told = Some(Told { log: position.log, assignments: wanted });
             let late = if ctx.glitch(*index, Glitch::PlanLate) { 15_000 } else { 100 };
             stream.arrived_at = (ctx.now() + ctx.ms(1..late)).max(stream.arrived_at);
             let arrives = |message| Happening::PlanArrives {

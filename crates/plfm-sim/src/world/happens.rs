@@ -130,7 +130,7 @@ impl World {
         *streams += 1;
         let (number, node, arrived_at) = (*streams, nodes[index].id, ctx.now());
         nodes[index].connected(ctx, life, Some(number));
-        let stream = Stream { number, node, life, followed, sent: None, arrived_at };
+        let stream = Stream { number, node, life, followed, told: None, arrived_at };
         mind.streams.open(ctx, &mind.desk.state().clone(), index, stream);
     }
 
