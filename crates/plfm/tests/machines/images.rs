@@ -159,7 +159,7 @@ fn cases(layout: &Layout, registry: &Registry) -> Vec<Case> {
 
                 bent in dev is not as it should be: web 0 of 1 ready
 
-                dep_… has failed: it starts no more instances
+                dep_… has failed: it tries one instance every few minutes
                   why:  image_pull_failed: layer sha256:… has other bytes: they hash to sha256:…
                   next: check the reference, and that its registry answers and holds the image as it was pushed; then `plfm deploy`
             "#]],
@@ -175,7 +175,7 @@ fn cases(layout: &Layout, registry: &Registry) -> Vec<Case> {
 
                 long in dev is not as it should be: web 0 of 1 ready
 
-                dep_… has failed: it starts no more instances
+                dep_… has failed: it tries one instance every few minutes
                   why:  image_pull_failed: layer sha256:… has 10 bytes in its manifest, but there are more
                   next: check the reference, and that its registry answers and holds the image as it was pushed; then `plfm deploy`
             "#]],
@@ -191,7 +191,7 @@ fn cases(layout: &Layout, registry: &Registry) -> Vec<Case> {
 
                 short in dev is not as it should be: web 0 of 1 ready
 
-                dep_… has failed: it starts no more instances
+                dep_… has failed: it tries one instance every few minutes
                   why:  image_pull_failed: layer sha256:… has 100000 bytes in its manifest, but ended after 2560
                   next: check the reference, and that its registry answers and holds the image as it was pushed; then `plfm deploy`
             "#]],
@@ -201,32 +201,32 @@ fn cases(layout: &Layout, registry: &Registry) -> Vec<Case> {
             arm,
             "image_platform_unavailable",
             expect![[r#"
-            error: dep_… of arm to dev has failed: image_platform_unavailable: the image is made for arm64, the nodes are amd64
+                error: dep_… of arm to dev has failed: image_platform_unavailable: the image is made for arm64, the nodes are amd64
 
-            hint: build the image for the architecture of a node (see `plfm nodes`); see `plfm explain arm`
+                hint: build the image for the architecture of a node (see `plfm nodes`); see `plfm explain arm`
 
-            arm in dev is not as it should be: web 0 of 1 ready
+                arm in dev is not as it should be: web 0 of 1 ready
 
-            dep_… has failed: it starts no more instances
-              why:  image_platform_unavailable: the image is made for arm64, the nodes are amd64
-              next: build the image for the architecture of a node (see `plfm nodes`); then `plfm deploy`
-        "#]],
+                dep_… has failed: it tries one instance every few minutes
+                  why:  image_platform_unavailable: the image is made for arm64, the nodes are amd64
+                  next: build the image for the architecture of a node (see `plfm nodes`); then `plfm deploy`
+            "#]],
         ),
         case(
             "nothing",
             nothing,
             "workload_start_failed",
             expect![[r#"
-            error: dep_… of nothing to dev has failed: workload_start_failed: the image has neither entrypoint nor command, and the manifest has no `command`
+                error: dep_… of nothing to dev has failed: workload_start_failed: the image has neither entrypoint nor command, and the manifest has no `command`
 
-            hint: check `command`, `workdir` and `user` against what the image holds; see `plfm explain nothing`
+                hint: check `command`, `workdir` and `user` against what the image holds; see `plfm explain nothing`
 
-            nothing in dev is not as it should be: web 0 of 1 ready
+                nothing in dev is not as it should be: web 0 of 1 ready
 
-            dep_… has failed: it starts no more instances
-              why:  workload_start_failed: the image has neither entrypoint nor command, and the manifest has no `command`
-              next: check `command`, `workdir` and `user` against what the image holds; then `plfm deploy`
-        "#]],
+                dep_… has failed: it tries one instance every few minutes
+                  why:  workload_start_failed: the image has neither entrypoint nor command, and the manifest has no `command`
+                  next: check `command`, `workdir` and `user` against what the image holds; then `plfm deploy`
+            "#]],
         ),
         Case {
             lines: "ports = [{ internal = 8080 }]\ncommand = [\"/bin/htpd\", \"-f\"]",
@@ -235,16 +235,16 @@ fn cases(layout: &Layout, registry: &Registry) -> Vec<Case> {
                 layout.reference("web"),
                 "workload_start_failed",
                 expect![[r#"
-                error: dep_… of typo to dev has failed: workload_start_failed: exec "/bin/htpd": no such file or directory
+                    error: dep_… of typo to dev has failed: workload_start_failed: exec "/bin/htpd": no such file or directory
 
-                hint: check `command`, `workdir` and `user` against what the image holds; see `plfm explain typo`
+                    hint: check `command`, `workdir` and `user` against what the image holds; see `plfm explain typo`
 
-                typo in dev is not as it should be: web 0 of 1 ready
+                    typo in dev is not as it should be: web 0 of 1 ready
 
-                dep_… has failed: it starts no more instances
-                  why:  workload_start_failed: exec "/bin/htpd": no such file or directory
-                  next: check `command`, `workdir` and `user` against what the image holds; then `plfm deploy`
-            "#]],
+                    dep_… has failed: it tries one instance every few minutes
+                      why:  workload_start_failed: exec "/bin/htpd": no such file or directory
+                      next: check `command`, `workdir` and `user` against what the image holds; then `plfm deploy`
+                "#]],
             )
         },
     ]

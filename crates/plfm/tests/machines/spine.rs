@@ -37,7 +37,7 @@ fn an_image_runs_is_healed_found_again_and_leaves_nothing() {
     assert_eq!(found["boot"], healed["boot"], "the same machine");
     until("the page is served again", || (world.page("web", "/") == "it works\n").then_some(()));
 
-    let waits = world.deploy("web", &image, "resources.memory = \"200Gi\"", &["--wait-timeout", "2s"]);
+    let waits = world.deploy("web", &image, "resources.memory = \"60Gi\"", &["--wait-timeout", "2s"]);
     assert_eq!(waits.code, Some(6), "waiting for memory is not a failure yet");
     assert!(world.said(&["explain", "web", "--env", "dev"]).contains("memory"));
     assert_eq!(world.instance("web")["boot"], healed["boot"], "what ran still runs");

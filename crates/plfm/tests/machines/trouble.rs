@@ -47,7 +47,7 @@ fn a_full_disk_stops_what_needs_it_and_nothing_else() {
     expect![[r#"
         big in dev is not as it should be: web 0 of 1 ready
 
-        dep_… has failed: it starts no more instances
+        dep_… has failed: it tries one instance every few minutes
           why:  disk_full: the disk is full
           next: free disk space on the node or ask for a smaller disk; then `plfm deploy`
     "#]]
@@ -241,12 +241,12 @@ fn a_damaged_log_is_refused_and_not_touched() {
     damaged(
         |bytes| spoil(bytes, b"\"term\":1"),
         expect![[r#"
-        error: the server cannot go on
-          cause: cannot open the log DIR/server/server/log.db
-          cause: the log is damaged: expected value at line 1 column 9
+            error: the server cannot go on
+              cause: cannot open the log DIR/server/server/log.db
+              cause: the log is damaged: event 6: expected value at line 1 column 9
 
-        hint: restore it from a backup; nothing was changed in it
-    "#]],
+            hint: restore it from a backup; nothing was changed in it
+        "#]],
     );
     fs::write(&log, &whole).unwrap();
     assert_eq!(world.server().stop(), Some(0), "what was restored goes on");
@@ -278,7 +278,13 @@ fn a_token_admits_one_node_once_and_not_for_ever() {
         command
     };
     let nowhere = ran(world.command().args(["node", "--data"]).arg(world.path("one")));
-    expect![""].assert_eq(&world.masked(&nowhere.err));
+    expect![[r#"
+        error: the node cannot go on
+          cause: this node belongs to no cluster yet
+
+        hint: print the command with `plfm node token` where the server runs
+    "#]]
+    .assert_eq(&world.masked(&nowhere.err));
     drop(Process::start(node(&good, "first", "one"), &world.path("one.log"), "runs instances here"));
     until("the second has passed", || (made.elapsed() > Duration::from_secs(2)).then_some(()));
 
