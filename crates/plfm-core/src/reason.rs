@@ -46,7 +46,7 @@ macro_rules! reasons {
 }
 
 reasons! {
-    ImagePullFailed = "image_pull_failed", Elsewhere, "check the reference, and that its registry answers and holds the image as it was pushed";
+    ImagePullFailed = "image_pull_failed", Elsewhere, "check the reference, and that the registry holds the image as it was pushed";
     ImagePullTimeout = "image_pull_timeout", Elsewhere, "the registry is slow or the image large; use a nearer mirror";
     ImageTooLarge = "image_too_large", User, "make the image smaller";
     ImageLayerInvalid = "image_layer_invalid", User, "rebuild and push the image: its bytes are not what its manifest says";

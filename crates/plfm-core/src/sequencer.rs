@@ -1,8 +1,8 @@
 //! One writer: commands are decided one after another against the tentative state and leave as one batch, in one append.
 //!
 //! No storage and no waiting in here; the server and the simulator bring those. Usage: [`submit`](Sequencer::submit) as often as
-//! wanted, store [`batch`](Sequencer::batch), then [`commit`](Sequencer::commit), or [`abandon`](Sequencer::abandon) if the append failed. A whole
-//! writer around it is the [`Desk`](desk::Desk).
+//! wanted, store [`batch`](Sequencer::batch), then [`commit`](Sequencer::commit), or [`abandon`](Sequencer::abandon) if the append
+//! failed. A whole writer around it is the [`Desk`](desk::Desk).
 
 use std::sync::Arc;
 

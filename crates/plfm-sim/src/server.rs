@@ -1,7 +1,7 @@
 //! A server: it follows the log, and writes it while it holds the lease. What decides is the real [`Desk`]; storing takes time, and
 //! it may crash, sleep, or lose the log before, between and after.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use plfm_api::documents::{Newest, Report};
@@ -255,11 +255,14 @@ impl Server {
     fn stored(&mut self, ctx: &mut Ctx) -> Acknowledged {
         let Some(mind) = &mut self.mind else { return Acknowledged::new() };
         mind.opens = false;
+        // What was so already is no news, and leaves nothing in the log to look for.
+        let news: BTreeSet<RequestId> = mind.desk.batch().iter().map(|envelope| envelope.request).collect();
         let state = mind.desk.stored();
         let answers = std::mem::take(&mut mind.answers);
         mind.streams.tell(ctx, &state);
         self.goes_on(ctx);
-        answers.into_iter().filter_map(|(request, answer)| Some((request, answer.ok()?))).collect()
+        let answers = answers.into_iter().filter(|(request, _)| news.contains(request));
+        answers.filter_map(|(request, answer)| Some((request, answer.ok()?))).collect()
     }
 
     fn not_stored(&mut self, ctx: &mut Ctx) {

@@ -222,7 +222,7 @@ fn the_image_is_missing() {
         inst_…: failed on a
         - inst_… has failed on a
           image_pull_failed: the registry knows no shop:1
-          check the reference, and that its registry answers and holds the image as it was pushed
+          check the reference, and that the registry holds the image as it was pushed
     "#]]);
 }
 

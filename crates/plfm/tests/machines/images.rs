@@ -96,7 +96,7 @@ fn refused(world: &World, registry: &Registry) {
                 deploying refused to dev of default at https://API
                 error: REGISTRY has no manifest web@sha256:…
 
-                hint: check the reference, and that its registry answers and holds the image as it was pushed
+                hint: check the reference, and that the registry holds the image as it was pushed
                 request: req_…
             "#]],
         ),
@@ -106,7 +106,7 @@ fn refused(world: &World, registry: &Registry) {
                 deploying refused to dev of default at https://API
                 error: REGISTRY has no manifest web:v2
 
-                hint: check the reference, and that its registry answers and holds the image as it was pushed
+                hint: check the reference, and that the registry holds the image as it was pushed
                 request: req_…
             "#]],
         ),
@@ -116,7 +116,7 @@ fn refused(world: &World, registry: &Registry) {
                 deploying refused to dev of default at https://API
                 error: cannot fetch manifest web:v1 from 127.0.0.1:1: client error (Connect): tcp connect error: Connection refused (os error 111) (tried 2 times)
 
-                hint: check the reference, and that its registry answers and holds the image as it was pushed
+                hint: check the reference, and that the registry holds the image as it was pushed
                 request: req_…
             "#]],
         ),
@@ -155,13 +155,13 @@ fn cases(layout: &Layout, registry: &Registry) -> Vec<Case> {
             expect![[r#"
                 error: dep_… of bent to dev has failed: image_pull_failed: layer sha256:… has other bytes: they hash to sha256:…
 
-                hint: check the reference, and that its registry answers and holds the image as it was pushed; see `plfm explain bent`
+                hint: check the reference, and that the registry holds the image as it was pushed; see `plfm explain bent`
 
                 bent in dev is not as it should be: web 0 of 1 ready
 
                 dep_… has failed: it tries one instance every few minutes
                   why:  image_pull_failed: layer sha256:… has other bytes: they hash to sha256:…
-                  next: check the reference, and that its registry answers and holds the image as it was pushed; then `plfm deploy`
+                  next: check the reference, and that the registry holds the image as it was pushed; then `plfm deploy`
             "#]],
         ),
         case(
@@ -171,13 +171,13 @@ fn cases(layout: &Layout, registry: &Registry) -> Vec<Case> {
             expect![[r#"
                 error: dep_… of long to dev has failed: image_pull_failed: layer sha256:… has 10 bytes in its manifest, but there are more
 
-                hint: check the reference, and that its registry answers and holds the image as it was pushed; see `plfm explain long`
+                hint: check the reference, and that the registry holds the image as it was pushed; see `plfm explain long`
 
                 long in dev is not as it should be: web 0 of 1 ready
 
                 dep_… has failed: it tries one instance every few minutes
                   why:  image_pull_failed: layer sha256:… has 10 bytes in its manifest, but there are more
-                  next: check the reference, and that its registry answers and holds the image as it was pushed; then `plfm deploy`
+                  next: check the reference, and that the registry holds the image as it was pushed; then `plfm deploy`
             "#]],
         ),
         case(
@@ -187,13 +187,13 @@ fn cases(layout: &Layout, registry: &Registry) -> Vec<Case> {
             expect![[r#"
                 error: dep_… of short to dev has failed: image_pull_failed: layer sha256:… has 100000 bytes in its manifest, but ended after 2560
 
-                hint: check the reference, and that its registry answers and holds the image as it was pushed; see `plfm explain short`
+                hint: check the reference, and that the registry holds the image as it was pushed; see `plfm explain short`
 
                 short in dev is not as it should be: web 0 of 1 ready
 
                 dep_… has failed: it tries one instance every few minutes
                   why:  image_pull_failed: layer sha256:… has 100000 bytes in its manifest, but ended after 2560
-                  next: check the reference, and that its registry answers and holds the image as it was pushed; then `plfm deploy`
+                  next: check the reference, and that the registry holds the image as it was pushed; then `plfm deploy`
             "#]],
         ),
         case(
