@@ -88,7 +88,8 @@ fn observe(
         return Err(Refusal::NodeDecommissioned(id));
     }
     let mut events = Vec::new();
-    if let Some(capacity) = capacity.filter(|capacity| *capacity != node.capacity && fits(state, id, capacity)) {
+    let capacity = capacity.map(|told| at_least_held(state, id, told));
+    if let Some(capacity) = capacity.filter(|capacity| *capacity != node.capacity) {
         events.push(Event::NodeCapacityChanged { node: id, capacity });
     }
     // Each instance once: two lines about one would both be held against the same past.
@@ -107,10 +108,10 @@ fn observe(
     Ok(events)
 }
 
-/// A node shrinks once what was promised on it has left.
-fn fits(state: &State, node: NodeId, capacity: &Capacity) -> bool {
+/// A node shrinks as what was promised on it leaves; where it is reached is news at once.
+fn at_least_held(state: &State, node: NodeId, told: Capacity) -> Capacity {
     let held = state.index.held(node);
-    held.memory <= capacity.memory && held.disk <= capacity.disk
+    Capacity { memory: told.memory.max(held.memory), disk: told.disk.max(held.disk), ..told }
 }
 
 fn is_news(known: &InstanceStatus, told: &InstanceStatus) -> bool {

@@ -129,7 +129,9 @@ fn make_room(state: &State, waiting: &Waiting) -> String {
         Waiting::OrgQuotaExceeded(excess) if excess.dimension == Dimension::StartsPerMinute => {
             "wait a minute".to_owned()
         }
-        Waiting::OrgQuotaExceeded(_) => "remove something, or ask an operator for a higher limit".to_owned(),
+        Waiting::OrgQuotaExceeded(_) => {
+            "deploy less elsewhere in the org; the limits are fixed in this version".to_owned()
+        }
         Waiting::NoCapacityInstances { .. } => "add a node: `plfm node token` prints the command".to_owned(),
         Waiting::ImagePlatformUnavailable { nodes, .. } => format!("build the image for {} too", nodes.join(" or ")),
     }
@@ -178,10 +180,17 @@ fn is_silent(state: &State, facts: &Facts, node: NodeId) -> bool {
 
 fn lost(state: &State, facts: &Facts, id: InstanceId, instance: &Instance) -> Finding {
     let node = node_name(state, instance.node);
+    let (frozen, next) = match state.rescheduling.frozen_since {
+        None => ("", ""),
+        Some(_) => (
+            "; so many nodes fell silent at once that nothing is moved",
+            "; if they will not be back, `plfm node reschedule`",
+        ),
+    };
     Finding {
         what: format!("{id} was {} when {node} was last heard", instance.status.phase),
-        why: format!("{node} has been silent for {} s", facts.silent(instance.node).as_secs()),
-        next: format!("look at the host of {node}; `plfm nodes` shows when it is back"),
+        why: format!("{node} has been silent for {} s{frozen}", facts.silent(instance.node).as_secs()),
+        next: format!("look at the host of {node}; `plfm nodes` shows when it is back{next}"),
     }
 }
 

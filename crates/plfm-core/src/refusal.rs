@@ -155,12 +155,15 @@ impl Refusal {
                 "join the machine again, as a new node: `plfm node token` prints the command"
             }
             Self::NodeOffline(_) => "start it first, or decommission it if it will never be back",
-            Self::NodeNotEmpty { .. } => "wait until it is drained; `plfm instances` shows what is left",
+            Self::NodeNotEmpty { .. } => {
+                "wait until it is drained (`plfm instances` shows what is left); what has volumes stays until it is deployed \
+                 without them; after a mass failure, `plfm node reschedule` moves the rest"
+            }
             Self::NodeActive(_) => "drain it first with `plfm node drain`",
             Self::NotFrozen => "nothing to do",
-            Self::QuotaExceeded(_) => "remove something, or ask an operator for a higher limit",
-            Self::OrgUnknown(_) => "see which orgs there are with `plfm orgs`",
-            Self::ProjectNotFound(_) => "see which projects there are with `plfm projects`",
+            Self::QuotaExceeded(_) => "deploy less elsewhere in the org; the limits are fixed in this version",
+            Self::OrgUnknown(_) => "check the id in the request",
+            Self::ProjectNotFound(_) => "check the id in the request",
             Self::InvalidWeight { .. } => "choose a weight in that range",
             Self::Stale { .. } => "try again",
         }

@@ -4,6 +4,7 @@ use http::{HeaderMap, StatusCode, header};
 use plfm_api::tls::{Peer, Role};
 use plfm_core::event::{Actor, Scope};
 use plfm_core::ids::{NodeId, OrgId, TokenId};
+use plfm_core::phase::NodePhase;
 use plfm_core::state::State;
 
 use crate::ApiError;
@@ -40,7 +41,9 @@ impl Caller {
     }
 
     fn by_certificate(peer: &Peer, state: &State) -> Self {
-        let node = peer.name.parse::<NodeId>().ok().filter(|id| state.nodes.contains_key(id));
+        // Its certificate outlives a node that was decommissioned; its rights do not.
+        let is_ours = |id: &NodeId| state.nodes.get(id).is_some_and(|node| node.phase != NodePhase::Decommissioned);
+        let node = peer.name.parse::<NodeId>().ok().filter(is_ours);
         node.filter(|_| peer.role == Role::Node).map_or(Self::Unknown, Self::Node)
     }
 

@@ -277,6 +277,7 @@ impl Work {
             {
                 tracing::debug!(%refusal, "the platform's own command no longer fits");
             }
+            self.heard.send_replace(self.desk.heard());
             self.look_at = self.desk.next_run();
             if self.desk.batch().is_empty() {
                 return Ok(());

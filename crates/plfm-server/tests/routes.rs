@@ -41,12 +41,33 @@ async fn running() -> Running {
 
 impl Running {
     fn client(&self) -> reqwest::Client {
-        let config = tls::client_config(None, &self.ca_pem).unwrap();
+        self.client_as(None)
+    }
+
+    fn client_as(&self, identity: Option<&tls::Identity>) -> reqwest::Client {
+        let config = tls::client_config(identity, &self.ca_pem).unwrap();
         reqwest::Client::builder().tls_backend_preconfigured(config).build().unwrap()
     }
 
+    fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
+    }
+
+    async fn join_token(&self) -> String {
+        let made = self.client().post(self.url("/v1/join-tokens")).bearer_auth(&self.token).send().await.unwrap();
+        made.json::<serde_json::Value>().await.unwrap()["token"].as_str().unwrap().to_owned()
+    }
+
+    async fn join(&self, name: &str, token: &str, key: &tls::Key) -> reqwest::Response {
+        let capacity = serde_json::json!({ "arch": "amd64", "isolation": "emulated", "cpu": 1000, "memory": 1024,
+            "disk": 1024, "overhead": 64, "tunnel": "127.0.0.1:1" });
+        let public = &key.public_key_pem;
+        let body = serde_json::json!({ "token": token, "name": name, "public_key_pem": public, "capacity": capacity });
+        self.client().post(self.url("/v1/nodes/join")).json(&body).send().await.unwrap()
+    }
+
     async fn status(&self, method: &str, path: &str, token: Option<&str>) -> u16 {
-        let request = self.client().request(method.parse().unwrap(), format!("{}{path}", self.base));
+        let request = self.client().request(method.parse().unwrap(), self.url(path));
         let request = token.iter().fold(request, |request, token| request.bearer_auth(token));
         request.send().await.unwrap().status().as_u16()
     }
@@ -87,26 +108,36 @@ async fn what_is_not_in_the_table_is_not_there() {
 #[tokio::test]
 async fn a_join_token_admits_one_node_once() {
     let server = running().await;
-    let client = server.client();
-    let made = client.post(format!("{}/v1/join-tokens", server.base)).bearer_auth(&server.token).send().await.unwrap();
-    let token = made.json::<serde_json::Value>().await.unwrap()["token"].as_str().unwrap().to_owned();
-    let join = |name: &str, token: &str| {
-        let capacity = serde_json::json!({ "arch": "amd64", "isolation": "emulated", "cpu": 1000, "memory": 1024,
-            "disk": 1024, "overhead": 64, "tunnel": "127.0.0.1:1" });
-        let key = tls::key_pair().unwrap().public_key_pem;
-        let body = serde_json::json!({ "token": token, "name": name, "public_key_pem": key, "capacity": capacity });
-        client.post(format!("{}/v1/nodes/join", server.base)).json(&body).send()
-    };
-    assert_eq!(join("first", &token).await.unwrap().status(), 201);
+    let token = server.join_token().await;
+    let key = tls::key_pair().unwrap();
+    assert_eq!(server.join("first", &token, &key).await.status(), 201);
     for (name, token, code) in
         [("second", token.as_str(), "enrollment_token_used"), ("third", "enroll_00", "enrollment_token_invalid")]
     {
-        let refused = join(name, token).await.unwrap();
+        let refused = server.join(name, token, &key).await;
         assert_eq!(refused.status(), 403);
         let problem = refused.json::<plfm_api::problem::Problem>().await.unwrap();
         assert_eq!(problem.code, code);
         assert!(!problem.hint.is_empty());
     }
+}
+
+#[tokio::test]
+async fn a_decommissioned_node_is_nobody() {
+    let server = running().await;
+    let key = tls::key_pair().unwrap();
+    let joined = server.join("first", &server.join_token().await, &key).await;
+    let joined = joined.json::<plfm_api::views::JoinReply>().await.unwrap();
+    let (certificate_pem, ca_pem) = (joined.certificate_pem, joined.ca_pem);
+    let identity = tls::Identity { certificate_pem, key_pem: key.key_pem, ca_pem };
+    let plan = async || server.client_as(Some(&identity)).get(server.url(&format!("/v1/nodes/{}/plan", joined.node)));
+    assert_eq!(plan().await.send().await.unwrap().status(), 200);
+    for order in ["drain", "decommission"] {
+        let orders = server.client().post(server.url("/v1/nodes/first/orders")).bearer_auth(&server.token);
+        let ordered = orders.json(&serde_json::json!({ "order": order })).send().await.unwrap();
+        assert_eq!(ordered.status(), 200, "{order}");
+    }
+    assert_eq!(plan().await.send().await.unwrap().status(), 401);
 }
 
 #[tokio::test]

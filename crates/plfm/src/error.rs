@@ -8,6 +8,7 @@ use plfm_api::client::{ApiError, ExecError};
 use plfm_api::term::close;
 use plfm_core::ids::{DeployId, InstanceId};
 use plfm_core::manifest::{ManifestError, render};
+use plfm_core::phase::NodePhase;
 use plfm_core::reason::Failure;
 use serde_json::{Value, json};
 
@@ -46,8 +47,10 @@ pub enum CliError {
     Superseded { deploy: DeployId, by: String },
     #[error("{deploy} is not done yet; that need not mean that it has failed")]
     WaitTimeout { deploy: DeployId, app: String },
-    #[error("{node} is not empty yet; the drain goes on")]
+    #[error("{node} is not empty yet; what has begun goes on")]
     DrainTimeout { node: String },
+    #[error("{node} is {phase} before it was empty: {left} of its instances have not moved")]
+    DrainEnded { node: String, phase: NodePhase, left: u32 },
     #[error("there is no instance of {app} in {env}")]
     NoInstance { app: String, env: String },
     #[error("no instance of {app} in {env} is ready")]
@@ -82,7 +85,7 @@ impl CliError {
             Self::NoManifest { .. } | Self::ManifestRead { .. } | Self::Manifest { .. } => Exit::Usage,
             Self::File { .. } | Self::Profile(_) | Self::Here { .. } => Exit::Usage,
             Self::Api(error) => api_exit(error),
-            Self::Superseded { .. } => Exit::Conflict,
+            Self::Superseded { .. } | Self::DrainEnded { .. } => Exit::Conflict,
             Self::WaitTimeout { .. } | Self::DrainTimeout { .. } => Exit::Transient,
             Self::NoInstance { .. } => Exit::NotFound,
             Self::NoReadyInstance { .. } => Exit::Exec(ExecExit::NotRunning),
@@ -111,6 +114,7 @@ impl CliError {
             Self::Api(error) => error.code(),
             Self::DeployFailed { failure, .. } => failure.reason.code(),
             Self::Superseded { .. } => "superseded",
+            Self::DrainEnded { .. } => "drain_ended",
             Self::WaitTimeout { .. } | Self::DrainTimeout { .. } => "wait_timeout",
             Self::NoInstance { .. } => "instance_not_found",
             Self::NoReadyInstance { .. } => "instance_not_running",
@@ -150,10 +154,11 @@ impl CliError {
             Self::Profile(_) => "repair or remove the file; `plfm dev` writes a new one".to_owned(),
             Self::Api(error) => error.hint().to_owned(),
             Self::DeployFailed { app, failure, .. } => format!("{}; see `plfm explain {app}`", failure.reason.hint()),
+            Self::DrainEnded { node, .. } => format!("see `plfm nodes`, then `plfm node drain {node}` again"),
             Self::Superseded { .. } => "see the newer deploy with `plfm status`".to_owned(),
             Self::WaitTimeout { app, .. } => format!("see `plfm explain {app}`, and watch with `plfm status {app}`"),
             Self::DrainTimeout { .. } => {
-                "see what is left with `plfm instances`, and why with `plfm explain`".to_owned()
+                "see what is left with `plfm instances`, and why with `plfm explain INSTANCE`".to_owned()
             }
             Self::NoInstance { app, .. } | Self::NoReadyInstance { app, .. } => format!("see `plfm explain {app}`"),
             Self::Exec { source, .. } => exec_hint(source).to_owned(),

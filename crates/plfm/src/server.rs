@@ -1,5 +1,8 @@
 //! `plfm server`: the log, the API and an edge, for nodes elsewhere.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+
 use plfm_server::Server;
 use tokio::sync::watch;
 
@@ -23,11 +26,7 @@ pub async fn run(args: ServerArgs, out: &mut Printer) -> Result<Exit, CliError> 
     };
     let server = Server::build(config).await.map_err(failed("the server"))?;
     let edge = dev::edge(args.https, &args.domain, &server).await?;
-    out.done(format_args!(
-        "serving at https://{}; the admin's token is in {}",
-        server.address()?,
-        data.join("server").display()
-    ));
+    welcome(out, &reached_at(&args, server.address()?), &data.join("server"));
     let (halt, halted) = watch::channel(false);
     let serving = tokio::spawn(server.run(halted.clone()));
     let edging = tokio::spawn(edge.run(halted));
@@ -35,4 +34,25 @@ pub async fn run(args: ServerArgs, out: &mut Printer) -> Result<Exit, CliError> 
     halt.send_replace(true);
     let _ = tokio::join!(serving, edging);
     Ok(Exit::Success)
+}
+
+/// By a name that its certificate has.
+fn reached_at(args: &ServerArgs, listens: SocketAddr) -> String {
+    let host = match (args.host.first(), listens.ip()) {
+        (Some(host), _) => host.clone(),
+        (None, ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.to_string(),
+        (None, IpAddr::V6(ip)) => format!("[{ip}]"),
+        (None, ip) => ip.to_string(),
+    };
+    format!("https://{host}:{}", listens.port())
+}
+
+/// A server may be anyone's; whoever is to use it from here says so, in a line that can be pasted.
+fn welcome(out: &mut Printer, url: &str, data: &Path) {
+    let data = data.display();
+    out.note("to use it from this machine, type");
+    out.note(format_args!(
+        "  export PLFM_API_URL={url} PLFM_CA_FILE={data}/ca.pem PLFM_TOKEN=$(cat {data}/admin.token)"
+    ));
+    out.done(format_args!("serving at {url}; add a node with what `plfm node token` prints, stop with Ctrl-C"));
 }

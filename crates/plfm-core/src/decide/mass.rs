@@ -30,7 +30,7 @@ pub fn dark(state: &State, facts: &Facts) -> Dark {
     let begun = state.rescheduling.frozen_since.unwrap_or(facts.now);
     let mut dark = Dark { silent: 0, nodes: 0 };
     for (id, node) in &state.nodes {
-        match standing(*id, node, facts, begun) {
+        match standing(state, *id, node, facts, begun) {
             Some(true) => dark = Dark { silent: dark.silent + 1, nodes: dark.nodes + 1 },
             Some(false) => dark.nodes += 1,
             None => {}
@@ -39,8 +39,12 @@ pub fn dark(state: &State, facts: &Facts) -> Dark {
     dark
 }
 
-/// Whether a node is silent; none for one that had left before.
-fn standing(id: NodeId, node: &Node, facts: &Facts, begun: Timestamp) -> Option<bool> {
+/// Whether a node is silent; none for one that had left before, or was emptied to be switched off.
+fn standing(state: &State, id: NodeId, node: &Node, facts: &Facts, begun: Timestamp) -> Option<bool> {
+    let leaves = node.phase.is_leaving() || node.returns_to.is_leaving();
+    if leaves && state.live_on(id).next().is_none() {
+        return None;
+    }
     match node.phase {
         NodePhase::Decommissioned => None,
         NodePhase::Offline => (node.phase_at + MASS_WINDOW > begun).then_some(true),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::command::Command;
 use crate::event::Waiting;
 use crate::ids::*;
-use crate::phase::{DeployStatus, Desired};
+use crate::phase::{DeployStatus, Desired, NodePhase};
 use crate::reason::{Failure, Reason, Remedy};
 use crate::state::{Deploy, Instance, State};
 
@@ -65,7 +65,8 @@ fn hopeless(state: &State, instance: &Instance) -> Option<Failure> {
 /// A node that is away for a while may come back; one of another kind than all that ever joined is not waited for.
 fn wrong_platform(state: &State, deploy: &Deploy) -> Option<Failure> {
     let platforms = &state.releases.get(&deploy.release)?.image.platforms;
-    let nodes: BTreeSet<String> = state.nodes.values().map(|node| node.capacity.arch.clone()).collect();
+    let there = state.nodes.values().filter(|node| node.phase != NodePhase::Decommissioned);
+    let nodes: BTreeSet<String> = there.map(|node| node.capacity.arch.clone()).collect();
     if nodes.is_empty() || nodes.iter().any(|arch| platforms.contains_key(arch)) {
         return None;
     }

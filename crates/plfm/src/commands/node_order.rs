@@ -53,7 +53,14 @@ async fn until_empty(
     let mut looks = Looks::default();
     loop {
         match client.node(&node.id.to_string()).await {
-            Ok(now) if now.instances <= now.stateful || !now.phase.is_leaving() => return Ok(now),
+            Ok(now) if now.instances <= now.stateful => return Ok(now),
+            Ok(now) if !now.phase.is_leaving() => {
+                return Err(CliError::DrainEnded {
+                    node: now.name,
+                    phase: now.phase,
+                    left: now.instances - now.stateful,
+                });
+            }
             Ok(now) => live.show(out, &[format!("{}: {} to go", now.name, count(now.instances - now.stateful))]),
             Err(error) if error.is_retryable() => live.show(out, &[format!("{error}; trying again")]),
             Err(error) => return Err(error.into()),

@@ -260,11 +260,14 @@ fn missing() -> Option<String> {
     let programs = ["qemu-system-x86_64", "mke2fs", "busybox", "docker-registry", "skopeo", "curl"];
     let program = programs.into_iter().find(|program| find(program).is_none());
     let root = fs::read_to_string("/proc/self/status").unwrap().contains("Uid:\t0\t");
-    match (program, root, kernel().join("boot").exists()) {
-        (Some(program), ..) => Some(format!("needs {program}")),
-        (_, false, _) => Some("needs root".to_owned()),
-        (_, _, false) => Some("needs the guest kernel, which `cargo xtask setup` fetches".to_owned()),
-        _ => None,
+    // Where the build script of the program looks for it.
+    let guest = Path::new(env!("CARGO_BIN_EXE_plfm")).ancestors().nth(2).unwrap().join("plfm-init");
+    match program {
+        Some(program) => Some(format!("needs {program}")),
+        None if !root => Some("needs root".to_owned()),
+        None if !kernel().join("boot").exists() => Some("needs the guest kernel: `cargo xtask setup`".to_owned()),
+        None if !guest.exists() => Some("needs the guest daemon: `cargo xtask build`".to_owned()),
+        None => None,
     }
 }
 
