@@ -55,12 +55,16 @@ fn without_net_admin_ports_are_relayed_and_doctor_says_what_is_missing() {
     const TEST: &str = "without_net_admin_ports_are_relayed_and_doctor_says_what_is_missing";
     let rights = ["--bounding-set=-net_admin"];
     let Some(world) = world(TEST, &rights) else { return };
-    doctor(&world, &rights, expect![[r#"
+    doctor(
+        &world,
+        &rights,
+        expect![[r#"
         warn  cap_net_admin  no
                              fix: run as root or with CAP_NET_ADMIN and CAP_SYS_ADMIN; else machines have no network
         ok    tun            /dev/net/tun opens
         ok    own_users      yes
-    "#]]);
+    "#]],
+    );
     is_relayed(&world, &rights);
 }
 
@@ -70,13 +74,17 @@ fn someone_who_is_not_root_runs_machines_too() {
     let Some(world) = world("someone_who_is_not_root_runs_machines_too", &rights) else { return };
     let dir = world.path("");
     std::os::unix::fs::chown(dir, Some(65534), Some(65534)).unwrap();
-    doctor(&world, &rights, expect![[r#"
+    doctor(
+        &world,
+        &rights,
+        expect![[r#"
         warn  cap_net_admin  no
                              fix: run as root or with CAP_NET_ADMIN and CAP_SYS_ADMIN; else machines have no network
         warn  tun            Permission denied (os error 13)
                              fix: load the module tun
         warn  own_users      no
                              fix: run as root, outside of containers; else machines share our user and see our files
-    "#]]);
+    "#]],
+    );
     is_relayed(&world, &rights);
 }
