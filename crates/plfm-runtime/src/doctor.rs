@@ -61,7 +61,7 @@ impl Facts {
                 .write(true)
                 .open("/dev/net/tun")
                 .map(drop)
-                .map_err(|error| error.to_string()),
+                .map_err(|error| format!("/dev/net/tun: {error}")),
             own_users: wall::can_build(),
             cgroup: cgroup::support(),
             free: free_space(dir),
@@ -90,9 +90,9 @@ pub fn checks(facts: &Facts) -> Vec<Check> {
         flag(
             "cap_net_admin",
             facts.net_admin,
-            "run as root or with CAP_NET_ADMIN and CAP_SYS_ADMIN; else machines have no network",
+            "run as root or with CAP_NET_ADMIN and CAP_SYS_ADMIN; else machines have no network card, and ports are relayed",
         ),
-        check("tun", &facts.tun.clone().map(|()| "/dev/net/tun opens".to_owned()), "load the module tun"),
+        check("tun", &facts.tun.clone().map(|()| "/dev/net/tun opens".to_owned()), "run as root; where it is not there, load the module tun"),
         flag(
             "own_users",
             facts.own_users,
