@@ -304,13 +304,8 @@ fn later(error: &reqwest::Error) -> Failed {
     Failed::Later(why(error), None)
 }
 
-/// The chain of causes, without the address: a signed address is a credential.
+/// The root of the causes: those above name a layer of the client, and the address (a signed one is a credential).
 fn why(error: &reqwest::Error) -> String {
-    let mut causes = Vec::new();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        causes.push(error.to_string());
-        cause = error.source();
-    }
-    if causes.is_empty() { "the request failed".to_owned() } else { causes.join(": ") }
+    let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
+    causes.last().map_or_else(|| "the request failed".to_owned(), ToString::to_string)
 }

@@ -114,7 +114,7 @@ fn refused(world: &World, registry: &Registry) {
             "127.0.0.1:1/web:v1".to_owned(),
             expect![[r#"
                 deploying refused to dev of default at https://API
-                error: cannot fetch manifest web:v1 from 127.0.0.1:1: client error (Connect): tcp connect error: Connection refused (os error 111) (tried 2 times)
+                error: cannot fetch manifest web:v1 from 127.0.0.1:1: Connection refused (os error 111) (tried 2 times)
 
                 hint: check the reference, and that the registry holds the image as it was pushed
                 request: req_…

@@ -112,15 +112,22 @@ fn a_registry_that_dies_in_the_middle_of_a_pull_is_waited_for() {
         web in dev is not as it should be: web 0 of 1 ready
 
         inst_… has failed on dev
-          why:  image_pull_failed: cannot fetch blob sha256:… from REGISTRY: client error (SendRequest): connection closed before message completed (tried 5 times)
+          why:  image_pull_failed: cannot fetch blob sha256:… from REGISTRY: … (tried 5 times)
           next: check the reference, and that the registry holds the image as it was pushed
-    "#]].assert_eq(&world.masked(&explained.replace(&gate.host, "REGISTRY")));
+    "#]].assert_eq(&without_cause(&world.masked(&explained.replace(&gate.host, "REGISTRY"))));
     registry.resume();
     let deployed = deploy.wait_with_output().unwrap();
     assert!(deployed.status.success(), "{}", text(&deployed.stderr));
     assert_eq!(world.page("web", "/"), "it works\n");
     assert_eq!(fs::read_dir(world.path("data/node/images/tmp")).unwrap().count(), 0);
     assert_eq!(dev.stop(), Some(0));
+}
+
+/// How a connection ends whose peer died depends on the moment: closed, or reset.
+fn without_cause(explained: &str) -> String {
+    let (before, rest) = explained.split_once("REGISTRY: ").unwrap();
+    let (_, after) = rest.split_once(" (tried").unwrap();
+    format!("{before}REGISTRY: … (tried{after}")
 }
 
 /// What somebody was told has been written.
