@@ -19,19 +19,25 @@ mod table;
 
 use row::{Row, Samples};
 
-/// A bench target of this name in this package; its rows begin with the name.
+/// Rows that begin with the name, and what prints them.
 struct Bench {
     name: &'static str,
     package: &'static str,
+    /// Of the package. One that prints rows of several names is told which.
+    target: &'static str,
     /// It starts machines.
     needs_guest: bool,
 }
 
 const BENCHES: &[Bench] = &[
-    Bench { name: "boot", package: "plfm-runtime", needs_guest: true },
-    Bench { name: "log", package: "plfm-server", needs_guest: false },
-    Bench { name: "image", package: "plfm-image", needs_guest: false },
-    Bench { name: "idle", package: "plfm", needs_guest: true },
+    Bench { name: "boot", package: "plfm-runtime", target: "boot", needs_guest: true },
+    Bench { name: "log", package: "plfm-server", target: "log", needs_guest: false },
+    Bench { name: "image", package: "plfm-image", target: "image", needs_guest: false },
+    Bench { name: "idle", package: "plfm", target: "idle", needs_guest: true },
+    Bench { name: "placement", package: "plfm-core", target: "mind", needs_guest: false },
+    Bench { name: "decide", package: "plfm-core", target: "mind", needs_guest: false },
+    Bench { name: "reconcile", package: "plfm-core", target: "mind", needs_guest: false },
+    Bench { name: "sim", package: "plfm-sim", target: "sim", needs_guest: false },
 ];
 
 #[derive(clap::Args)]
@@ -72,15 +78,15 @@ impl Bench {
         if self.needs_guest {
             build::guest(shell).context("cannot build the guest daemon")?;
         }
-        let Self { name, package, .. } = self;
-        cmd!(shell, "cargo bench --quiet --package {package} --bench {name} --no-run").run()?;
+        let Self { package, target, .. } = self;
+        cmd!(shell, "cargo bench --quiet --package {package} --bench {target} --no-run").run()?;
         Ok(())
     }
 
     fn run(&self, shell: &Shell, take: &mut impl FnMut(Samples) -> anyhow::Result<()>) -> anyhow::Result<()> {
-        let (Self { name, package, .. }, target) = (self, target_dir(shell));
-        let run = cmd!(shell, "cargo bench --quiet --package {package} --bench {name}");
-        let run = run.env("PLFM_GUEST", target.join("plfm-init")).env("PLFM_KERNEL", setup::kernel_dir(shell));
+        let (Self { name, package, target, .. }, built) = (self, target_dir(shell));
+        let run = cmd!(shell, "cargo bench --quiet --package {package} --bench {target} -- {name}");
+        let run = run.env("PLFM_GUEST", built.join("plfm-init")).env("PLFM_KERNEL", setup::kernel_dir(shell));
         eprintln!("$ {run}");
         let mut child = std::process::Command::from(run).stdout(Stdio::piped()).spawn()?;
         for line in BufReader::new(child.stdout.take().context("the bench has no output")?).lines() {

@@ -19,7 +19,7 @@ use serde::de::DeserializeOwned;
 use crate::tls::{self, Identity, TlsError};
 use crate::views::{
     Capabilities, DeployReceipt, DeployRequest, EnvView, EventLine, Explanation, InstanceView, Items, JoinTokenRequest,
-    JoinTokenView, LogLine, NodeOrder, NodeOrderRequest, NodeView,
+    JoinTokenView, LogLine, NodeOrder, NodeOrderRequest, NodeView, NodesView,
 };
 
 mod answer;
@@ -154,7 +154,7 @@ impl Client {
         self.post(&["v1", "join-tokens"], request).await
     }
 
-    pub async fn nodes(&self) -> Result<Items<NodeView>, ApiError> {
+    pub async fn nodes(&self) -> Result<NodesView, ApiError> {
         self.get(&["v1", "nodes"]).await
     }
 

@@ -3,7 +3,7 @@
 //! A plan starts with a full snapshot; upserts and drops follow on the same stream. A report is always whole. Both may come late,
 //! twice or not at all, so both carry where they stand.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv6Addr;
 
 use plfm_core::digest::Digest;
@@ -12,10 +12,15 @@ use plfm_core::ids::*;
 use plfm_core::manifest::{Health, Restart};
 use plfm_core::phase::Desired;
 use plfm_core::state::{Position, State};
+use plfm_core::units::Seq;
 use serde::{Deserialize, Serialize};
 
 /// Version of [`Workload`]; a node fails what it does not know with `spec_unsupported`.
 pub const WORKLOAD_VERSION: u32 = 1;
+/// What the server answers to a node that is of the cluster no more: it removes what it has and ends.
+pub const NODE_DECOMMISSIONED: &str = "node_decommissioned";
+/// A report names no more images than this; which ones is the node's choice.
+pub const IMAGES_MAX: usize = 256;
 /// From "no new connections" to SIGKILL (P-SCH-34).
 pub const DRAIN_GRACE_SECONDS: u32 = 10;
 
@@ -90,6 +95,9 @@ pub struct Report {
     /// The newest plan that was applied.
     pub applied: Option<Position>,
     pub capacity: Capacity,
+    /// Those that need not be fetched, by the digest of the platform's manifest; at most [`IMAGES_MAX`].
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub images: BTreeSet<Digest>,
     pub instances: Vec<InstanceReport>,
 }
 
@@ -121,10 +129,24 @@ pub struct InstanceReport {
     pub status: InstanceStatus,
 }
 
+/// How far a node has followed its plan, asked with the stream.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Followed {
+    pub log: Option<LogId>,
+    #[serde(default)]
+    pub seq: Seq,
+}
+
 /// Whether a server that stands at `position` may tell its plan to a node that has followed one up to `followed`. One that lags
 /// behind the node's own log waits: the node takes no older snapshot, and changes to one it did not take would mislead it.
-pub fn may_tell(position: Position, followed: Option<Position>) -> bool {
-    followed.is_none_or(|followed| followed.log != position.log || followed.seq <= position.seq)
+pub fn may_tell(position: Position, followed: Followed) -> bool {
+    followed.log != Some(position.log) || followed.seq <= position.seq
+}
+
+impl From<Option<Position>> for Followed {
+    fn from(position: Option<Position>) -> Self {
+        Self { log: position.map(|it| it.log), seq: position.map(|it| it.seq).unwrap_or_default() }
+    }
 }
 
 /// What a plan stream has said so far, all in all.

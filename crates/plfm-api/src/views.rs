@@ -11,7 +11,8 @@ use plfm_core::units::{Mebibytes, Seq, Timestamp};
 use serde::{Deserialize, Serialize};
 
 pub use nodes::{
-    JoinReply, JoinRequest, JoinTokenRequest, JoinTokenView, NodeOrder, NodeOrderRequest, NodeView, node, nodes,
+    JoinReply, JoinRequest, JoinTokenRequest, JoinTokenView, NodeOrder, NodeOrderRequest, NodeView, NodesView, node,
+    nodes,
 };
 
 mod nodes;
@@ -258,8 +259,7 @@ pub fn deploy(state: &State, id: DeployId) -> Option<DeployView> {
 fn process(state: &State, env: EnvId, name: &str) -> Option<ProcessView> {
     let group = state.envs.get(&env)?.groups.get(name)?;
     let wanted = state.process(group.release, name)?.scaling.min;
-    let of_group = |it: &&Instance| it.env == env && it.process == name && it.is_ready();
-    let ready = state.instances.values().filter(of_group).count();
+    let ready = state.live_in(env).filter(|(_, it)| it.process == name && it.is_ready()).count();
     Some(ProcessView {
         name: name.to_owned(),
         wanted,
@@ -272,11 +272,10 @@ fn process(state: &State, env: EnvId, name: &str) -> Option<ProcessView> {
 pub fn route_table(state: &State) -> RouteTable {
     let routes = state.routes.values().filter_map(|route| {
         let app = state.apps.get(&route.app)?.name.clone();
-        let serving = |it: &Instance| it.env == route.env && it.process == route.process && it.is_ready();
-        let ready = state.instances.iter().filter(|(_, it)| serving(it));
-        let backend = |(id, it): (&InstanceId, &Instance)| {
+        let ready = state.live_in(route.env).filter(|(_, it)| it.process == route.process && it.is_ready());
+        let backend = |(instance, it): (InstanceId, &Instance)| {
             let tunnel = state.nodes.get(&it.node)?.capacity.tunnel.clone();
-            Some(Backend { instance: *id, node: it.node, tunnel, address: it.address, port: route.port })
+            Some(Backend { instance, node: it.node, tunnel, address: it.address, port: route.port })
         };
         Some(EdgeRoute { entry: route.entry.clone(), app, backends: ready.filter_map(backend).collect() })
     });

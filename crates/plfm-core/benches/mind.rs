@@ -118,7 +118,7 @@ impl World {
         self.command(Command::JoinNode { token, name: name.clone(), capacity: capacity(number) });
         let node = *self.state.nodes.keys().next_back().expect("it has joined");
         let node = self.state.nodes.iter().find(|(_, it)| it.name == name).map_or(node, |(id, _)| *id);
-        self.facts.heard.insert(node, self.facts.now);
+        self.facts.hear(node, Default::default());
     }
 
     fn deploy(&mut self, number: u32, replicas: u32) {

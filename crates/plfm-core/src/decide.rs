@@ -21,8 +21,6 @@ pub mod mass;
 mod nodes;
 mod quotas;
 
-/// A silent node gets no new work after this (P-SCH-40).
-pub const INELIGIBLE_AFTER: Duration = Duration::from_secs(30);
 /// A silent node is judged lost after this (P-SCH-40).
 pub const OFFLINE_AFTER: Duration = Duration::from_secs(60);
 

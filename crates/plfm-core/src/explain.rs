@@ -1,8 +1,7 @@
 //! Why something is here, or not: what, why, and what to type next. Read from the state; nothing is remembered for it.
 
-use crate::decide::INELIGIBLE_AFTER;
 use crate::event::Waiting;
-use crate::facts::Facts;
+use crate::facts::{Facts, INELIGIBLE_AFTER};
 use crate::fair::Class;
 use crate::ids::*;
 use crate::phase::{DeployStatus, Desired, InstancePhase, NodePhase};

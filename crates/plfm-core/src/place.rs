@@ -1,7 +1,6 @@
 //! Where wanted instances go: fairness says who is next, the quota whether it may, hard filters and a score where to (P-SCH-20 to -24).
 //!
-//! Pure, with the "why not" as data. What it chooses is decided again in `decide`, one by one. That an image lies on a node already
-//! counts for nothing (P-SCH-22 gives it 10): no node says yet which images it has.
+//! Pure, with the "why not" as data. What it chooses is decided again in `decide`, one by one.
 
 use crate::event::{Resources, Waiting};
 use crate::facts::Facts;

@@ -7,9 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::command::Command;
-use crate::decide::INELIGIBLE_AFTER;
 use crate::event::{DesiredChange, Isolation, Waiting};
-use crate::facts::Facts;
+use crate::facts::{Facts, INELIGIBLE_AFTER};
 use crate::ids::*;
 use crate::phase::{Desired, NodePhase};
 use crate::place::{Placement, Wanted, place};

@@ -131,6 +131,11 @@ impl ImageStore {
         pins::remove_all(&self.files, holder)
     }
 
+    /// The images that need not be fetched, by the manifest of their platform.
+    pub fn ready(&self) -> Result<Vec<Digest>, ImageError> {
+        self.files.digests(files::IMAGES)
+    }
+
     /// Who holds what.
     pub fn holders(&self) -> Result<Vec<(InstanceId, Digest)>, ImageError> {
         pins::all(&self.files)

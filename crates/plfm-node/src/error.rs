@@ -27,6 +27,8 @@ pub enum NodeError {
     NotJoined,
     #[error("`{0}` is not a join command: it has the form TOKEN@HOST:PORT#FINGERPRINT")]
     JoinText(String),
+    #[error("this node has been decommissioned; what ran here is removed")]
+    Dismissed,
     #[error("the server refuses: {detail}")]
     Refused { detail: String, hint: String },
     #[error("cannot tell which address of this host leads to the server {server}")]

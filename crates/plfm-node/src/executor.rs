@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use plfm_api::documents::{PlanMessage, Report, ReportNumber, WORKLOAD_VERSION, Workload};
+use plfm_api::documents::{IMAGES_MAX, Report, ReportNumber, WORKLOAD_VERSION, Workload};
 use plfm_core::event::Capacity;
 use plfm_core::ids::InstanceId;
 use plfm_core::reason::{Failure, Reason};
@@ -11,6 +11,7 @@ use plfm_core::units::Timestamp;
 use tokio::sync::{mpsc, watch};
 
 use crate::hands::Hands;
+use crate::link::Word;
 use crate::memory::Memory;
 use crate::mind::{Action, Local, Observed, Outcome, Plan, next_step, step};
 use crate::node::now;
@@ -25,21 +26,34 @@ pub struct Executor {
     pub memory: Memory,
     pub hands: Arc<Hands>,
     pub outcomes: mpsc::UnboundedReceiver<(InstanceId, Outcome)>,
-    pub plans: mpsc::Receiver<PlanMessage>,
+    pub words: mpsc::Receiver<Word>,
     pub reports: watch::Sender<Option<Report>>,
     pub capacity: Capacity,
+    pub is_dismissed: bool,
+}
+
+/// Why the loop ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    Stopped,
+    /// The cluster knows the node no more, and nothing is left here.
+    Dismissed,
 }
 
 impl Executor {
-    /// Until `stop` changes. Machines are left as they are: a later start takes them up again.
-    pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
+    /// Until `stop` changes: machines are left as they are, a later start takes them up again. Or until the node is dismissed and
+    /// nothing is left.
+    pub async fn run(mut self, mut stop: watch::Receiver<bool>) -> Ended {
         loop {
             self.act();
             let again_at = self.save();
             self.report();
+            if self.is_dismissed && self.local.is_empty() && self.observed.is_empty() {
+                return Ended::Dismissed;
+            }
             tokio::select! {
-                _ = stop.wait_for(|stop| *stop) => return,
-                Some(message) = self.plans.recv() => self.plan(message),
+                _ = stop.wait_for(|stop| *stop) => return Ended::Stopped,
+                Some(word) = self.words.recv() => self.hear(word),
                 Some((id, outcome)) = self.outcomes.recv() => self.absorb(id, outcome),
                 () = until(again_at.into_iter().chain(next_step(&self.local, now())).min()) => {}
             }
@@ -74,8 +88,14 @@ impl Executor {
         planned.or_else(|| self.local.slots.get(&id).map(|slot| &slot.workload)).cloned().map(Arc::new)
     }
 
-    fn plan(&mut self, message: PlanMessage) {
-        self.local.hear(&mut self.plan, message);
+    fn hear(&mut self, word: Word) {
+        match word {
+            Word::Plan(message) => drop(self.local.hear(&mut self.plan, message)),
+            Word::Dismissed => {
+                self.is_dismissed = true;
+                self.local.dismiss(&mut self.plan);
+            }
+        }
     }
 
     fn absorb(&mut self, id: InstanceId, outcome: Outcome) {
@@ -93,7 +113,9 @@ impl Executor {
         }
         // The link numbers reports as it sends them.
         let (number, capacity) = (ReportNumber::default(), self.capacity.clone());
-        self.reports.send_replace(Some(Report { number, applied, capacity, instances }));
+        // A hint for placement: without it an image is fetched once more.
+        let images = self.hands.images.ready().unwrap_or_default().into_iter().take(IMAGES_MAX).collect();
+        self.reports.send_replace(Some(Report { number, applied, capacity, images, instances }));
     }
 }
 

@@ -41,12 +41,21 @@ impl std::str::FromStr for Invitation {
     fn from_str(text: &str) -> Result<Self, NodeError> {
         let parse = || {
             let (rest, ca) = text.rsplit_once('#')?;
-            let (token, server) = rest.split_once('@')?;
+            let (token, server) = rest.split_once('@').filter(|(token, _)| !token.is_empty())?;
+            let (host, port) = server.rsplit_once(':').filter(|(host, _)| !host.is_empty())?;
+            let _ = (host, port.parse::<u16>().ok()?);
             let ca = format!("sha256:{ca}").parse().ok()?;
             Some(Self { token: token.to_owned(), server: server.to_owned(), ca })
         };
         // The text holds a secret: what is repeated of it is its beginning.
         parse().ok_or_else(|| NodeError::JoinText(text.chars().take(10).collect::<String>() + "…"))
+    }
+}
+
+/// The token stays out of logs.
+impl std::fmt::Debug for Invitation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Invitation").field("server", &self.server).finish_non_exhaustive()
     }
 }
 
@@ -75,6 +84,12 @@ impl Membership {
         };
         let membership = serde_json::from_slice(&text);
         membership.map(Some).map_err(|error| NodeError::Damaged { path, detail: error.to_string() })
+    }
+
+    /// The node belongs to no cluster from here on; it may join one again.
+    pub fn forget(data: &Path) -> Result<(), NodeError> {
+        let path = data.join("node.json");
+        fs::remove_file(&path).map_err(NodeError::file(&path))
     }
 
     fn save(&self, data: &Path) -> Result<(), NodeError> {
@@ -133,6 +148,8 @@ mod tests {
             ("enroll_abc", "[::1]:7443", ca)
         );
         assert_eq!(invitation.to_string(), text);
+        assert!(!format!("{invitation:?}").contains("abc"));
+        (0..text.len()).for_each(|cut| assert!(text[..cut].parse::<Invitation>().is_err(), "{cut}"));
     }
 
     #[test]

@@ -5,7 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, ToSocketAddrs, UdpSocket};
 use std::time::Duration;
 
 use futures::TryStreamExt;
-use plfm_api::documents::{PlanMessage, Report, ReportNumber};
+use plfm_api::documents::{Followed, NODE_DECOMMISSIONED, PlanMessage, Report, ReportNumber, may_tell};
+use plfm_api::problem::Problem;
 use plfm_api::tls;
 use plfm_core::ids::NodeId;
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -23,8 +24,27 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::fro
 pub const CONNECT_WAIT: Duration = Duration::from_secs(5);
 pub const ANSWER_WAIT: Duration = Duration::from_secs(30);
 
-/// The address of this host from which packets to the server would come. Nothing is sent.
-pub fn towards(server: &str) -> Result<IpAddr, NodeError> {
+/// As [`way`], however long it takes: a host that starts may have its network later than its node.
+pub async fn towards_at_last(server: &str) -> IpAddr {
+    let mut wait = BACKOFF.0;
+    loop {
+        match towards(server).await {
+            Ok(address) => return address,
+            Err(error) => tracing::warn!(error = crate::hands::chain(&error), "waiting for the network"),
+        }
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(BACKOFF.1);
+    }
+}
+
+/// The address of this host from which packets to the server would come. Nothing is sent but a question for its name.
+pub async fn towards(server: &str) -> Result<IpAddr, NodeError> {
+    let asked = server.to_owned();
+    let looked = tokio::task::spawn_blocking(move || towards_now(&asked)).await;
+    looked.unwrap_or_else(|ended| Err(NodeError::NoWay { server: server.to_owned(), source: io::Error::other(ended) }))
+}
+
+fn towards_now(server: &str) -> Result<IpAddr, NodeError> {
     let way = || {
         let to = server.to_socket_addrs()?.next().ok_or(io::ErrorKind::AddrNotAvailable)?;
         let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
@@ -33,6 +53,14 @@ pub fn towards(server: &str) -> Result<IpAddr, NodeError> {
         Ok(socket.local_addr()?.ip())
     };
     way().map_err(|source| NodeError::NoWay { server: server.to_owned(), source })
+}
+
+/// What the server says.
+#[derive(Debug)]
+pub enum Word {
+    Plan(PlanMessage),
+    /// The node was decommissioned.
+    Dismissed,
 }
 
 #[derive(Clone)]
@@ -54,34 +82,42 @@ impl Link {
         Ok(Self { client, server: membership.server.clone(), node: membership.node })
     }
 
-    /// Plans into `plans`, for as long as somebody takes them.
-    pub async fn follow(self, plans: mpsc::Sender<PlanMessage>) {
+    /// What the server says into `words`, for as long as somebody takes them. It is asked for no plan older than the one that was
+    /// `followed`.
+    pub async fn follow(self, words: mpsc::Sender<Word>, mut followed: Followed) {
         let mut wait = BACKOFF.0;
-        while !plans.is_closed() {
-            match self.plans(&plans).await {
-                Ok(heard) if heard => wait = BACKOFF.0,
-                Ok(_) => {}
-                Err(error) => tracing::warn!(error = crate::hands::chain(&*error), "the plan stream broke"),
+        while !words.is_closed() {
+            let before = followed;
+            match self.plans(&words, &mut followed).await {
+                Ok(()) => {}
+                Err(LinkError::Dismissed) => {
+                    let _ = words.send(Word::Dismissed).await;
+                    return words.closed().await;
+                }
+                Err(error) => tracing::warn!(error = crate::hands::chain(&error), "the plan stream broke"),
             }
             tokio::time::sleep(wait).await;
-            wait = (wait * 2).min(BACKOFF.1);
+            wait = if followed == before { (wait * 2).min(BACKOFF.1) } else { BACKOFF.0 };
         }
     }
 
-    /// One connection's worth; whether anything was heard.
-    async fn plans(&self, plans: &mpsc::Sender<PlanMessage>) -> Result<bool, Box<dyn std::error::Error + Send + Sync>> {
-        let url = format!("https://{}/v1/nodes/{}/plan", self.server, self.node);
-        let answer = tokio::time::timeout(ANSWER_WAIT, self.client.get(url).send()).await??.error_for_status()?;
+    /// One connection's worth.
+    async fn plans(&self, words: &mpsc::Sender<Word>, followed: &mut Followed) -> Result<(), LinkError> {
+        let asked = followed.log.map(|log| format!("?log={log}&seq={}", followed.seq)).unwrap_or_default();
+        let url = format!("https://{}/v1/nodes/{}/plan{asked}", self.server, self.node);
+        let answer = accepted(tokio::time::timeout(ANSWER_WAIT, self.client.get(url).send()).await??).await?;
         let bytes = answer.bytes_stream().map_err(std::io::Error::other);
         let mut lines = BufReader::new(StreamReader::new(bytes)).lines();
-        let mut heard = false;
         while let Some(line) = tokio::time::timeout(PLAN_SILENCE_MAX, lines.next_line()).await?? {
-            heard = true;
-            if plans.send(serde_json::from_str(&line)?).await.is_err() {
+            let message: PlanMessage = serde_json::from_str(&line)?;
+            if may_tell(message.position, *followed) {
+                *followed = Some(message.position).into();
+            }
+            if words.send(Word::Plan(message)).await.is_err() {
                 break;
             }
         }
-        Ok(heard)
+        Ok(())
     }
 
     /// Each new report at once, and the last one again as a sign of life. `life` is this start of the node among all.
@@ -115,9 +151,38 @@ impl Link {
         }
     }
 
-    async fn send(&self, report: &Report) -> Result<(), reqwest::Error> {
+    async fn send(&self, report: &Report) -> Result<(), LinkError> {
         let url = format!("https://{}/v1/nodes/{}/report", self.server, self.node);
         let request = self.client.post(url).json(report).timeout(ANSWER_WAIT);
-        request.send().await?.error_for_status().map(drop)
+        accepted(request.send().await?).await.map(drop)
     }
+}
+
+async fn accepted(answer: reqwest::Response) -> Result<reqwest::Response, LinkError> {
+    if answer.status().is_success() {
+        return Ok(answer);
+    }
+    let status = answer.status();
+    Err(match answer.json::<Problem>().await {
+        Ok(problem) if problem.code == NODE_DECOMMISSIONED => LinkError::Dismissed,
+        Ok(problem) => LinkError::Refused(problem.detail),
+        Err(_) => LinkError::Refused(status.to_string()),
+    })
+}
+
+/// Why a connection to the server came to nothing.
+#[derive(Debug, thiserror::Error)]
+enum LinkError {
+    #[error("the node has been decommissioned")]
+    Dismissed,
+    #[error("the server refuses: {0}")]
+    Refused(String),
+    #[error("the server cannot be asked")]
+    Request(#[from] reqwest::Error),
+    #[error("the server says nothing")]
+    Silence(#[from] tokio::time::error::Elapsed),
+    #[error("the connection broke")]
+    Broken(#[from] io::Error),
+    #[error("the server speaks another language")]
+    Foreign(#[from] serde_json::Error),
 }

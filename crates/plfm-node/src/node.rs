@@ -15,18 +15,18 @@ use tokio::sync::{mpsc, watch};
 
 use crate::NodeError;
 use crate::capacity;
-use crate::executor::Executor;
+use crate::executor::{Ended, Executor};
 use crate::hands::Hands;
 use crate::join::{Invitation, Membership, join};
-use crate::link::{self, Link};
+use crate::link::{self, Link, Word};
 use crate::logs::Logs;
 use crate::memory::Memory;
 use crate::mind::{Limits, Local, Observed, Plan};
 use crate::net::Net;
 use crate::tunnel;
 
-/// Plans that wait for the executor; it takes them at once unless the disk is slow.
-const PLANS_MAX: usize = 64;
+/// Words of the server that wait for the executor; it takes them at once unless the disk is slow.
+const WORDS_MAX: usize = 64;
 
 pub struct Config {
     pub claim: Claim,
@@ -53,8 +53,8 @@ pub struct Node {
     link: Link,
     listener: TcpListener,
     membership: Membership,
-    plans: mpsc::Sender<plfm_api::documents::PlanMessage>,
-    _claim: Claim,
+    words: mpsc::Sender<Word>,
+    claim: Claim,
 }
 
 /// One node on one data directory. Whoever is to touch the machines there takes it first and holds it to the end: a second node must
@@ -83,7 +83,8 @@ impl Node {
         let server = known.as_ref().map(|known| &known.server).or(config.invitation.as_ref().map(|it| &it.server));
         let address = match (config.tunnel, server) {
             (Some(address), _) => address,
-            (None, Some(server)) => SocketAddr::new(link::towards(server)?, 0),
+            (None, Some(server)) if known.is_some() => SocketAddr::new(link::towards_at_last(server).await, 0),
+            (None, Some(server)) => SocketAddr::new(link::towards(server).await?, 0),
             (None, None) => return Err(NodeError::NotJoined),
         };
         let listener = TcpListener::bind(address).await;
@@ -101,7 +102,7 @@ impl Node {
         let local = remembered.unwrap_or_else(|| Local::new(limits.clone())).wake(limits, &observed, now());
         let logs = Logs::open(data.join("logs")).map_err(NodeError::file(data))?;
         let (tell, outcomes) = mpsc::unbounded_channel();
-        let (plans, inbox) = mpsc::channel(PLANS_MAX);
+        let (words, inbox) = mpsc::channel(WORDS_MAX);
         let hands = Hands {
             runtime,
             images: Arc::new(ImageStore::open(data.join("images"), ImageLimits::default())?),
@@ -117,28 +118,36 @@ impl Node {
             memory,
             hands: Arc::new(hands),
             outcomes,
-            plans: inbox,
+            words: inbox,
             reports: watch::Sender::new(None),
             capacity,
+            is_dismissed: false,
         };
         let link = Link::new(&membership)?;
-        Ok(Self { executor, link, listener, membership, plans, _claim: config.claim })
+        Ok(Self { executor, link, listener, membership, words, claim: config.claim })
     }
 
     pub fn id(&self) -> plfm_core::ids::NodeId {
         self.membership.node
     }
 
-    /// Until `stop` changes.
+    /// Until `stop` changes, or the cluster has dismissed the node.
     pub async fn run(self, stop: watch::Receiver<bool>, at_end: AtEnd) -> Result<(), NodeError> {
         let hands = self.executor.hands.clone();
         let identity = self.membership.identity();
         let (reports, life) = (self.executor.reports.subscribe(), self.executor.local.life);
+        let followed = self.executor.local.followed.into();
         let door = tunnel::serve(self.listener, &identity, hands.runtime.clone(), hands.logs.clone());
         let ended = tokio::select! {
-            () = self.executor.run(stop) => Ok(()),
+            ended = self.executor.run(stop) => match ended {
+                Ended::Stopped => Ok(()),
+                Ended::Dismissed => {
+                    Membership::forget(&self.claim.data)?;
+                    return Err(NodeError::Dismissed);
+                }
+            },
             ended = door => ended,
-            () = self.link.clone().follow(self.plans) => Ok(()),
+            () = self.link.clone().follow(self.words, followed) => Ok(()),
             () = self.link.report(reports, life) => Ok(()),
         };
         if at_end == AtEnd::StopMachines {

@@ -92,7 +92,11 @@ pub fn checks(facts: &Facts) -> Vec<Check> {
             facts.net_admin,
             "run as root or with CAP_NET_ADMIN and CAP_SYS_ADMIN; else machines have no network card, and ports are relayed",
         ),
-        check("tun", &facts.tun.clone().map(|()| "/dev/net/tun opens".to_owned()), "run as root; where it is not there, load the module tun"),
+        check(
+            "tun",
+            &facts.tun.clone().map(|()| "/dev/net/tun opens".to_owned()),
+            "run as root; where it is not there, load the module tun",
+        ),
         flag(
             "own_users",
             facts.own_users,

@@ -122,7 +122,8 @@ impl Node {
             self.reports += 1;
             let (number, instance) = (ReportNumber { incarnation: 1, number: self.reports }, self.instance);
             let instances = vec![InstanceReport { instance, status: self.status() }];
-            let report = Report { number, applied: None, capacity: self.capacity.clone(), instances };
+            let (capacity, images) = (self.capacity.clone(), Default::default());
+            let report = Report { number, applied: None, capacity, images, instances };
             writer.report(self.id, report, fresh()).await.unwrap();
         }
         self

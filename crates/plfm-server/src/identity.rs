@@ -1,6 +1,7 @@
 //! Who sends a request: the holder of a token, a node or an edge by its certificate, or nobody. Nobody is never someone.
 
 use http::{HeaderMap, StatusCode, header};
+use plfm_api::documents::NODE_DECOMMISSIONED;
 use plfm_api::tls::{Peer, Role};
 use plfm_core::event::{Actor, Scope};
 use plfm_core::ids::{NodeId, OrgId, TokenId};
@@ -22,6 +23,8 @@ pub enum Caller {
         scopes: Vec<Scope>,
     },
     Node(NodeId),
+    /// Its certificate outlives a node that was decommissioned; its rights do not.
+    FormerNode(NodeId),
 }
 
 impl Caller {
@@ -41,10 +44,12 @@ impl Caller {
     }
 
     fn by_certificate(peer: &Peer, state: &State) -> Self {
-        // Its certificate outlives a node that was decommissioned; its rights do not.
-        let is_ours = |id: &NodeId| state.nodes.get(id).is_some_and(|node| node.phase != NodePhase::Decommissioned);
-        let node = peer.name.parse::<NodeId>().ok().filter(is_ours);
-        node.filter(|_| peer.role == Role::Node).map_or(Self::Unknown, Self::Node)
+        let id = peer.name.parse::<NodeId>().ok().filter(|_| peer.role == Role::Node);
+        match id.and_then(|id| Some((id, state.nodes.get(&id)?.phase))) {
+            None => Self::Unknown,
+            Some((id, NodePhase::Decommissioned)) => Self::FormerNode(id),
+            Some((id, _)) => Self::Node(id),
+        }
     }
 
     pub fn may(&self, access: Access) -> Result<(), ApiError> {
@@ -52,6 +57,7 @@ impl Caller {
             (Access::Open, _) | (Access::Node, Self::Node(_)) => Ok(()),
             (Access::Token(scope), Self::Token { scopes, .. }) if scopes.contains(&scope) => Ok(()),
             (_, Self::Nobody | Self::Unknown) => Err(unauthorized()),
+            (_, Self::FormerNode(_)) => Err(decommissioned()),
             (Access::Token(_), Self::Token { .. }) => Err(forbidden("the token lacks a scope for this")),
             (Access::Token(_), Self::Node(_)) | (Access::Node, Self::Token { .. }) => {
                 Err(forbidden("this identity is of another kind"))
@@ -69,7 +75,7 @@ impl Caller {
         match self {
             Self::Token { id, .. } => Some(Actor::Token(*id)),
             Self::Node(node) => Some(Actor::Node(*node)),
-            Self::Nobody | Self::Unknown => None,
+            Self::Nobody | Self::Unknown | Self::FormerNode(_) => None,
         }
     }
 
@@ -79,7 +85,7 @@ impl Caller {
             Self::Nobody => "nobody".to_owned(),
             Self::Unknown => "unknown".to_owned(),
             Self::Token { id, .. } => id.to_string(),
-            Self::Node(node) => node.to_string(),
+            Self::Node(node) | Self::FormerNode(node) => node.to_string(),
         }
     }
 }
@@ -91,6 +97,11 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 fn unauthorized() -> ApiError {
     let hint = "set PLFM_TOKEN, or use the profile that `plfm dev` writes";
     ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", "the request has no valid credentials", hint)
+}
+
+fn decommissioned() -> ApiError {
+    let (detail, hint) = ("the node has been decommissioned", "join it anew: `plfm node token` prints the command");
+    ApiError::new(StatusCode::FORBIDDEN, NODE_DECOMMISSIONED, detail, hint)
 }
 
 fn forbidden(detail: &str) -> ApiError {

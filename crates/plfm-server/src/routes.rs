@@ -8,6 +8,7 @@ use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
+use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, StatusCode};
 use plfm_api::tls::Peer;
 use plfm_core::event::Scope;
@@ -87,6 +88,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
     router
         .fallback(|| async { ApiError::not_found("such route", "here") })
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(middleware::map_response(as_problem))
         .layer(middleware::from_fn(with_request_id))
         .with_state(shared)
 }
@@ -104,6 +106,29 @@ fn fresh_request() -> RequestId {
     let mut entropy = [0; 16];
     SystemRandom::new().fill(&mut entropy).expect("the kernel gives random bytes once it has booted");
     Facts { now: now(), entropy: u128::from_ne_bytes(entropy), ..Facts::default() }.ids().fresh()
+}
+
+/// What was refused before a handler saw it (a path, a query, a body that cannot be read) is answered as handlers answer.
+async fn as_problem(response: Response) -> Response {
+    let status = response.status();
+    let is_text = response.headers().get(CONTENT_TYPE).is_none_or(|kind| kind.as_bytes().starts_with(b"text/"));
+    if !is_text || !(status.is_client_error() || status.is_server_error()) {
+        return response;
+    }
+    let (code, hint) = match status {
+        StatusCode::METHOD_NOT_ALLOWED => ("method_not_allowed", "ask with the method that the route has"),
+        StatusCode::PAYLOAD_TOO_LARGE => ("too_large", "send less: a body has at most 1 MiB"),
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => ("unsupported_media_type", "send `Content-Type: application/json`"),
+        status if status.is_server_error() => ("internal", "look at the log of the server"),
+        _ => ("invalid_argument", "mend what is sent"),
+    };
+    let allow = response.headers().get(ALLOW).cloned();
+    let text = axum::body::to_bytes(response.into_body(), BODY_BYTES_MAX).await.unwrap_or_default();
+    let said = String::from_utf8_lossy(&text);
+    let detail = if said.is_empty() { status.canonical_reason().unwrap_or_default() } else { &*said };
+    let mut response = ApiError::new(status, code, detail, hint).into_response();
+    response.headers_mut().extend(allow.map(|allow| (ALLOW, allow)));
+    response
 }
 
 async fn with_request_id(request: Request, next: Next) -> Response {

@@ -5,7 +5,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use plfm_api::documents::{Newest, Report};
+use plfm_api::documents::{IMAGES_MAX, Newest, Report};
 use plfm_core::check::check;
 use plfm_core::command::Command;
 use plfm_core::event::{Actor, Envelope};
@@ -210,7 +210,7 @@ impl Work {
         if !self.newest.admit(node, report.number) {
             return None;
         }
-        self.desk.hears(node, now());
+        self.desk.hears(node, report.images.into_iter().take(IMAGES_MAX).collect(), now());
         let instances = report.instances.into_iter().map(|it| (it.instance, it.status)).collect();
         let command = Command::Observe { node, capacity: Some(report.capacity), instances };
         Some(self.ask(command, Actor::Node(node), request))

@@ -123,7 +123,28 @@ async fn a_join_token_admits_one_node_once() {
 }
 
 #[tokio::test]
-async fn a_decommissioned_node_is_nobody() {
+async fn what_no_handler_could_read_is_a_problem_document_too() {
+    let server = running().await;
+    let orders = server.url("/v1/nodes/first/orders");
+    let cases = [
+        (server.client().post(&orders).body("{"), 415, "unsupported_media_type"),
+        (server.client().post(&orders).header("content-type", "application/json").body("{"), 400, "invalid_argument"),
+        (server.client().post(&orders).json(&serde_json::json!({ "order": "fly" })), 422, "invalid_argument"),
+        (server.client().get(server.url("/v1/events?after=x")), 400, "invalid_argument"),
+        (server.client().delete(&orders), 405, "method_not_allowed"),
+        (server.client().post(&orders).json(&"x".repeat(2 << 20)), 413, "too_large"),
+    ];
+    for (request, status, code) in cases {
+        let refused = request.bearer_auth(&server.token).send().await.unwrap();
+        assert_eq!(refused.status(), status, "{code}");
+        let problem = refused.json::<plfm_api::problem::Problem>().await.unwrap();
+        assert_eq!((problem.status, problem.code.as_str()), (status, code), "{}", problem.detail);
+        assert!(!problem.detail.is_empty() && !problem.hint.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_decommissioned_node_is_told_so_and_nothing_else() {
     let server = running().await;
     let key = tls::key_pair().unwrap();
     let joined = server.join("first", &server.join_token().await, &key).await;
@@ -137,7 +158,9 @@ async fn a_decommissioned_node_is_nobody() {
         let ordered = orders.json(&serde_json::json!({ "order": order })).send().await.unwrap();
         assert_eq!(ordered.status(), 200, "{order}");
     }
-    assert_eq!(plan().await.send().await.unwrap().status(), 401);
+    let refused = plan().await.send().await.unwrap();
+    assert_eq!(refused.status(), 403);
+    assert_eq!(refused.json::<plfm_api::problem::Problem>().await.unwrap().code, "node_decommissioned");
 }
 
 #[tokio::test]

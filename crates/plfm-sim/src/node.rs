@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use plfm_api::documents::{InstanceReport, PlanMessage, Report, ReportNumber};
+use plfm_api::documents::{Followed, InstanceReport, PlanMessage, Report, ReportNumber};
 use plfm_core::event::Capacity;
 use plfm_core::ids::{InstanceId, NodeId};
 use plfm_core::phase::{Desired, InstancePhase};
@@ -116,8 +116,8 @@ impl Node {
     }
 
     /// Where it stands, if it looks for a server to tell it its plan.
-    pub fn wants_stream(&mut self, life: u64) -> Option<Option<plfm_core::state::Position>> {
-        self.mind(life).filter(|mind| mind.stream.is_none()).map(|mind| mind.local.followed)
+    pub fn wants_stream(&mut self, life: u64) -> Option<Followed> {
+        self.mind(life).filter(|mind| mind.stream.is_none()).map(|mind| mind.local.followed.into())
     }
 
     pub fn stream_breaks(&mut self, ctx: &mut Ctx, life: u64, stream: u64) {
@@ -154,6 +154,7 @@ impl Node {
             number: mind.number,
             applied: mind.plan.position,
             capacity: self.capacity.clone(),
+            images: mind.local.slots.values().map(|slot| slot.workload.image.digest).collect(),
             instances: mind.told.clone(),
         };
         if self.is_cut_off || ctx.glitch(index, Glitch::ReportLost) {

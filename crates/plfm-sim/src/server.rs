@@ -323,7 +323,7 @@ impl Mind {
         if !self.newest.admit(node, report.number) {
             return;
         }
-        self.desk.hears(node, now);
+        self.desk.hears(node, report.images, now);
         let request = self.desk.heard().facts(now, ctx.rng.u128(..)).ids().fresh();
         let instances = report.instances.into_iter().map(|it| (it.instance, it.status)).collect();
         let command = Command::Observe { node, capacity: Some(report.capacity), instances };

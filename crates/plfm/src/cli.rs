@@ -15,8 +15,7 @@ mod roles;
 
 pub use expose::Expose;
 pub use roles::{
-    DevArgs, DrainArgs, ImageArgs, JoinAddress, MachineArgs, Mirror, NodeArgs, NodeCommand, OrderCommand, ServerArgs,
-    TokenArgs,
+    DevArgs, DrainArgs, ImageArgs, MachineArgs, Mirror, NodeArgs, NodeCommand, OrderCommand, ServerArgs, TokenArgs,
 };
 
 /// A microVM cloud on your own machines.

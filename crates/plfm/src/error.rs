@@ -240,7 +240,7 @@ fn places(count: usize) -> String {
 fn api_exit(error: &ApiError) -> Exit {
     match (error, error.status()) {
         (ApiError::Url(_) | ApiError::Tls(_), _) => Exit::Usage,
-        (ApiError::Untrusted { .. }, _) => Exit::Auth,
+        (ApiError::Untrusted { .. } | ApiError::WrongName { .. }, _) => Exit::Auth,
         (_, Some(status)) => Exit::of_status(status),
         (ApiError::Setup { .. } | ApiError::Unexpected { .. }, None) => Exit::Internal,
         (_, None) => Exit::Transient,

@@ -1,6 +1,6 @@
 //! `plfm node`: runs instances for a server elsewhere.
 
-use plfm_node::join::{Invitation, Membership};
+use plfm_node::join::Membership;
 use plfm_node::{AtEnd, Node, NodeError};
 use tokio::sync::watch;
 
@@ -18,16 +18,11 @@ pub async fn run(args: NodeArgs, out: &mut Printer) -> Result<Exit, CliError> {
         return Err(failed("the node")(NodeError::NotJoined));
     }
     let runtime = role::machines(&args.machines, &data, &claim).await?;
-    let invitation = args.join.map(|address| Invitation {
-        token: address.token,
-        server: address.server,
-        ca: address.ca_fingerprint,
-    });
     let config = plfm_node::Config {
         claim,
         tunnel: args.tunnel,
         name: args.name.unwrap_or_else(host_name),
-        invitation,
+        invitation: args.join,
         registries: role::registries(&args.machines.images),
         memory: role::memory(&args.machines),
     };

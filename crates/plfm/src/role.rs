@@ -88,6 +88,8 @@ pub fn hint<'a>(error: &'a (dyn Error + Send + Sync + 'static)) -> &'a str {
         (_, Some(NodeError::Join(ApiError::Untrusted { .. }))) => {
             "print a fresh command with `plfm node token`: this one is of another cluster"
         }
+        (_, Some(NodeError::Join(error @ ApiError::WrongName { .. }))) => error.hint(),
+        (_, Some(NodeError::Dismissed)) => "run the command that `plfm node token` prints, to make it a new node",
         (_, Some(NodeError::Join(_))) => "check that the server runs and that this host can reach it",
         (_, Some(NodeError::NoWay { .. })) => "name the address of this host with --tunnel",
         (_, Some(NodeError::NotJoined | NodeError::JoinText(_))) => {

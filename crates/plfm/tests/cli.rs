@@ -113,7 +113,7 @@ async fn events_version_and_a_token_for_a_node() {
     let version = cluster.plfm(&["version", "--json"]).await.json();
     assert_eq!(version["client"], version["server"]["version"]);
     let token = cluster.plfm(&["node", "token", "--json"]).await.json();
-    assert!(token["join"].as_str().unwrap().parse::<plfm::cli::JoinAddress>().is_ok(), "{token}");
+    assert!(token["join"].as_str().unwrap().parse::<plfm_node::join::Invitation>().is_ok(), "{token}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -18,6 +18,9 @@ pub enum ApiError {
     /// Someone answers there, but not the cluster whose CA is trusted.
     #[error("the API at {at} is not of the trusted cluster: {why}")]
     Untrusted { at: String, why: String },
+    /// The cluster answers, and is not known by the name that was called.
+    #[error("the API at {at} goes by other names: {why}")]
+    WrongName { at: String, why: String },
     #[error("the API at {at} did not answer in time")]
     Silent { at: String },
     #[error("the answer of the API was cut off")]
@@ -41,6 +44,7 @@ impl ApiError {
             Self::Tls(_) | Self::Setup { .. } => "client_setup",
             Self::Unreachable { .. } => "unreachable",
             Self::Untrusted { .. } => "untrusted",
+            Self::WrongName { .. } => "wrong_name",
             Self::Silent { .. } => "timeout",
             Self::Cut { .. } | Self::StreamCut { .. } => "cut_off",
             Self::Problem(problem) => &problem.code,
@@ -57,6 +61,7 @@ impl ApiError {
                 "start a cluster here with `plfm dev`, or name another with --api-url or PLFM_API_URL"
             }
             Self::Untrusted { .. } => "name the CA of that cluster with --ca-file or PLFM_CA_FILE",
+            Self::WrongName { .. } => "call it by a name that it was started with: `plfm server --host NAME`",
             Self::Silent { .. } | Self::Cut { .. } | Self::StreamCut { .. } => "try again",
             Self::Problem(problem) => &problem.hint,
             Self::Foreign { .. } => "check that --api-url or PLFM_API_URL is the URL of a plfm server",
@@ -97,8 +102,9 @@ impl ApiError {
         let source = source.without_url();
         // Between the error and its root are only the names of the layers it came through.
         let why = causes(&source).last().map(ToString::to_string).unwrap_or_default();
-        if source.is_connect() && causes(&source).any(|cause| cause.is::<rustls::Error>()) {
-            Self::Untrusted { at, why }
+        let tls = causes(&source).find_map(|cause| cause.downcast_ref::<rustls::Error>());
+        if let Some(tls) = tls.filter(|_| source.is_connect()) {
+            if is_about_the_name(tls) { Self::WrongName { at, why } } else { Self::Untrusted { at, why } }
         } else if source.is_connect() {
             Self::Unreachable { at, why }
         } else if source.is_timeout() {
@@ -107,6 +113,11 @@ impl ApiError {
             Self::Cut { source }
         }
     }
+}
+
+fn is_about_the_name(error: &rustls::Error) -> bool {
+    use rustls::CertificateError::{NotValidForName, NotValidForNameContext};
+    matches!(error, rustls::Error::InvalidCertificate(NotValidForName | NotValidForNameContext { .. }))
 }
 
 /// The chain of an error; an `io::Error` hides what it wraps from `source`.

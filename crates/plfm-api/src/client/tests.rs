@@ -134,6 +134,16 @@ async fn who_is_not_there_or_not_trusted_is_told_apart() {
             untrusted
             name the CA of that cluster with --ca-file or PLFM_CA_FILE"#]],
     );
+    let here = serve(&ca, Router::new()).await;
+    let api_url = format!("https://localhost:{}", here.port());
+    let by_name = Target { api_url, ca_pem: ca.pem.clone(), ..Target::default() };
+    check(
+        &Client::new(&by_name).unwrap().nodes().await.unwrap_err(),
+        expect![[r#"
+        the API at https://localhost:00000 goes by other names: invalid peer certificate: certificate not valid for name "localhost"; certificate is only valid for IpAddress(000.0.0.0)
+        wrong_name
+        call it by a name that it was started with: `plfm server --host NAME`"#]],
+    );
     let plain = Target { api_url: "http://127.0.0.1:1".to_owned(), ca_pem: ca.pem.clone(), ..Target::default() };
     check(
         &Client::new(&plain).unwrap_err(),

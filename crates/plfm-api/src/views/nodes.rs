@@ -8,6 +8,15 @@ use plfm_core::state::{Node, State};
 use plfm_core::units::{Mebibytes, Timestamp};
 use serde::{Deserialize, Serialize};
 
+/// `GET /v1/nodes`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct NodesView {
+    pub items: Vec<NodeView>,
+    /// So many fell silent at once that their work stays where it was until they are back or an operator says otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rescheduling_frozen_since: Option<Timestamp>,
+}
+
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct NodeView {
     pub id: NodeId,
@@ -84,8 +93,9 @@ pub struct JoinReply {
     pub ca_pem: String,
 }
 
-pub fn nodes(state: &State) -> Vec<NodeView> {
-    state.nodes.iter().map(|(id, node)| view(state, *id, node)).collect()
+pub fn nodes(state: &State) -> NodesView {
+    let items = state.nodes.iter().map(|(id, node)| view(state, *id, node)).collect();
+    NodesView { items, rescheduling_frozen_since: state.rescheduling.frozen_since }
 }
 
 /// By its id or its name.

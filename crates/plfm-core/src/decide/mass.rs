@@ -5,13 +5,11 @@
 
 use std::time::Duration;
 
-use crate::facts::Facts;
+use crate::facts::{Facts, INELIGIBLE_AFTER};
 use crate::ids::NodeId;
 use crate::phase::NodePhase;
 use crate::state::{Node, State};
 use crate::units::Timestamp;
-
-use super::INELIGIBLE_AFTER;
 
 const MASS_PERCENT: u32 = 30;
 const MASS_MIN: u32 = 2;

@@ -78,11 +78,11 @@ pub fn force_reschedule(state: &State) -> Result<Vec<Event>, Refusal> {
     Ok(vec![Event::ReschedulingResumed { forced: true }])
 }
 
-/// Silence makes a node offline; being heard makes it what it was before.
+/// Silence makes a node offline; being heard steadily makes it what it was before.
 pub fn set_phase(state: &State, id: NodeId, phase: NodePhase, facts: &Facts) -> Result<Vec<Event>, Refusal> {
     let node = state.nodes.get(&id).ok_or(Refusal::NodeNotFound(id))?;
     let (silent, offline) = (facts.silent(id) >= OFFLINE_AFTER, phase == NodePhase::Offline);
-    let back = node.phase == NodePhase::Offline && phase == node.returns_to;
+    let back = node.phase == NodePhase::Offline && phase == node.returns_to && facts.is_back(id);
     fresh(node.phase.may_become(phase) && silent == offline && (offline || back), id)?;
     Ok(vec![Event::NodePhaseChanged { node: id, phase }])
 }

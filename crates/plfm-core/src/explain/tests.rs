@@ -53,7 +53,7 @@ impl World {
         self.command(Command::CreateJoinToken { hash, expires_at: self.facts.now + Duration::from_secs(60) });
         self.command(Command::JoinNode { token: hash, name: name.to_owned(), capacity: capacity(arch, memory) });
         let node = self.state.node_named(name).expect("it has joined");
-        self.facts.heard.insert(node, self.facts.now);
+        self.facts.hear(node, Default::default());
         self
     }
 

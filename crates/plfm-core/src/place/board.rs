@@ -1,15 +1,16 @@
 //! The eligible nodes in one decision, what is held on them, and who is where: choices of the decision included.
 //!
 //! Nodes are kept in the order of what they are worth to anyone. A group looks from the best downwards for one without its own kind;
-//! only where there is none, its own spread tells nodes apart (P-SCH-23). So a choice looks at few nodes, and only the chosen one is
-//! scored anew.
+//! only where there is none, its own spread tells nodes apart (P-SCH-23). Those that have its image already are looked at beside the
+//! best. So a choice looks at few nodes, and only the chosen one is scored anew.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::decide::{INELIGIBLE_AFTER, resources_on};
+use crate::decide::resources_on;
+use crate::digest::Digest;
 use crate::event::{Resources, Waiting};
-use crate::facts::Facts;
+use crate::facts::{Facts, INELIGIBLE_AFTER};
 use crate::fair::Amounts;
 use crate::ids::*;
 use crate::manifest::Process;
@@ -26,6 +27,8 @@ pub struct Board<'a> {
     seats: Vec<Seat<'a>>,
     by_worth: BTreeSet<(Reverse<i64>, usize)>,
     groups: BTreeMap<(EnvId, &'a str), Siblings>,
+    /// Which seats need not fetch an image.
+    holders: BTreeMap<&'a Digest, BTreeSet<usize>>,
 }
 
 /// Instances of one group, by seat.
@@ -52,7 +55,7 @@ pub fn is_eligible(facts: &Facts, id: NodeId, node: &Node) -> bool {
 }
 
 impl<'a> Board<'a> {
-    pub fn new(state: &'a State, facts: &Facts) -> Self {
+    pub fn new(state: &'a State, facts: &'a Facts) -> Self {
         let eligible = state.nodes.iter().filter(|(id, node)| is_eligible(facts, **id, node));
         let seat = |(id, node): (&NodeId, &'a Node)| {
             let held = state.index().held(*id);
@@ -60,7 +63,13 @@ impl<'a> Board<'a> {
         };
         let seats: Vec<_> = eligible.map(seat).collect();
         let by_worth = seats.iter().enumerate().map(|(place, seat)| (Reverse(seat.worth), place)).collect();
-        Self { state, now: facts.now, seats, by_worth, groups: BTreeMap::new() }
+        let mut holders = BTreeMap::<_, BTreeSet<_>>::new();
+        for (place, seat) in seats.iter().enumerate() {
+            for image in facts.heard.get(&seat.id).iter().flat_map(|contact| contact.images.iter()) {
+                holders.entry(image).or_default().insert(place);
+            }
+        }
+        Self { state, now: facts.now, seats, by_worth, groups: BTreeMap::new(), holders }
     }
 
     /// The best seat for one more of the group, and what it takes there.
@@ -68,7 +77,8 @@ impl<'a> Board<'a> {
         let kind = Kind::of(self.state, want)?;
         let (state, seats) = (self.state, &self.seats);
         let siblings = self.groups.entry((want.env, &want.process)).or_insert_with(|| siblings(state, seats, want));
-        let place = choose(seats, &self.by_worth, siblings, kind)?;
+        let holders = kind.images().filter_map(|image| self.holders.get(image)).flatten().copied().collect();
+        let place = choose(seats, &self.by_worth, siblings, &holders, kind)?;
         Some((place, kind.needs_on(seats[place].node)))
     }
 
@@ -150,14 +160,21 @@ fn choose(
     seats: &[Seat<'_>],
     by_worth: &BTreeSet<(Reverse<i64>, usize)>,
     siblings: &Siblings,
+    holders: &BTreeSet<usize>,
     kind: Kind<'_>,
 ) -> Option<usize> {
     let fits = |place: &usize| seats[*place].fits(kind);
-    let alone = by_worth.iter().map(|(_, place)| *place).find(|place| !siblings.contains_key(place) && fits(place));
     let wanted = kind.process.scaling.min;
-    let score = |(place, same): (usize, u32)| (seats[place].worth + score::spread(same, wanted), Reverse(place));
-    let packed = || siblings.iter().map(|(place, same)| (*place, *same)).filter(|(place, _)| fits(place));
-    alone.or_else(|| packed().max_by_key(|it| score(*it)).map(|(place, _)| place))
+    let score = |place: &usize| {
+        let same = siblings.get(place).copied().unwrap_or_default();
+        let fetched = if holders.contains(place) { score::IMAGE } else { 0 };
+        (seats[*place].worth + score::spread(same, wanted) + fetched, Reverse(*place))
+    };
+    let is_alone = |place: &usize| !siblings.contains_key(place) && fits(place);
+    let best = by_worth.iter().map(|(_, place)| *place).find(is_alone);
+    let best_holder = holders.iter().copied().filter(is_alone).max_by_key(score);
+    let alone = best.into_iter().chain(best_holder).max_by_key(score);
+    alone.or_else(|| siblings.keys().copied().filter(fits).max_by_key(score))
 }
 
 fn memory_of(needs: &Resources) -> Mebibytes {
@@ -196,6 +213,11 @@ impl<'a> Kind<'a> {
 
     pub fn runs_on(self, node: &Node) -> bool {
         self.release.image.platforms.contains_key(&node.capacity.arch)
+    }
+
+    /// One for each platform.
+    pub fn images(self) -> impl Iterator<Item = &'a Digest> {
+        self.release.image.platforms.values()
     }
 
     pub fn replicas(self) -> u32 {

@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::decide::INELIGIBLE_AFTER;
-use crate::facts::Facts;
+use crate::facts::{Facts, INELIGIBLE_AFTER};
 use crate::ids::*;
 use crate::phase::NodePhase;
 use crate::state::{Node, State};
@@ -71,7 +70,8 @@ fn verdict(state: &State, facts: &Facts, wanted: &Wanted, kind: Kind<'_>, id: No
         _ => {
             let same = state.live_on(id).filter(|(_, it)| it.env == wanted.env && it.process == wanted.process).count();
             let spread = score::spread(u32::try_from(same).unwrap_or(u32::MAX), kind.replicas());
-            Verdict::Fits { score: score::of_node(node, held, facts.now) + spread }
+            let fetched = if kind.images().any(|image| facts.has_image(id, image)) { score::IMAGE } else { 0 };
+            Verdict::Fits { score: score::of_node(node, held, facts.now) + spread + fetched }
         }
     }
 }

@@ -13,6 +13,8 @@ pub const CPU: u64 = 50_000;
 pub const CPU_OVERCOMMIT: u64 = 4;
 /// On memory that is free.
 pub const MEMORY: u64 = 20_000;
+/// Where the image need not be fetched.
+pub const IMAGE: i64 = 10_000;
 /// Away from where boots failed lately.
 pub const TROUBLE: i64 = 30_000;
 /// So many failed boots are trouble …

@@ -22,7 +22,7 @@ pub struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    pub fn new(state: &'a State, facts: &Facts) -> Self {
+    pub fn new(state: &'a State, facts: &'a Facts) -> Self {
         let (board, ledger) = (Board::new(state, facts), Ledger::new(state, facts.now));
         Self { state, now: facts.now, board, ledger, choices: Vec::new() }
     }

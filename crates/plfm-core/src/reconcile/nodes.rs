@@ -37,7 +37,7 @@ fn seen(id: NodeId, node: &Node, facts: &Facts, agenda: &mut Agenda) -> Option<(
         NodePhase::Decommissioned => None,
         // A node that was lost is back only when it has been heard, not when a new writer has just begun to listen.
         NodePhase::Offline => {
-            let back = facts.heard.contains_key(&id) && agenda.now < offline_at(facts, id);
+            let back = facts.is_back(id) && agenda.now < offline_at(facts, id);
             back.then_some((id, node.returns_to))
         }
         _ => agenda.is_due(offline_at(facts, id)).then_some((id, NodePhase::Offline)),

@@ -4,14 +4,15 @@
 //! wishes with [`Desk::reconcile`], round after round; after each the batch is stored, and the desk is told what came of it:
 //! [`stored`](Desk::stored), [`failed`](Desk::failed), or [`overtaken`](Desk::overtaken) by another writer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::command::Command;
 use crate::decide::decide;
+use crate::digest::Digest;
 use crate::event::{Actor, Envelope, Event};
-use crate::facts::Facts;
+use crate::facts::{Contact, Facts};
 use crate::ids::{NodeId, RequestId};
 use crate::reconcile::{NextRun, reconcile};
 use crate::refusal::Refusal;
@@ -45,7 +46,7 @@ impl Default for Rules {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Heard {
     pub since: Timestamp,
-    pub nodes: BTreeMap<NodeId, Timestamp>,
+    pub nodes: BTreeMap<NodeId, Contact>,
 }
 
 impl Heard {
@@ -102,8 +103,9 @@ impl Desk {
     }
 
     /// A node gave a sign of life.
-    pub fn hears(&mut self, node: NodeId, now: Timestamp) {
-        self.facts.heard.insert(node, now);
+    pub fn hears(&mut self, node: NodeId, images: BTreeSet<Digest>, now: Timestamp) {
+        self.facts.now = now;
+        self.facts.hear(node, Arc::new(images));
     }
 
     /// Decides what someone asks, and keeps it until the batch is durable: if another writer overtakes, it is decided again.

@@ -7,7 +7,7 @@
 //! ready | ready 2                          all that should run, or the second instance, reports ready
 //! unready 2 | fail 2 workload_exited       what a node reports of an instance; `fail all …` of every one that starts
 //! leave                                    what should go is gone
-//! mute a | hear a                          the node falls silent, is back
+//! mute a | murmur a | hear a               the node falls silent, is heard once, is back with three heartbeats in a row
 //! pass 61                                  so many seconds; nodes that are not mute keep reporting
 //! writer                                   another server takes over
 //! limit instances 3                        what the org may have at most
@@ -23,7 +23,7 @@ use plfm_core::check::{check, check_step};
 use plfm_core::command::{Command, Deploy, Expose, NodeOrder};
 use plfm_core::digest::Digest;
 use plfm_core::event::{Actor, Capacity, Envelope, Event, InstanceStatus, Isolation, ReleaseImage};
-use plfm_core::facts::Facts;
+use plfm_core::facts::{BACK_AFTER, Contact, Facts};
 use plfm_core::ids::{BootId, InstanceId, NodeId, OrgId};
 use plfm_core::manifest::{Manifest, Mount};
 use plfm_core::phase::{Desired, InstancePhase, NodePhase};
@@ -136,7 +136,8 @@ impl Fleet {
             ["prepare", which] => self.report(self.instance(which), InstancePhase::Preparing, None),
             ["leave"] => self.all_leave(),
             ["mute", name] => drop(self.mute.insert(self.node(name))),
-            ["hear", name] => drop(self.mute.remove(&self.node(name))),
+            ["murmur", name] => self.facts.hear(self.node(name), Default::default()),
+            ["hear", name] => self.is_back(name),
             ["pass", seconds] => self.facts.now = self.facts.now + Duration::from_secs(seconds.parse().unwrap()),
             ["writer"] => self.another_writer(),
             ["drain", name] => self.order(name, NodeOrder::Drain),
@@ -149,10 +150,17 @@ impl Fleet {
         }
     }
 
+    fn is_back(&mut self, name: &str) {
+        let (node, now) = (self.node(name), self.facts.now);
+        self.mute.remove(&node);
+        let since = Timestamp(now.0 - BACK_AFTER.as_millis() as u64);
+        self.facts.heard.insert(node, Contact { since, last: now, images: Default::default() });
+    }
+
     pub fn beat(&mut self) {
         let heard = self.sequencer.tentative().nodes.keys().filter(|id| !self.mute.contains(id));
-        let heard: Vec<_> = heard.map(|id| (*id, self.facts.now)).collect();
-        self.facts.heard.extend(heard);
+        let heard: Vec<_> = heard.copied().collect();
+        heard.into_iter().for_each(|node| self.facts.hear(node, Default::default()));
     }
 
     fn order(&mut self, name: &str, order: NodeOrder) {

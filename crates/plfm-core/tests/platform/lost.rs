@@ -60,6 +60,18 @@ fn a_new_writer_waits_a_minute_of_its_own() {
 }
 
 #[test]
+fn one_word_of_a_lost_node_does_not_bring_it_back() {
+    check_script(
+        "node a; mute a; pass 61; deploy v1 x1; murmur a",
+        expect![[r#"
+            deploy v1 rolling
+            node a offline
+            waits: no node is active
+        "#]],
+    );
+}
+
+#[test]
 fn a_new_writer_takes_nobody_for_back_whom_it_has_not_heard() {
     check_script(
         "node a; mute a; pass 60; writer; deploy v1 x1",

@@ -1,3 +1,6 @@
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use expect_test::expect;
 use plfm_core::command::Command;
 use plfm_core::event::Capacity;
@@ -23,6 +26,21 @@ fn replicas_spread_before_they_pack() {
             deploy v1 rolling
         "#]],
     );
+}
+
+#[test]
+fn where_the_image_is_already_is_better_than_elsewhere() {
+    let mut fleet = Fleet::new();
+    for line in ["node a", "node b", "node c", "deploy v1 x1 app=one"] {
+        fleet.follow(line);
+    }
+    let (node, held) = (fleet.node("c"), ["a", "b"].map(|name| fleet.node(name)));
+    let wanted = everything(&fleet);
+    assert_ne!(asked_all(&fleet, &wanted[0]), Some(node));
+    let images = fleet.state().releases.values().flat_map(|it| it.image.platforms.values().copied()).collect();
+    fleet.facts.hear(node, Arc::new(images));
+    assert_eq!(place(fleet.state(), &fleet.facts, &wanted).choices[0].node, node);
+    assert!(!held.contains(&node));
 }
 
 #[test]
@@ -171,12 +189,21 @@ fn asked_all(fleet: &Fleet, want: &Wanted) -> Option<plfm_core::ids::NodeId> {
     fits.max_by_key(key).map(|(_, node)| node)
 }
 
+/// Every other node has every other image.
+fn holds_images(fleet: &mut Fleet) {
+    let releases = fleet.state().releases.values().step_by(2);
+    let images: Arc<BTreeSet<_>> = Arc::new(releases.flat_map(|it| it.image.platforms.values().copied()).collect());
+    let nodes: Vec<_> = fleet.state().nodes.keys().copied().step_by(2).collect();
+    nodes.into_iter().for_each(|node| fleet.facts.hear(node, images.clone()));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn who_looks_at_few_nodes_chooses_as_who_looks_at_all((nodes, groups) in crowd()) {
         let mut fleet = fleet_of(nodes, &groups);
+        holds_images(&mut fleet);
         let wanted = everything(&fleet);
         let placement = place(fleet.state(), &fleet.facts, &wanted);
         prop_assert_eq!(&placement, &place(fleet.state(), &fleet.facts, &wanted));

@@ -207,7 +207,7 @@ impl Step {
                 return None;
             }
             Self::Hear(node) => {
-                fleet.facts.heard.insert(node.of(nodes()), fleet.facts.now);
+                fleet.facts.hear(node.of(nodes()), Default::default());
                 return None;
             }
             Self::Writer => {

@@ -70,6 +70,16 @@ impl Local {
         self.followed.zip(plan.position).is_some_and(|(followed, planned)| followed.log != planned.log)
     }
 
+    /// The node belongs to its cluster no more: nothing is planned here, and what is here goes.
+    pub fn dismiss(&self, plan: &mut Plan) {
+        *plan = Plan { position: self.followed.or(plan.position), assignments: BTreeMap::new() };
+    }
+
+    /// Nothing of an instance is left but the memory of it.
+    pub fn is_empty(&self) -> bool {
+        self.strays.is_empty() && self.slots.values().all(|slot| slot.status.phase == InstancePhase::Gone)
+    }
+
     /// An operator says that the plan's log is the right one: from here on it is followed.
     pub fn adopt(&mut self, plan: &Plan) {
         self.followed = plan.position;

@@ -60,9 +60,9 @@ fn a_bare_host_hears_what_to_do() {
             nft: not found
               install nftables
             cap_net_admin: no
-              run as root or with CAP_NET_ADMIN and CAP_SYS_ADMIN; else machines have no network
+              run as root or with CAP_NET_ADMIN and CAP_SYS_ADMIN; else machines have no network card, and ports are relayed
             tun: permission denied
-              load the module tun
+              run as root; where it is not there, load the module tun
             own_users: no
               run as root, outside of containers; else machines share our user and see our files
             cgroup: none

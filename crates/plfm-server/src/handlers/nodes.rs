@@ -3,18 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::response::Response;
 use axum::{Extension, Json};
 use http::StatusCode;
-use plfm_api::documents::{PlanChange, PlanMessage, Report, Told, assignments, next_message};
+use plfm_api::documents::{Followed, PlanChange, PlanMessage, Report, Told, assignments, may_tell, next_message};
 use plfm_api::tls::{Role, node_name};
 use plfm_api::views::{
-    self, Items, JoinReply, JoinRequest, JoinTokenRequest, JoinTokenView, NodeOrderRequest, NodeView,
+    self, JoinReply, JoinRequest, JoinTokenRequest, JoinTokenView, NodeOrderRequest, NodeView, NodesView,
 };
 use plfm_core::command::Command;
 use plfm_core::event::Actor;
 use plfm_core::ids::NodeId;
+use plfm_core::phase::NodePhase;
 use plfm_core::state::State as Fold;
 
 use super::{ndjson, whenever};
@@ -29,8 +30,8 @@ use crate::writer::now;
 const JOIN_TOKEN_LIFE: Duration = Duration::from_secs(3600);
 const JOIN_TOKEN_LIFE_MAX: Duration = Duration::from_secs(24 * 3600);
 
-pub async fn list(State(shared): State<Arc<Shared>>) -> Json<Items<NodeView>> {
-    Json(Items { items: views::nodes(&shared.writer.state()) })
+pub async fn list(State(shared): State<Arc<Shared>>) -> Json<NodesView> {
+    Json(views::nodes(&shared.writer.state()))
 }
 
 pub async fn show(State(shared): State<Arc<Shared>>, Path(node): Path<String>) -> Result<Json<NodeView>, ApiError> {
@@ -125,21 +126,28 @@ pub async fn plan(
     State(shared): State<Arc<Shared>>,
     Extension(caller): Extension<Caller>,
     Path(node): Path<NodeId>,
+    Query(followed): Query<Followed>,
 ) -> Result<Response, ApiError> {
     itself(&caller, node)?;
     let published = shared.writer.watch();
     let messages = whenever((shared, published, None), move |(shared, mut published, told)| async move {
         loop {
             let state = published.borrow_and_update().clone();
-            let wanted = shared.with_vars(&state, assignments(&state, node)).await;
+            if state.nodes.get(&node)?.phase == NodePhase::Decommissioned {
+                return None;
+            }
             let position = state.position()?;
-            if let Some(message) = next_message(position, told.as_ref(), &wanted) {
-                let told = Told { log: position.log, assignments: wanted };
-                return Some((message, (shared, published, Some(told))));
+            if may_tell(position, followed) {
+                let wanted = shared.with_vars(&state, assignments(&state, node)).await;
+                if let Some(message) = next_message(position, told.as_ref(), &wanted) {
+                    let told = Told { log: position.log, assignments: wanted };
+                    return Some((message, (shared, published, Some(told))));
+                }
             }
             match tokio::time::timeout(KEEP_ALIVE, published.changed()).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => return None,
+                // Before the first snapshot it is nothing but a sign of life.
                 Err(_) => return Some((unchanged(&state)?, (shared, published, told))),
             }
         }

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use plfm_api::documents::{Told, assignments, may_tell, next_message};
+use plfm_api::documents::{Followed, Told, assignments, may_tell, next_message};
 use plfm_core::ids::NodeId;
-use plfm_core::state::{Position, State};
+use plfm_core::state::State;
 use plfm_core::units::Timestamp;
 
 use crate::ctx::{Ctx, Happening};
@@ -18,7 +18,7 @@ pub struct Stream {
     pub node: NodeId,
     /// Of the node.
     pub life: u64,
-    pub followed: Option<Position>,
+    pub followed: Followed,
     pub told: Option<Told>,
     pub arrived_at: Timestamp,
 }

@@ -13,6 +13,10 @@ pub async fn run(context: &Context, out: &mut Printer) -> Result<Exit, CliError>
         return Ok(Exit::Success);
     }
     out.table(&table(&nodes.items))?;
+    if let Some(since) = nodes.rescheduling_frozen_since {
+        out.note(format_args!("since {since} the work of lost nodes stays where it was: too many fell silent at once"));
+        out.note("bring them back, or move their work with `plfm node reschedule`");
+    }
     if nodes.items.is_empty() {
         out.note("no node has joined; `plfm node token` prints the command that adds one");
     }

@@ -1,6 +1,8 @@
 //! A server and two nodes, each a process of its own, as on three machines.
 
-use std::fs;
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::{fs, iter, thread};
 
 use serde_json::Value;
 
@@ -8,8 +10,13 @@ use crate::world::{Image, Layout, OtherHost, Process, Registry, World, ran, skip
 
 /// A node that joins by the very line that is printed; on one machine, two nodes need names and directories of their own.
 fn join(world: &World, name: &str) -> Process {
+    join_again(world, name, name)
+}
+
+/// Where there was a node before, under another name.
+fn join_again(world: &World, data: &str, name: &str) -> Process {
     let line = world.said(&["node", "token"]);
-    let line = format!("exec {} --name {name} --data {}", line.trim(), world.path(name).display());
+    let line = format!("exec {} --name {name} --data {}", line.trim(), world.path(data).display());
     let mut command = world.through("sh");
     command.args(["-c", &line]);
     Process::start(command, &world.path(&format!("{name}.log")), "runs instances here")
@@ -31,8 +38,8 @@ fn host_name(world: &World, instance: &Value) -> String {
 }
 
 #[test]
-fn two_nodes_share_an_app_and_one_may_be_lost() {
-    let Some(world) = World::new("two_nodes_share_an_app_and_one_may_be_lost") else { return };
+fn two_nodes_share_an_app_and_one_dies_and_finds_its_machine_again() {
+    let Some(world) = World::new("two_nodes_share_an_app_and_one_dies_and_finds_its_machine_again") else { return };
     let (registry, layout) = (Registry::start(&world), Layout::new(world.path("layout")));
     layout.add("web", Image::web());
     let image = registry.push(&layout, "web");
@@ -60,24 +67,91 @@ fn two_nodes_share_an_app_and_one_may_be_lost() {
     });
     assert!(!host_name(&world, of_a).is_empty(), "it is reached again");
 
-    let of_b = on(&first, "b")[0].clone();
-    b.kill();
-    let explain = || world.said(&["explain", "web", "--env", "dev"]);
-    until("the silence is seen", || explain().contains("b has been silent").then_some(()));
-    until("another takes its place", || {
-        served();
-        (on(&world.instances("web"), "a").len() == 2).then_some(())
-    });
-    let nodes = world.json(&["nodes"]);
-    assert_eq!(nodes["items"][1]["phase"], "offline", "{nodes}");
-
-    let b = start(&world, "b");
     let left = world.left();
-    let id = of_b["id"].as_str().unwrap();
-    until("what came back late is gone", || left.machines().iter().all(|it| !it.contains(id)).then_some(()));
     assert_eq!(world.deploy("web", &image, &lines(0), &[]).code, Some(0));
     until("no machine is left", || left.machines().is_empty().then_some(()));
     assert_eq!((a.stop(), b.stop(), server.stop()), (Some(0), Some(0), Some(0)));
+    drop(registry);
+    assert_eq!(left.traces(), [""; 0]);
+}
+
+/// Somebody reads a page over and over while something happens; how often it was not there.
+fn misses(world: &World, happens: impl FnOnce()) -> usize {
+    let over = AtomicBool::new(false);
+    let read = || {
+        let pages = iter::from_fn(|| (!over.load(Ordering::Relaxed)).then(|| world.page("web", "/")));
+        pages.filter(|page| page != "it works\n").count()
+    };
+    thread::scope(|scope| {
+        let reader = scope.spawn(read);
+        happens();
+        over.store(true, Ordering::Relaxed);
+        reader.join().unwrap()
+    })
+}
+
+fn phase(world: &World, node: &str) -> String {
+    let nodes = world.json(&["nodes"])["items"].as_array().unwrap().clone();
+    nodes.iter().find(|it| it["name"] == node).unwrap()["phase"].as_str().unwrap().to_owned()
+}
+
+/// Experiment E17 of the spec: what has no volumes moves without downtime; and what is lost returns late, and makes nothing double.
+#[test]
+fn of_three_nodes_one_is_drained_one_is_lost_and_one_is_dismissed() {
+    let Some(world) = World::new("of_three_nodes_one_is_drained_one_is_lost_and_one_is_dismissed") else { return };
+    let (registry, layout) = (Registry::start(&world), Layout::new(world.path("layout")));
+    layout.add("web", Image::web());
+    let image = registry.push(&layout, "web");
+    let server = world.server();
+    let (a, b, c) = (join(&world, "a"), join(&world, "b"), join(&world, "c"));
+    let lines = |count| format!("ports = [{{ internal = 8080 }}]\nscaling.min = {count}");
+    assert_eq!(world.deploy("web", &image, &lines(2), &[]).code, Some(0));
+    let ready = |nodes: [&str; 2]| {
+        let all = world.instances("web");
+        nodes.iter().all(|node| on(&all, node).len() == 1).then_some(all)
+    };
+    assert!(ready(["a", "b"]).is_some(), "{:?}", world.instances("web"));
+
+    assert_eq!(misses(&world, || drop(world.said(&["node", "drain", "a"]))), 0, "it moves without downtime");
+    assert!(ready(["b", "c"]).is_some(), "{:?}", world.instances("web"));
+    world.said(&["node", "activate", "a"]);
+
+    let on_b = on(&world.instances("web"), "b")[0]["id"].as_str().unwrap().to_owned();
+    b.kill();
+    let explain = || world.said(&["explain", "web", "--env", "dev"]);
+    until("the silence is seen", || explain().contains("b has been silent").then_some(()));
+    until("another takes its place", || ready(["a", "c"]));
+    assert_eq!(phase(&world, "b"), "offline");
+    let b = start(&world, "b");
+    let left = world.left();
+    until("what came back late is gone", || left.machines().iter().all(|it| !it.contains(&on_b)).then_some(()));
+    until("it is one of them again", || (phase(&world, "b") == "active").then_some(()));
+
+    let before = ready(["a", "c"]).unwrap();
+    server.kill();
+    let server = world.server();
+    until("the new writer has heard all", || (world.json(&["nodes"])["items"].as_array()?.len() == 3).then_some(()));
+    let boots = |all: &[Value]| all.iter().map(|it| it["boot"].to_string()).collect::<BTreeSet<_>>();
+    assert_eq!(boots(&ready(["a", "c"]).unwrap()), boots(&before));
+
+    let missed = misses(&world, || {
+        world.said(&["node", "drain", "c"]);
+        world.said(&["node", "decommission", "c"]);
+    });
+    assert_eq!((missed, c.ended()), (0, Some(1)));
+    let said = fs::read_to_string(world.path("c.log")).unwrap();
+    assert!(said.contains("has been decommissioned") && said.contains("plfm node token"), "{said}");
+    assert!(ready(["a", "b"]).is_some(), "{:?}", world.instances("web"));
+    let c = join_again(&world, "c", "d");
+    assert_eq!(phase(&world, "d"), "active");
+
+    let events = world.said(&["events", "--json"]);
+    let lost = events.lines().filter(|it| it.contains("node.phase_changed") && it.contains("offline")).count();
+    assert_eq!(lost, 1, "the new writer lost nobody by mistake");
+    let left = world.left();
+    assert_eq!(world.deploy("web", &image, &lines(0), &[]).code, Some(0));
+    until("no machine is left", || left.machines().is_empty().then_some(()));
+    assert_eq!((a.stop(), b.stop(), c.stop(), server.stop()), (Some(0), Some(0), Some(0), Some(0)));
     drop(registry);
     assert_eq!(left.traces(), [""; 0]);
 }

@@ -59,11 +59,11 @@ fn without_net_admin_ports_are_relayed_and_doctor_says_what_is_missing() {
         &world,
         &rights,
         expect![[r#"
-        warn  cap_net_admin  no
-                             fix: run as root or with CAP_NET_ADMIN and CAP_SYS_ADMIN; else machines have no network
-        ok    tun            /dev/net/tun opens
-        ok    own_users      yes
-    "#]],
+            warn  cap_net_admin  no
+                                 fix: run as root or with CAP_NET_ADMIN and CAP_SYS_ADMIN; else machines have no network card, and ports are relayed
+            ok    tun            /dev/net/tun opens
+            ok    own_users      yes
+        "#]],
     );
     is_relayed(&world, &rights);
 }
@@ -78,13 +78,13 @@ fn someone_who_is_not_root_runs_machines_too() {
         &world,
         &rights,
         expect![[r#"
-        warn  cap_net_admin  no
-                             fix: run as root or with CAP_NET_ADMIN and CAP_SYS_ADMIN; else machines have no network
-        warn  tun            Permission denied (os error 13)
-                             fix: load the module tun
-        warn  own_users      no
-                             fix: run as root, outside of containers; else machines share our user and see our files
-    "#]],
+            warn  cap_net_admin  no
+                                 fix: run as root or with CAP_NET_ADMIN and CAP_SYS_ADMIN; else machines have no network card, and ports are relayed
+            warn  tun            /dev/net/tun: Permission denied (os error 13)
+                                 fix: run as root; where it is not there, load the module tun
+            warn  own_users      no
+                                 fix: run as root, outside of containers; else machines share our user and see our files
+        "#]],
     );
     is_relayed(&world, &rights);
 }

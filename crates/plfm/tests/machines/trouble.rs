@@ -114,7 +114,8 @@ fn a_registry_that_dies_in_the_middle_of_a_pull_is_waited_for() {
         inst_… has failed on dev
           why:  image_pull_failed: cannot fetch blob sha256:… from REGISTRY: … (tried 5 times)
           next: check the reference, and that the registry holds the image as it was pushed
-    "#]].assert_eq(&without_cause(&world.masked(&explained.replace(&gate.host, "REGISTRY"))));
+    "#]]
+    .assert_eq(&without_cause(&world.masked(&explained.replace(&gate.host, "REGISTRY"))));
     registry.resume();
     let deployed = deploy.wait_with_output().unwrap();
     assert!(deployed.status.success(), "{}", text(&deployed.stderr));

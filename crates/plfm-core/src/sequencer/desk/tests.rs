@@ -24,7 +24,7 @@ fn who_is_overtaken_decides_again_and_listens_anew() {
     two.stored();
 
     let node = Facts { entropy: 9, ..Facts::default() }.ids().fresh();
-    one.hears(node, Timestamp(5));
+    one.hears(node, BTreeSet::new(), Timestamp(5));
     assert_eq!(one.ask(first(), Timestamp(6), 3), Err(Refusal::AlreadyBootstrapped));
     one.ask(ask(Command::StartWriter), Timestamp(6), 3).unwrap();
     let again = one.overtaken(&tail, Timestamp(7), &mut || 4);
