@@ -18,12 +18,15 @@ const REPORT: &str = "nextest/default/junit.xml";
 
 /// The last line is the runner's count.
 pub fn run(shell: &Shell, scope: Scope) -> anyhow::Result<()> {
+    let built = crate::target_dir(shell);
+    let _guest = shell.push_env("PLFM_GUEST", built.join("plfm-init"));
+    let _kernel = shell.push_env("PLFM_KERNEL", built.join("kernel"));
     let targets: &[&str] = if scope == Scope::All { &["--tests"] } else { &["--lib", "--bins"] };
     if cmd!(shell, "cargo nextest --version").quiet().ignore_stdout().ignore_stderr().run().is_err() {
         return cmd!(shell, "cargo test --workspace {targets...}").run().context("tests fail");
     }
     let summary = summary_of(cmd!(shell, "cargo nextest run --workspace --no-fail-fast {targets...}"))?;
-    skipped(&shell.read_file(crate::target_dir(shell).join(REPORT))?).for_each(|line| eprintln!("{line}"));
+    skipped(&shell.read_file(built.join(REPORT))?).for_each(|line| eprintln!("{line}"));
     eprintln!("{summary}");
     Ok(())
 }

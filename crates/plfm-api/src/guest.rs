@@ -69,6 +69,20 @@ impl Client {
         Ok(self.0.probe(request).await?.into_owned())
     }
 
+    /// Returns when nothing but the daemon runs.
+    pub async fn quiesce(&self) -> Result<(), Error> {
+        self.0.quiesce(QuiesceRequest::default()).await.map(drop)
+    }
+
+    pub async fn refresh(&self, request: RefreshRequest) -> Result<(), Error> {
+        self.0.refresh(request).await.map(drop)
+    }
+
+    /// Returns when the workload runs again, with what hooks had to complain of.
+    pub async fn thaw(&self) -> Result<Vec<String>, Error> {
+        Ok(self.0.thaw(ThawRequest::default()).await?.into_owned().warnings)
+    }
+
     /// Returns when the stop has begun; the machine powers off after `grace` at the latest.
     pub async fn shutdown(&self, grace: Duration) -> Result<(), Error> {
         self.0.shutdown(ShutdownRequest { grace_ms: millis(grace), ..Default::default() }).await.map(drop)

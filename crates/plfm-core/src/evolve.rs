@@ -252,6 +252,7 @@ fn instance_allocated(state: &mut State, allocated: &InstanceAllocated, seq: Seq
         desired_at: at,
         status,
         failures: 0,
+        served: false,
         created_at: at,
         changed_at: at,
         version: seq,
@@ -279,5 +280,6 @@ fn boot_failed(state: &mut State, id: InstanceId, status: &InstanceStatus, at: T
 fn instance_seen(instance: &mut Instance, status: &InstanceStatus, seq: Seq, at: Timestamp) {
     let fails_anew = status.phase == InstancePhase::Failed && instance.status.phase != InstancePhase::Failed;
     instance.failures += u32::from(fails_anew);
+    instance.served |= status.phase == InstancePhase::Ready;
     (instance.status, instance.changed_at, instance.version) = (status.clone(), at, seq);
 }

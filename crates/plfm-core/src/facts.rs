@@ -82,7 +82,7 @@ impl Ids {
         Ulid::from_parts(self.now.0, self.draw() >> 48).into()
     }
 
-    /// SplitMix64 (Steele, Lea, Flood 2014) twice; distinct inputs, distinct outputs, no secrets.
+    /// SplitMix64 (Steele, Lea, Flood 2014) twice: well mixed, and no secret.
     fn draw(&self) -> u128 {
         let state = self.state.get();
         self.state.set(state.wrapping_add(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835));

@@ -112,6 +112,7 @@ ids! {
     ReleaseId = "rel",
     RequestId = "req",
     RouteId = "rt",
+    SnapshotId = "snap",
     TokenId = "tok",
 }
 

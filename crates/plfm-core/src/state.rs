@@ -203,6 +203,9 @@ pub struct Instance {
     pub status: InstanceStatus,
     /// Failures seen since it was allocated.
     pub failures: u32,
+    /// It has been ready once.
+    #[serde(default)]
+    pub served: bool,
     pub created_at: Timestamp,
     /// Of the last change of `status`.
     pub changed_at: Timestamp,

@@ -7,7 +7,7 @@
 //! ```
 
 use std::io;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use plfm_api::guest::{ConfigureRequest, Phase, PutSecretsRequest, state};
@@ -21,7 +21,7 @@ use crate::reaper::Reaper;
 
 mod config;
 
-pub use config::{Config, ENTROPY_MAX, IMAGES_MAX, Prestart};
+pub use config::{Config, ENTROPY_MAX, ENTROPY_MIN, IMAGES_MAX, Prestart, is_hostname};
 
 pub struct Daemon {
     /// Mounts, network and power are ours; elsewhere they are somebody else's.
@@ -31,12 +31,21 @@ pub struct Daemon {
     pub logs: Logs,
     pub processes: Table,
     config: OnceLock<Config>,
+    /// Who the machine is since it went on from a picture.
+    renewed: Mutex<Option<Name>>,
     secrets: watch::Sender<Option<Arc<PutSecretsRequest>>>,
     phase: watch::Sender<Phase>,
     /// The workload's process while it lives.
     workload: watch::Sender<Option<u32>>,
     /// The grace of the stop that was asked for.
     stop: watch::Sender<Option<Duration>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Name {
+    pub instance_id: String,
+    pub boot_id: String,
+    pub hostname: String,
 }
 
 /// A second word that contradicts the first.
@@ -53,6 +62,7 @@ impl Daemon {
             logs: Logs::new(),
             processes: Table::default(),
             config: OnceLock::new(),
+            renewed: Mutex::new(None),
             secrets: watch::Sender::new(None),
             phase: watch::Sender::new(state::Waiting::default().into()),
             workload: watch::Sender::new(None),
@@ -62,6 +72,27 @@ impl Daemon {
 
     pub fn config(&self) -> Option<&Config> {
         self.config.get()
+    }
+
+    /// Who this machine is; nobody before it is configured.
+    pub fn name(&self) -> Option<Name> {
+        let of = |config: &Config| {
+            let Config { instance_id, boot_id, hostname, .. } = config.clone();
+            Name { instance_id, boot_id, hostname }
+        };
+        self.renewed().clone().or_else(|| self.config().map(of))
+    }
+
+    pub fn renew(&self, name: Name) {
+        *self.renewed() = Some(name);
+    }
+
+    pub fn is_renewed(&self) -> bool {
+        self.renewed().is_some()
+    }
+
+    fn renewed(&self) -> MutexGuard<'_, Option<Name>> {
+        self.renewed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// True when this is news.

@@ -20,16 +20,18 @@ use crate::net;
 mod cmdline;
 mod disks;
 mod etc;
+mod generation;
 mod identity;
 mod image;
 mod modules;
 mod mounts;
 mod port;
 
+pub use generation::{Renewal, renew};
 pub use port::Channel;
 
 /// The cgroup of everything that is not the daemon; a freeze of it leaves the daemon alone.
-const CGROUP: &str = "/sys/fs/cgroup/plfm";
+pub const CGROUP: &str = "/sys/fs/cgroup/plfm";
 const GROUPS: [&str; 2] = [crate::workload::CGROUP, crate::envd::CGROUP];
 
 #[derive(Debug, thiserror::Error)]
@@ -57,14 +59,16 @@ pub fn boot() -> Result<Channel, BootError> {
 /// Makes the machine what the configuration says, up to where a process can start.
 pub async fn prepare(daemon: &Daemon, config: &Config) -> Result<(), Failure> {
     let broken = |cause: BootError| Failure::new(Reason::RootfsBuildFailed, cause.to_string());
-    identity::take(config).map_err(|cause| Failure::new(Reason::ConfigHandshakeFailed, cause.to_string()))?;
+    let taken = identity::take(&config.entropy, config.realtime_ns, &config.hostname);
+    taken.map_err(|cause| Failure::new(Reason::ConfigHandshakeFailed, cause.to_string()))?;
     let (images, rw) = (config.images, config.rw.clone());
     tokio::task::spawn_blocking(move || disks::assemble(images, rw.as_deref()))
         .await
         .expect("a panic ends the daemon")
         .map_err(broken)?;
     let named = config.clone();
-    daemon.place.run(move || image::enter().and_then(|()| etc::write(&named))).await.map_err(broken)?;
+    let enter = move || image::enter().and_then(|()| etc::write(&named)).and_then(|()| generation::write(0));
+    daemon.place.run(enter).await.map_err(broken)?;
     let steps = net::plan(&config.net);
     net::apply(&steps).await.map_err(|cause| Failure::new(Reason::NetworkSetupFailed, cause.to_string()))
 }

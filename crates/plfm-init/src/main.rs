@@ -15,6 +15,7 @@ mod machine;
 mod net;
 mod power;
 mod reaper;
+mod rest;
 mod serve;
 mod service;
 mod users;

@@ -8,7 +8,9 @@ use connectrpc::{ConnectError, RequestContext, Response, Router, ServiceRequest,
 use plfm_api::guest::{self, Guest, GuestExt, PROTOCOL, State};
 
 use crate::args::VERSION;
-use crate::daemon::{Config, Daemon};
+use crate::daemon::{Config, Daemon, ENTROPY_MIN, Name, is_hostname};
+use crate::machine::Renewal;
+use crate::rest::{self, RestError};
 use crate::{net, workload};
 
 mod facts;
@@ -42,12 +44,12 @@ impl Guest for Host {
             let wrong = format!("the host speaks protocol versions {versions:?}, this daemon {PROTOCOL}");
             return Err(ConnectError::failed_precondition(wrong));
         }
-        let config = self.0.config();
+        let name = self.0.name();
         Response::ok(guest::HelloResponse {
             daemon_version: VERSION.into(),
             protocol: PROTOCOL,
-            instance_id: config.map(|config| config.instance_id.clone()).unwrap_or_default(),
-            boot_id: config.map(|config| config.boot_id.clone()).unwrap_or_default(),
+            instance_id: name.as_ref().map(|name| name.instance_id.clone()).unwrap_or_default(),
+            boot_id: name.as_ref().map(|name| name.boot_id.clone()).unwrap_or_default(),
             state: self.state().into(),
             ..facts::machine()
         })
@@ -120,6 +122,37 @@ impl Guest for Host {
         Response::ok(net::probe::probe(&net::dial::addresses(config, false), port, &kind, within).await)
     }
 
+    async fn quiesce(
+        &self,
+        _: RequestContext,
+        _: ServiceRequest<'_, guest::QuiesceRequest>,
+    ) -> ServiceResult<guest::QuiesceResponse> {
+        rest::quiesce(&self.0).await.map_err(|error| restless(&error))?;
+        Response::ok(guest::QuiesceResponse::default())
+    }
+
+    async fn refresh(
+        &self,
+        _: RequestContext,
+        request: ServiceRequest<'_, guest::RefreshRequest>,
+    ) -> ServiceResult<guest::RefreshResponse> {
+        let request = request.to_owned_message();
+        let former = self.0.name().map(|name| name.hostname).unwrap_or_default();
+        let (name, renewal) = renewal(request, former).map_err(ConnectError::invalid_argument)?;
+        rest::refresh(&self.0, renewal).await.map_err(|error| restless(&error))?;
+        self.0.renew(name);
+        Response::ok(guest::RefreshResponse::default())
+    }
+
+    async fn thaw(
+        &self,
+        _: RequestContext,
+        _: ServiceRequest<'_, guest::ThawRequest>,
+    ) -> ServiceResult<guest::ThawResponse> {
+        let warnings = rest::thaw(&self.0, self.0.is_renewed()).await.map_err(|error| restless(&error))?;
+        Response::ok(guest::ThawResponse { warnings, ..Default::default() })
+    }
+
     async fn shutdown(
         &self,
         _: RequestContext,
@@ -127,6 +160,29 @@ impl Guest for Host {
     ) -> ServiceResult<guest::ShutdownResponse> {
         self.0.ask_to_stop(Duration::from_millis(request.grace_ms.into()));
         Response::ok(guest::ShutdownResponse::default())
+    }
+}
+
+fn restless(error: &RestError) -> ConnectError {
+    match error {
+        RestError::NotAMachine => ConnectError::unimplemented(error.to_string()),
+        RestError::Awake => ConnectError::failed_precondition(error.to_string()),
+        _ => ConnectError::internal(error.to_string()),
+    }
+}
+
+/// All of it is needed: a twin with half an identity is none.
+fn renewal(request: guest::RefreshRequest, former_hostname: String) -> Result<(Name, Renewal), &'static str> {
+    let guest::RefreshRequest { instance_id, boot_id, hostname, realtime_ns, entropy, generation, .. } = request;
+    match () {
+        () if instance_id.is_empty() || boot_id.is_empty() => Err("an id is empty"),
+        () if !is_hostname(&hostname) || hostname.is_empty() => Err("the hostname is none"),
+        () if realtime_ns == 0 => Err("the time is missing"),
+        () if entropy.len() < ENTROPY_MIN => Err("the entropy is too little"),
+        () => {
+            let name = Name { instance_id, boot_id, hostname: hostname.clone() };
+            Ok((name, Renewal { entropy, realtime_ns, hostname, former_hostname, generation }))
+        }
     }
 }
 

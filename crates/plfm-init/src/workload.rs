@@ -9,7 +9,7 @@ use tokio::net::unix::pipe;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::daemon::{Config, Daemon};
+use crate::daemon::{Config, Daemon, Prestart};
 use crate::launch::{DEFAULT_PATH, Ends, Launch, Started, Wiring};
 use crate::reaper::Exit;
 use crate::users::{self, Account};
@@ -89,6 +89,13 @@ async fn attend(daemon: &Arc<Daemon>, Started { exit, ends, .. }: Started, kille
     let _ = timeout(LAST_WORDS, output).await;
     daemon.enter(ended(exit, oom::kills() > killed));
     daemon.set_workload(None);
+}
+
+/// A command beside the workload, until it has ended well.
+pub async fn run_as_root(daemon: &Arc<Daemon>, command: &Prestart) -> Result<(), String> {
+    let config = daemon.config().ok_or("the machine is not configured")?;
+    let root = daemon.place.run(|| users::look_up("")).await.map_err(|cause| cause.to_string())?;
+    prestart::one(daemon, config, &root, command).await
 }
 
 /// As the workload and its prestart commands run.

@@ -139,11 +139,16 @@ pub fn entropy() -> [u8; 64] {
     bytes
 }
 
+/// How long the workload has to answer.
+pub fn probe_wait(workload: &Workload) -> Duration {
+    workload.health.as_ref().map_or(PROBE_WAIT, |health| Duration::from_secs(health.timeout_seconds.into()))
+}
+
 /// Whether the workload answers, and what was seen if not.
 pub async fn probe(client: &Client, workload: &Workload) -> (bool, String) {
     let answer = match (&workload.health, workload.ports.first()) {
         (Some(health), _) => {
-            let wait = Duration::from_secs(health.timeout_seconds.into());
+            let wait = probe_wait(workload);
             match (health.check, &health.path) {
                 (HealthCheck::Http, Some(path)) => client.probe_http(health.port, path, wait).await,
                 _ => client.probe_tcp(health.port, wait).await,

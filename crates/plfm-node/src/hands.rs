@@ -21,6 +21,8 @@ use crate::net::Net;
 const STOP_MARGIN: Duration = Duration::from_secs(2);
 /// What a workload gets when the whole node stops.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
+/// Images that no machine uses stay for the next one as long as all of them take no more than this (P-IMG-5).
+const IMAGES_BYTES_MAX: u64 = 20 << 30;
 /// A watch on the guest that broke is not taken up again at once.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -45,7 +47,7 @@ impl Hands {
             (Action::Adopt(_, boot), _) => self.adopt(id, *boot).await,
             (Action::Stop { grace, .. }, _) => self.stop(id, *grace).await,
             (Action::Destroy(_), _) => self.destroy(id).await,
-            (Action::Forget(_), _) => return self.logs.prune(),
+            (Action::Forget(_), _) => return self.forget(id).await,
             (_, None) => unreachable!("the mind starts only what is planned"),
         };
         if let Err(failure) = &done {
@@ -53,6 +55,21 @@ impl Hands {
             self.logs.node(id, &failure.to_string());
         }
         self.tell(id, done.unwrap_or_else(Outcome::Failed));
+    }
+
+    /// Its log stays for a while; its image, if nobody else wants it, until the room is needed.
+    async fn forget(&self, id: InstanceId) {
+        self.logs.close(id);
+        let machines = self.runtime.list().await.unwrap_or_default();
+        let live = machines.iter().map(|machine| machine.id).collect();
+        let (logs, images) = (self.logs.clone(), self.images.clone());
+        let collected = tokio::task::spawn_blocking(move || {
+            logs.prune(&live);
+            images.collect(IMAGES_BYTES_MAX)
+        });
+        if let Ok(Err(error)) = collected.await {
+            tracing::warn!(error = chain(&error), "cannot remove images that nobody uses");
+        }
     }
 
     fn tell(&self, id: InstanceId, outcome: Outcome) {
@@ -102,11 +119,14 @@ impl Hands {
                 Failure::new(Reason::ConfigHandshakeFailed, format!("the guest said nothing for {wait:?}"))
             })??;
             let hello_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-            client.configure(configuration).await.map_err(|error| guest::refused(&error))?;
+            let configured = within(wait, "took no configuration", client.configure(configuration)).await?;
+            configured.map_err(|error| guest::refused(&error))?;
             Ok(hello_ms)
         });
         let hello_ms = hello_ms.await?;
-        self.running(id, &client).await?;
+        let prestart: u32 = workload.prestart.iter().map(|step| step.timeout_seconds).sum();
+        let wait = wait + Duration::from_secs(prestart.into());
+        within(wait, "did not start its workload", self.running(id, &client)).await??;
         self.attend(id, boot, client);
         Ok(Outcome::Started { boot, hello_ms })
     }
@@ -174,7 +194,9 @@ impl Hands {
 
     async fn probe(&self, id: InstanceId, workload: &Workload) -> Outcome {
         let client = guest::client(self.runtime.clone(), id);
-        let (healthy, detail) = guest::probe(&client, workload).await;
+        let wait = patience(self.runtime.class(), guest::probe_wait(workload) + STOP_MARGIN);
+        let probed = tokio::time::timeout(wait, guest::probe(&client, workload)).await;
+        let (healthy, detail) = probed.unwrap_or_else(|_| (false, "the guest does not answer".to_owned()));
         Outcome::Probed { healthy, detail }
     }
 
@@ -195,7 +217,10 @@ impl Hands {
 
     /// Every machine, at once, with the time to end in order.
     pub async fn stop_all(&self) {
-        let machines = self.runtime.list().await.unwrap_or_default();
+        let machines = self.runtime.list().await.unwrap_or_else(|error| {
+            tracing::error!(error = chain(&error), "cannot tell which machines run; they run on");
+            Vec::new()
+        });
         let alive = machines.into_iter().filter(|machine| machine.alive);
         let stops = alive.map(|machine| async move {
             if let Err(failure) = self.put_away(machine.id).await {
@@ -222,6 +247,12 @@ impl Hands {
         self.images.release(id).map_err(|error| error.failure())?;
         Ok(Outcome::Destroyed)
     }
+}
+
+/// A guest that hangs must not hold up what else is to be done with it.
+async fn within<T>(wait: Duration, what: &str, work: impl Future<Output = T>) -> Result<T, Failure> {
+    let late = |_| Failure::new(Reason::ConfigHandshakeFailed, format!("the guest {what} for {wait:?}"));
+    tokio::time::timeout(wait, work).await.map_err(late)
 }
 
 /// What the guest itself says of its end; a stream that is merely cut says nothing.

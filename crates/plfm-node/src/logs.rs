@@ -1,10 +1,11 @@
 //! What workloads say, kept on the node: two files of bounded size for each instance, one JSON line a line of output.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use plfm_api::guest::{Client, LogsResponse, logs_response};
 use plfm_api::views::{LogLine, LogStream};
@@ -19,6 +20,8 @@ use crate::node::now;
 const FILE_BYTES_MAX: u64 = 8 << 20;
 /// A longer line is cut into several: a workload that never ends a line must not fill the memory.
 const LINE_BYTES_MAX: usize = 16 * 1024;
+/// A stream of output that ends while its guest lives is not taken up again at once.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Logs of instances that are gone stay for those who ask why; so many at most.
 const INSTANCES_MAX: usize = 200;
 
@@ -74,7 +77,12 @@ impl Logs {
                     self.write(Record { from: Some((boot, chunk.seq)), line });
                 });
             }
+            tokio::time::sleep(RETRY_AFTER).await;
         }
+        // What a workload wrote last need not end in a new line.
+        lines.flush(|stream, text| {
+            self.write(Record { from: None, line: LogLine { instance, at: now(), stream, text } });
+        });
     }
 
     /// The newest lines of both files, oldest first.
@@ -96,10 +104,17 @@ impl Logs {
         self.0.written.subscribe()
     }
 
-    /// Forgets the oldest instances beyond [`INSTANCES_MAX`]: ids sort by age.
-    pub fn prune(&self) {
+    /// Nothing more is expected of an instance.
+    pub fn close(&self, instance: InstanceId) {
+        self.0.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&instance);
+    }
+
+    /// Forgets the oldest instances beyond [`INSTANCES_MAX`] that are not live: ids sort by age.
+    pub fn prune(&self, live: &BTreeSet<InstanceId>) {
         let Ok(entries) = fs::read_dir(&self.0.dir) else { return };
-        let mut known: Vec<_> = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+        let is_live = |name: &String| name.parse().is_ok_and(|id| live.contains(&id));
+        let mut known: Vec<_> = names.filter(|name| !is_live(name)).collect();
         known.sort();
         for old in known.iter().take(known.len().saturating_sub(INSTANCES_MAX)) {
             if let Err(error) = fs::remove_dir_all(self.0.dir.join(old)) {
@@ -118,7 +133,7 @@ impl Logs {
         [dir.join("log"), dir.join("log.1")]
     }
 
-    /// A log that cannot be written is said once in the node's own log; the workload goes on.
+    /// A log that cannot be written is said in the node's own log; the workload goes on.
     fn write(&self, record: Record) {
         let instance = record.line.instance;
         let mut open = self.0.open.lock().unwrap_or_else(PoisonError::into_inner);
@@ -164,6 +179,10 @@ fn records(file: File) -> impl Iterator<Item = Record> {
     BufReader::new(file).lines().map_while(Result::ok).filter_map(|line| serde_json::from_str(&line).ok())
 }
 
+fn text(line: &[u8]) -> String {
+    String::from_utf8_lossy(line).trim_end_matches('\r').to_owned()
+}
+
 /// Chunks to lines, for each stream by itself.
 #[derive(Default)]
 struct Lines {
@@ -184,8 +203,17 @@ impl Lines {
                 partial.push(*byte);
             }
             if *byte == b'\n' || partial.len() >= LINE_BYTES_MAX {
-                emit(stream, at, String::from_utf8_lossy(partial).trim_end_matches('\r').to_owned());
+                emit(stream, at, text(partial));
                 partial.clear();
+            }
+        }
+    }
+
+    fn flush(&mut self, mut emit: impl FnMut(LogStream, String)) {
+        let streams = [LogStream::Stdout, LogStream::Stderr];
+        for (stream, partial) in streams.into_iter().filter_map(|it| Some((it, self.partial.remove(&(it as u8))?))) {
+            if !partial.is_empty() {
+                emit(stream, text(&partial));
             }
         }
     }
@@ -205,10 +233,11 @@ mod tests {
         for cut in 0..=text.len() {
             let mut lines = Lines::default();
             let mut seen = Vec::new();
-            for part in [&text[..cut], &text[cut..], b"\n"] {
+            for part in [&text[..cut], &text[cut..]] {
                 let chunk = LogsResponse { data: part.to_vec(), ..Default::default() };
                 lines.feed(&chunk, |_, _, text| seen.push(text));
             }
+            lines.flush(|_, text| seen.push(text));
             assert_eq!(seen, ["one", "two", "", "four"], "cut at {cut}");
         }
     }

@@ -3,8 +3,8 @@
 use std::fs::File;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, LazyLock};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use plfm_core::units::{Mebibytes, Timestamp};
 use plfm_image::{ImageStore, Limits as ImageLimits, Registries};
@@ -179,7 +179,10 @@ fn network() -> Option<Net> {
     }
 }
 
+/// By the clock as it was when the process began, and what has passed since: a clock that is set makes nothing late.
 pub fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    static BEGAN: LazyLock<(SystemTime, Instant)> = LazyLock::new(|| (SystemTime::now(), Instant::now()));
+    let (clock, moment) = *BEGAN;
+    let since = clock.duration_since(UNIX_EPOCH).unwrap_or_default() + moment.elapsed();
     Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

@@ -4,11 +4,11 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, Query, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Extension, Router};
 use http::{StatusCode, header};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use plfm_api::channel::port;
@@ -27,6 +27,8 @@ use crate::logs::Logs;
 
 /// One who says nothing holds a socket no longer than this.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
+/// What keeps a connection from being accepted (no descriptor is left) does not end at once.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 /// A guest that does not take a stream by then does not take it at all.
 const CONNECT_MAX: Duration = Duration::from_secs(20);
 
@@ -54,7 +56,10 @@ pub async fn serve(
     loop {
         match listener.accept().await {
             Ok((stream, _)) => drop(tokio::spawn(connection(stream, acceptor.clone(), router.clone()))),
-            Err(error) => tracing::warn!(%error, "cannot accept a connection"),
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_AGAIN).await;
+            }
         }
     }
 }
@@ -63,19 +68,30 @@ async fn connection(stream: TcpStream, acceptor: TlsAcceptor, router: Router) {
     let _ = stream.set_nodelay(true);
     let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_MAX, acceptor.accept(stream)).await else { return };
     let role = Peer::of(stream.get_ref().1).ok().flatten().map(|peer| peer.role);
-    let welcome = matches!(role, Some(Role::Server | Role::Edge));
-    let router = if welcome { router } else { Router::new().fallback(|| async { StatusCode::FORBIDDEN }) };
+    let router = match role {
+        Some(role @ (Role::Server | Role::Edge)) => router.layer(Extension(role)),
+        _ => Router::new().fallback(|| async { StatusCode::FORBIDDEN }),
+    };
     let service = hyper_util::service::TowerToHyperService::new(router);
     let mut http = hyper::server::conn::http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HANDSHAKE_MAX);
     let _ = http.serve_connection(TokioIo::new(stream), service).with_upgrades().await;
 }
 
+/// An edge carries the traffic of apps. What a guest's daemon is asked, a server has been asked by someone who may.
+fn is_for_edges(port: u16) -> bool {
+    port != ENVD
+}
+
 async fn tunnel(
     State(door): State<Door>,
+    Extension(role): Extension<Role>,
     Path((instance, wanted)): Path<(InstanceId, u16)>,
     request: Request,
 ) -> Response {
+    if role == Role::Edge && !is_for_edges(wanted) {
+        return problem(StatusCode::FORBIDDEN, format!("port {wanted} is not for edges"));
+    }
     let target = if wanted == ENVD { port::ENVD } else { port::dial(wanted) };
     let connected = tokio::time::timeout(CONNECT_MAX, door.runtime.connect(instance, target)).await;
     let mut inner = match connected {
@@ -107,7 +123,15 @@ struct Wanted {
     console: bool,
 }
 
-async fn logs_of(State(door): State<Door>, Path(instance): Path<InstanceId>, Query(wanted): Query<Wanted>) -> Response {
+async fn logs_of(
+    State(door): State<Door>,
+    Extension(role): Extension<Role>,
+    Path(instance): Path<InstanceId>,
+    Query(wanted): Query<Wanted>,
+) -> Response {
+    if role != Role::Server {
+        return problem(StatusCode::FORBIDDEN, "logs are not for edges".to_owned());
+    }
     if wanted.console {
         return Body::from(ndjson(&console(&door, instance).await)).into_response();
     }

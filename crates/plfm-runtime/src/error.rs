@@ -2,7 +2,7 @@
 
 use std::io;
 
-use plfm_core::ids::{BootId, InstanceId};
+use plfm_core::ids::{BootId, InstanceId, SnapshotId};
 use plfm_core::reason::Reason;
 
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +45,28 @@ pub enum RuntimeError {
         #[source]
         source: io::Error,
     },
+    #[error("this runtime cannot {0}")]
+    Unsupported(&'static str),
+    #[error("there is no snapshot {0}")]
+    NoSuchSnapshot(SnapshotId),
+    #[error("snapshot {0} exists")]
+    SnapshotExists(SnapshotId),
+    #[error("machine {0} is not paused")]
+    NotPaused(InstanceId),
+    #[error("machine {id} cannot go on from there: {why}")]
+    Misfit { id: InstanceId, why: &'static str },
+    #[error("cannot keep what the machine of {id} is")]
+    Snapshot {
+        id: InstanceId,
+        #[source]
+        source: io::Error,
+    },
+    #[error("the machine of {id} does not go on")]
+    Restore {
+        id: InstanceId,
+        #[source]
+        source: io::Error,
+    },
     #[error("cannot connect to port {port} of {id}")]
     Connect {
         id: InstanceId,
@@ -64,12 +86,21 @@ pub enum RuntimeError {
 impl RuntimeError {
     pub fn reason(&self) -> Reason {
         match self {
-            Self::Disk { source, .. } | Self::Io { source, .. } | Self::Start { source, .. } if is_full(source) => {
+            Self::Disk { source, .. }
+            | Self::Io { source, .. }
+            | Self::Start { source, .. }
+            | Self::Snapshot { source, .. }
+                if is_full(source) =>
+            {
                 Reason::DiskFull
             }
             Self::Disk { .. } | Self::Image { .. } => Reason::RootfsBuildFailed,
             Self::Connect { .. } => Reason::ConfigHandshakeFailed,
-            Self::BadSpec { .. } => Reason::SpecUnsupported,
+            Self::Snapshot { .. } | Self::SnapshotExists(_) => Reason::SnapshotFailed,
+            Self::Restore { .. } | Self::Misfit { .. } | Self::NoSuchSnapshot(_) | Self::NotPaused(_) => {
+                Reason::RestoreFailed
+            }
+            Self::BadSpec { .. } | Self::Unsupported(_) => Reason::SpecUnsupported,
             _ => Reason::VmmStartFailed,
         }
     }

@@ -85,7 +85,7 @@ impl Runtime for FakeRuntime {
             None if self.hits(self.faults.create_fails) => return Err(RuntimeError::Disk { id, source: fault() }),
             None => {}
         }
-        let machine = Machine { id, boot: None, alive: false, console_tail: String::new() };
+        let machine = Machine { id, boot: None, alive: false, paused: false, console_tail: String::new() };
         self.world.send_modify(|world| drop(world.insert(id, (spec.clone(), machine))));
         Ok(())
     }

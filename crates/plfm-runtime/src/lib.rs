@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 
 use async_trait::async_trait;
-use plfm_core::ids::{BootId, InstanceId};
+use plfm_core::ids::{BootId, InstanceId, SnapshotId};
 use plfm_core::units::Mebibytes;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -52,8 +52,62 @@ pub trait Runtime: Send + Sync + 'static {
     /// Waits until the machine does not run, and says how it was left; at once if it does not run now.
     async fn ended(&self, id: InstanceId) -> Result<Machine, RuntimeError>;
 
+    /// What of the following it can do; the rest answers [`RuntimeError::Unsupported`].
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::default()
+    }
+
+    /// Keeps what a running machine is: memory, devices, disk. It goes on; whoever asks has made its guest quiet, and wakes it.
+    async fn snapshot(&self, id: InstanceId, as_: SnapshotId) -> Result<(), RuntimeError> {
+        let _ = (id, as_);
+        Err(RuntimeError::Unsupported("snapshot"))
+    }
+
+    /// Makes a machine and lets it go on where the snapshot was taken. Answers when its guest daemon does; its workload still rests.
+    async fn restore(
+        &self,
+        spec: &MachineSpec,
+        from: SnapshotId,
+        boot: BootId,
+        net: Option<Tap>,
+    ) -> Result<(), RuntimeError> {
+        let _ = (spec, from, boot, net);
+        Err(RuntimeError::Unsupported("restore"))
+    }
+
+    /// The snapshots that are kept here.
+    async fn snapshots(&self) -> Result<Vec<SnapshotId>, RuntimeError> {
+        Ok(Vec::new())
+    }
+
+    /// Removes a snapshot. Machines that went on from it are not concerned.
+    async fn forget(&self, snapshot: SnapshotId) -> Result<(), RuntimeError> {
+        let _ = snapshot;
+        Ok(())
+    }
+
+    /// Ends a running machine so that it can go on: answers when all of it is safe on disk.
+    async fn pause(&self, id: InstanceId) -> Result<(), RuntimeError> {
+        let _ = id;
+        Err(RuntimeError::Unsupported("pause"))
+    }
+
+    /// Lets a paused machine go on, as the boot that it was. Answers when its guest daemon does; its workload still rests.
+    async fn resume(&self, id: InstanceId, net: Option<Tap>) -> Result<(), RuntimeError> {
+        let _ = (id, net);
+        Err(RuntimeError::Unsupported("pause"))
+    }
+
     /// A byte stream to a port of the guest daemon. Waits for a guest that still boots: the caller sets the deadline.
     async fn connect(&self, id: InstanceId, port: u32) -> Result<BoxedStream, RuntimeError>;
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Capabilities {
+    /// [`Runtime::snapshot`] and [`Runtime::restore`].
+    pub snapshot: bool,
+    /// [`Runtime::pause`] and [`Runtime::resume`].
+    pub pause: bool,
 }
 
 /// What a machine is made of.
@@ -77,6 +131,8 @@ pub struct Machine {
     /// The newest start, alive or not; none before the first.
     pub boot: Option<BootId>,
     pub alive: bool,
+    /// It does not run, and can go on where it was.
+    pub paused: bool,
     /// The last of what a machine that has ended wrote to its console.
     pub console_tail: String,
 }

@@ -1,11 +1,13 @@
 //! Machines as microVMs: a monitor's process each, which outlives us and is taken over by the next run of ours.
 //!
 //! ```text
-//!   DIR/machines/INSTANCE/   machine.json  rw.ext4  console.log  control  channel  console  connect
+//!   DIR/machines/INSTANCE/   machine.json  rw.ext4  memory  console.log  control  channel  console  connect  paused/
+//!   DIR/snapshots/SNAPSHOT/  picture.json  rw.ext4  memory  devices
 //!   DIR/assets/              vmlinux-HASH  initramfs-HASH  tsc.json  kvm.json
 //! ```
 //!
-//! [`vmm`] says what a monitor is and [`qemu`] is one; [`machine`] is one machine's life; [`host`] is what they share.
+//! [`vmm`] says what a monitor is and [`qemu`] is one; [`machine`] is one machine's life, [`picture`] what it is at one moment;
+//! [`host`] is what they share.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,21 +18,25 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use plfm_core::event::Isolation;
-use plfm_core::ids::{BootId, InstanceId};
+use plfm_core::ids::{BootId, InstanceId, SnapshotId};
 use plfm_core::units::Mebibytes;
 
 mod accel;
 mod assets;
 pub(crate) mod cgroup;
 mod console;
+mod copy;
 mod disk;
 mod door;
 mod host;
 mod jail;
 mod machine;
+mod memory;
+mod picture;
 mod probe;
 mod process;
 mod qemu;
+mod qmp;
 mod record;
 mod sockets;
 mod start;
@@ -41,7 +47,7 @@ pub(crate) mod wall;
 pub use accel::{Accel, EMULATED_FACTOR, HELLO_WAIT, patience};
 pub use probe::Verdict;
 
-use crate::{BoxedStream, IMAGES_MAX, Machine, MachineSpec, Runtime, RuntimeError, Tap};
+use crate::{BoxedStream, Capabilities, IMAGES_MAX, Machine, MachineSpec, Runtime, RuntimeError, Tap};
 use host::{Host, unprepared};
 use machine::{DISK, Slot};
 use record::Record;
@@ -60,6 +66,7 @@ pub struct Config {
 pub struct MicroVmRuntime {
     host: Arc<Host>,
     machines: PathBuf,
+    snapshots: PathBuf,
     slots: Mutex<BTreeMap<InstanceId, Arc<Slot>>>,
     /// One machine is made at a time, so that no two get one user.
     making: tokio::sync::Mutex<()>,
@@ -68,11 +75,13 @@ pub struct MicroVmRuntime {
 impl MicroVmRuntime {
     /// Prepares what machines need, and takes over those that an earlier run left.
     pub async fn open(config: Config) -> Result<Self, RuntimeError> {
-        let machines = config.dir.join("machines");
+        let (machines, snapshots) = (config.dir.join("machines"), config.dir.join("snapshots"));
         private_dir(&machines).map_err(unprepared("the directory of machines"))?;
+        private_dir(&snapshots).map_err(unprepared("the directory of snapshots"))?;
+        sweep(&snapshots).map_err(unprepared("the directory of snapshots"))?;
         let host = Arc::new(Host::prepare(&config).await?);
-        let slots = adopt_all(&machines).await.map_err(unprepared("the directory of machines"))?;
-        Ok(Self { host, machines, slots: Mutex::new(slots), making: tokio::sync::Mutex::new(()) })
+        let slots = adopt_all(&host, &machines).await.map_err(unprepared("the directory of machines"))?;
+        Ok(Self { host, machines, snapshots, slots: Mutex::new(slots), making: tokio::sync::Mutex::new(()) })
     }
 
     /// Whether guests run on KVM, and why not.
@@ -100,14 +109,35 @@ impl MicroVmRuntime {
         taken
     }
 
+    /// The directory of a snapshot that is whole.
+    fn snapshot_dir(&self, snapshot: SnapshotId) -> Result<PathBuf, RuntimeError> {
+        let dir = self.snapshots.join(snapshot.to_string());
+        if dir.exists() { Ok(dir) } else { Err(RuntimeError::NoSuchSnapshot(snapshot)) }
+    }
+
+    /// The machine, made if it is not there; its disk is empty, or as it was in a snapshot.
+    async fn ensure(&self, spec: &MachineSpec, disk: Option<&Path>) -> Result<Arc<Slot>, RuntimeError> {
+        check(spec)?;
+        let _turn = self.making.lock().await;
+        if let Some(slot) = self.slot(spec.id) {
+            return if slot.is(spec).await { Ok(slot) } else { Err(RuntimeError::SpecDiffers(spec.id)) };
+        }
+        let slot = Arc::new(self.make(spec, disk).await?);
+        self.slots.lock().expect("no panic while it is held").insert(spec.id, slot.clone());
+        Ok(slot)
+    }
+
     /// A machine appears in one step, whole.
-    async fn make(&self, spec: &MachineSpec) -> Result<Slot, RuntimeError> {
+    async fn make(&self, spec: &MachineSpec, disk: Option<&Path>) -> Result<Slot, RuntimeError> {
         let (id, name) = (spec.id, spec.id.to_string());
         let record = Record { spec: spec.clone(), uid: wall::own_uid(&name, &self.uids().await), run: None };
         let (fresh, dir) = (self.machines.join(format!("{name}{FRESH}")), self.machines.join(name));
         let fail = |source| RuntimeError::Disk { id, source };
         remove_dir(&fresh).and_then(|()| private_dir(&fresh)).map_err(fail)?;
-        disk::format(&fresh.join(DISK), spec.disk).await.map_err(fail)?;
+        match disk {
+            None => disk::format(&fresh.join(DISK), spec.disk).await.map_err(fail)?,
+            Some(from) => copied(from.to_owned(), fresh.join(DISK)).await.map_err(fail)?,
+        }
         record.save(&fresh).and_then(|()| fs::rename(&fresh, &dir)).map_err(fail)?;
         Ok(Slot::new(dir, record))
     }
@@ -124,21 +154,12 @@ impl Runtime for MicroVmRuntime {
     }
 
     async fn create(&self, spec: &MachineSpec) -> Result<(), RuntimeError> {
-        check(spec)?;
-        let _turn = self.making.lock().await;
-        if let Some(slot) = self.slot(spec.id) {
-            return if slot.is(spec).await { Ok(()) } else { Err(RuntimeError::SpecDiffers(spec.id)) };
-        }
-        let slot = self.make(spec).await?;
-        self.slots.lock().expect("no panic while it is held").insert(spec.id, Arc::new(slot));
-        Ok(())
+        self.ensure(spec, None).await.map(drop)
     }
 
     async fn start(&self, id: InstanceId, boot: BootId, net: Option<Tap>) -> Result<(), RuntimeError> {
         let (slot, host) = (self.known(id)?, self.host.clone());
-        // On its own, so that a caller who gives up in the middle leaves no process without an attendant.
-        let started = tokio::spawn(async move { slot.start(&host, boot, net).await });
-        started.await.map_err(unprepared("the start of a machine"))?
+        finished("a start", async move { slot.start(&host, boot, net).await }).await
     }
 
     async fn stop(&self, id: InstanceId) -> Result<(), RuntimeError> {
@@ -169,9 +190,74 @@ impl Runtime for MicroVmRuntime {
         Ok(self.known(id)?.ended().await)
     }
 
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { snapshot: true, pause: true }
+    }
+
+    async fn snapshot(&self, id: InstanceId, as_: SnapshotId) -> Result<(), RuntimeError> {
+        let (slot, host, to) = (self.known(id)?, self.host.clone(), self.snapshots.join(as_.to_string()));
+        if to.exists() {
+            return Err(RuntimeError::SnapshotExists(as_));
+        }
+        // On its own, as a start is: a guest must not stay halted because a caller gave up.
+        finished("a snapshot", async move { slot.snapshot(&host, &to).await }).await
+    }
+
+    async fn restore(
+        &self,
+        spec: &MachineSpec,
+        from: SnapshotId,
+        boot: BootId,
+        net: Option<Tap>,
+    ) -> Result<(), RuntimeError> {
+        let dir = self.snapshot_dir(from)?;
+        let slot = self.ensure(spec, Some(&dir.join(DISK))).await?;
+        let host = self.host.clone();
+        finished("a restore", async move { slot.restore(&host, boot, net, &dir).await }).await
+    }
+
+    async fn snapshots(&self) -> Result<Vec<SnapshotId>, RuntimeError> {
+        let entries = fs::read_dir(&self.snapshots).map_err(unprepared("the directory of snapshots"))?;
+        Ok(entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
+    }
+
+    async fn forget(&self, snapshot: SnapshotId) -> Result<(), RuntimeError> {
+        let dir = self.snapshots.join(snapshot.to_string());
+        let gone = dir.with_extension("gone");
+        match fs::rename(dir, &gone).and_then(|()| remove_dir(&gone)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(unprepared("the directory of snapshots")(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn pause(&self, id: InstanceId) -> Result<(), RuntimeError> {
+        let (slot, host) = (self.known(id)?, self.host.clone());
+        finished("a pause", async move { slot.pause(&host).await }).await
+    }
+
+    async fn resume(&self, id: InstanceId, net: Option<Tap>) -> Result<(), RuntimeError> {
+        let (slot, host) = (self.known(id)?, self.host.clone());
+        finished("a resume", async move { slot.resume(&host, net).await }).await
+    }
+
     async fn connect(&self, id: InstanceId, port: u32) -> Result<BoxedStream, RuntimeError> {
         Ok(Box::pin(self.known(id)?.connect(port).await?))
     }
+}
+
+/// On its own, so that a caller who gives up in the middle leaves no process without an attendant and no guest halted.
+async fn finished(
+    what: &'static str,
+    work: impl Future<Output = Result<(), RuntimeError>> + Send + 'static,
+) -> Result<(), RuntimeError> {
+    tokio::spawn(work).await.map_err(unprepared(what))?
+}
+
+async fn copied(from: PathBuf, to: PathBuf) -> io::Result<()> {
+    let copied = tokio::task::spawn_blocking(move || copy::sparse(&from, &to).map(drop));
+    copied.await.map_err(io::Error::other)?
 }
 
 /// What the monitor would refuse with worse words.
@@ -196,7 +282,18 @@ const VCPUS_MAX: u8 = 32;
 const FRESH: &str = ".new";
 const GONE: &str = ".gone";
 
-async fn adopt_all(machines: &Path) -> io::Result<BTreeMap<InstanceId, Arc<Slot>>> {
+/// What an earlier run has not finished is nobody's.
+fn sweep(snapshots: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(snapshots)? {
+        let path = entry?.path();
+        if path.extension().is_some() {
+            remove_dir(&path)?;
+        }
+    }
+    Ok(())
+}
+
+async fn adopt_all(host: &Host, machines: &Path) -> io::Result<BTreeMap<InstanceId, Arc<Slot>>> {
     let mut slots = BTreeMap::new();
     for entry in fs::read_dir(machines)? {
         let dir = entry?.path();
@@ -206,7 +303,7 @@ async fn adopt_all(machines: &Path) -> io::Result<BTreeMap<InstanceId, Arc<Slot>
             continue;
         }
         match (name.parse(), Record::load(&dir)) {
-            (Ok(id), Ok(record)) => drop(slots.insert(id, Arc::new(Slot::adopt(dir.clone(), record).await))),
+            (Ok(id), Ok(record)) => drop(slots.insert(id, Arc::new(Slot::adopt(host, dir.clone(), record).await))),
             (_, record) => tracing::error!(?dir, error = ?record.err(), "not a machine's directory"),
         }
     }

@@ -1,7 +1,7 @@
 //! The one route table: method, path, who may call, what answers. Nothing is reachable that is not a row here.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
@@ -153,7 +153,32 @@ async fn admit(State((shared, access)): State<(Arc<Shared>, Access)>, mut reques
     next.run(request).await
 }
 
+/// Strangers may knock as often as they like: what is written of it stays small, for each record is a write to the disk of the log.
+const STRANGERS_PER_SECOND_MAX: u32 = 10;
+
+/// How many strangers were refused in the second that runs.
+#[derive(Default)]
+pub(crate) struct Strangers(Mutex<Option<(Instant, u32)>>);
+
+impl Strangers {
+    /// One more; how many there were in this second before.
+    fn count(&self) -> u32 {
+        let mut counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let running = counted.filter(|(since, _)| since.elapsed() < Duration::from_secs(1));
+        let (since, count) = running.unwrap_or_else(|| (Instant::now(), 0));
+        *counted = Some((since, count + 1));
+        count
+    }
+}
+
 async fn record(shared: &Arc<Shared>, caller: &Caller, action: String, code: &str) {
+    if matches!(caller, Caller::Nobody | Caller::Unknown) {
+        match shared.strangers.count() {
+            ..STRANGERS_PER_SECOND_MAX => {}
+            STRANGERS_PER_SECOND_MAX => tracing::warn!("more strangers are refused than are written to the audit"),
+            _ => return,
+        }
+    }
     let record =
         AuditRecord { at: now(), identity: caller.name(), action, code: code.to_owned(), request: current_request() };
     let store = shared.store.clone();

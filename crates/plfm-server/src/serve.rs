@@ -1,6 +1,7 @@
 //! Parse, build, run, drain: a server from its configuration to its end.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fs::File;
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr};
@@ -16,7 +17,7 @@ use plfm_api::tls::{self, Identity, Peer, Role};
 use plfm_api::tunnel::{Tunnel, TunnelError, Tunnels};
 use plfm_core::command::Command;
 use plfm_core::digest::Digest;
-use plfm_core::ids::{InstanceId, NodeId};
+use plfm_core::ids::{InstanceId, NodeId, ReleaseId};
 use plfm_core::state::{Instance, State};
 use plfm_image::Registries;
 use plfm_store::{SqliteStore, Store, StoreError};
@@ -28,12 +29,14 @@ use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
 use crate::ca::Ca;
-use crate::secrets::{Vault, new_token, token_hash, write_private};
+use crate::secrets::{Vars, Vault, new_token, token_hash, write_private};
 use crate::writer::{SubmitError, Writer, fold, now};
 use crate::{ApiError, ServerError, routes};
 
 /// A client that says nothing holds its socket no longer than this.
 const TLS_HANDSHAKE_MAX: Duration = Duration::from_secs(10);
+/// What keeps a connection from being accepted (no descriptor is left) does not end at once.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 /// Somebody waits until a tag is a digest: a mistyped host should not take as long as a pull that hopes for better times.
 const LOOKUP_TRIES: u32 = 2;
 
@@ -71,6 +74,7 @@ pub(crate) struct Shared {
     pub registries: Registries,
     pub local_images: bool,
     pub https_port: u16,
+    pub strangers: routes::Strangers,
     tunnels: Tunnels,
 }
 
@@ -84,7 +88,7 @@ impl Server {
         let unreadable = |source| ServerError::Log { path: log.clone(), source };
         let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&log).map_err(unreadable)?);
         let state = fold(&*store).map_err(unreadable)?;
-        let first = bootstrap(data, &config.domain)?;
+        let first = bootstrap(data, &config.domain, state.log.is_none())?;
         let (writer, thread) = Writer::start(store.clone(), state, first)?;
         let identity = ca.identity(Some(Role::Server), "server", &server_hosts(&config))?;
         let tunnels = Tunnels::new(&identity).map_err(ServerError::Tls)?;
@@ -93,7 +97,17 @@ impl Server {
         let listener = listener.map_err(|source| ServerError::Listen { address: config.listen.to_string(), source })?;
         let Config { mut registries, local_images, https_port, .. } = config;
         registries.retry.attempts = LOOKUP_TRIES;
-        let shared = Arc::new(Shared { writer, store, vault, ca, registries, local_images, https_port, tunnels });
+        let shared = Arc::new(Shared {
+            writer,
+            store,
+            vault,
+            ca,
+            registries,
+            local_images,
+            https_port,
+            tunnels,
+            strangers: Default::default(),
+        });
         Ok(Self { shared, listener, acceptor: TlsAcceptor::from(Arc::new(acceptor)), thread, _lock: lock })
     }
 
@@ -141,10 +155,9 @@ impl Server {
         loop {
             tokio::select! {
                 _ = stop.wait_for(|stop| *stop) => break,
-                accepted = self.listener.accept() => match accepted {
-                    Ok((stream, _)) => drop(tokio::spawn(connection(stream, self.acceptor.clone(), router.clone()))),
-                    Err(error) => tracing::warn!(%error, "cannot accept a connection"),
-                },
+                stream = accept(&self.listener) => {
+                    drop(tokio::spawn(connection(stream, self.acceptor.clone(), router.clone())));
+                }
             }
         }
         self.shared.writer.stop();
@@ -152,6 +165,16 @@ impl Server {
         if !matches!(joined, Ok(Ok(()))) {
             tracing::error!("the writer did not end in order");
         }
+    }
+}
+
+async fn accept(listener: &TcpListener) -> TcpStream {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => return stream,
+            Err(error) => tracing::warn!(%error, "cannot accept a connection"),
+        }
+        tokio::time::sleep(ACCEPT_AGAIN).await;
     }
 }
 
@@ -182,24 +205,34 @@ impl Shared {
         }
     }
 
-    /// Adds the values of variables, which are not in the state.
+    /// Adds the values of variables, which are not in the state. None where they cannot be read: a workload that starts without
+    /// them would be another.
     pub async fn with_vars(
         &self,
         state: &State,
         mut assignments: BTreeMap<InstanceId, Assignment>,
-    ) -> BTreeMap<InstanceId, Assignment> {
+    ) -> Option<BTreeMap<InstanceId, Assignment>> {
+        let mut of_releases = BTreeMap::new();
         for assignment in assignments.values_mut() {
             let workload = &mut assignment.workload;
             let Some(name) = state.releases.get(&workload.release).and_then(|release| release.vars) else { continue };
-            let store = self.store.clone();
-            let blob = tokio::task::spawn_blocking(move || store.blob(name)).await;
-            let vars = blob.ok().and_then(Result::ok).flatten().and_then(|blob| self.vault.unseal(&blob));
-            match vars.and_then(|mut vars| vars.remove(&workload.process)) {
-                Some(vars) => workload.vars = vars,
-                None => tracing::error!(release = %workload.release, "the variables of a release cannot be read"),
-            }
+            let vars = match of_releases.entry(workload.release) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(new) => new.insert(self.vars(workload.release, name).await?),
+            };
+            workload.vars = vars.get(&workload.process).cloned().unwrap_or_default();
         }
-        assignments
+        Some(assignments)
+    }
+
+    async fn vars(&self, release: ReleaseId, name: Digest) -> Option<Vars> {
+        let store = self.store.clone();
+        let blob = tokio::task::spawn_blocking(move || store.blob(name)).await;
+        let vars = blob.ok().and_then(Result::ok).flatten().and_then(|blob| self.vault.unseal(&blob));
+        if vars.is_none() {
+            tracing::error!(%release, "the variables of a release cannot be read");
+        }
+        vars
     }
 
     pub fn tunnel(&self, state: &State, instance: &Instance) -> Result<NodeTunnel, ApiError> {
@@ -235,13 +268,17 @@ fn lock(data: &Path) -> Result<File, ServerError> {
     }
 }
 
-/// The admin's token is made before the log that knows its hash; a crash between the two uses the same token again.
-fn bootstrap(data: &Path, domain: &str) -> Result<Command, ServerError> {
+/// The admin's token is made before the log that knows its hash; a crash between the two uses the same token again. A log that is
+/// there knows a token, and a new one would be nobody's.
+fn bootstrap(data: &Path, domain: &str, is_new: bool) -> Result<Command, ServerError> {
     let file = data.join("admin.token");
-    if !file.exists() {
+    if is_new && !file.exists() {
         write_private(&file, new_token("plfm_pat_").as_bytes())?;
     }
-    let token = std::fs::read_to_string(&file).map_err(ServerError::file(&file))?;
+    let token = match std::fs::read_to_string(&file) {
+        Err(error) if !is_new && error.kind() == io::ErrorKind::NotFound => String::new(),
+        read => read.map_err(ServerError::file(&file))?,
+    };
     Ok(Command::Bootstrap { domain: domain.to_owned(), prefix: prefix(), admin: token_hash(token.trim()) })
 }
 

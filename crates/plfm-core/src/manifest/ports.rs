@@ -5,6 +5,9 @@ use super::rules::{self, Refusal, choice, name, quoted, whole};
 use super::section::{Node, Section};
 use super::{Code, Health, HealthCheck, Port};
 
+/// Where a guest's daemon is asked to run commands and to move files (`plfm_api::channel::port::ENVD`).
+pub const RESERVED: u16 = 49_983;
+
 pub(super) fn ports(node: Node) -> Option<Vec<Port>> {
     let mut seen = Vec::new();
     let mut ports = each(table(|section| port(section, &mut seen)))(node)?;
@@ -15,6 +18,10 @@ pub(super) fn ports(node: Node) -> Option<Vec<Port>> {
 fn port(section: &mut Section, seen: &mut Vec<Port>) -> Option<Port> {
     let number = integer(whole(1..=u16::MAX, Code::PortRange));
     let internal = section.required("internal", (Code::PortRange, "internal = 8080"), number);
+    if internal == Some(RESERVED) {
+        let message = format!("port {RESERVED} belongs to the machine's own daemon");
+        section.refuse::<()>("internal", Refusal::new(Code::PortRange, message, "let the app listen on another port"));
+    }
     let derived = internal.map_or_else(String::new, |internal| format!("p{internal}"));
     let name = section.or("name", derived, text(name(Code::PortName)));
     section.optional("protocol", text(choice(&[("tcp", ())], Code::PortProtocol)));

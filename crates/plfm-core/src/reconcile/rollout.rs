@@ -82,10 +82,11 @@ impl<'a> Step<'a> {
         stay
     }
 
-    /// What a failed deploy began and did not bring to serve; a later try has its own chance.
+    /// What a failed deploy began and did not bring to serve; a later try has its own chance. What once answered is worth its node's
+    /// patience, whatever became of the deploy that brought it.
     fn is_hopeless(&self, it: &Instance) -> bool {
         let begun_before = |failed_at| it.created_at <= failed_at || it.status.phase == InstancePhase::Failed;
-        it.deploy == self.group.deploy && !has_served(it) && self.deploy_failed().is_some_and(begun_before)
+        it.deploy == self.group.deploy && !it.served && self.deploy_failed().is_some_and(begun_before)
     }
 
     /// It could not start where it is, and there is another node. Where there is none, its node tries again.
@@ -109,7 +110,7 @@ impl<'a> Step<'a> {
     /// After a failed deploy one try at a time, and not too often.
     fn patience(&self, missing: usize, new: &[Member<'_>], agenda: &mut Agenda) -> usize {
         let Some(failed_at) = self.deploy_failed().filter(|_| missing > 0) else { return missing };
-        let trying = new.iter().any(|(_, it)| it.deploy == self.group.deploy && !has_served(it));
+        let trying = new.iter().any(|(_, it)| it.deploy == self.group.deploy && !it.served);
         usize::from(!trying && agenda.is_due(failed_at + TRY_AGAIN_AFTER))
     }
 
@@ -170,11 +171,6 @@ fn takes_place_of(state: &State, old: &Instance, process: &str, group: &Group) -
     state.releases.get(&group.release)?.image.platforms.get(&node.capacity.arch)?;
     let held = state.index().held(old.node).less((&old.resources).into());
     Some(has_room(node, held, &resources(state, group.release, process, node)?))
-}
-
-/// What once answered is worth its node's patience, whatever became of the deploy that brought it.
-fn has_served(instance: &Instance) -> bool {
-    matches!(instance.status.phase, InstancePhase::Ready | InstancePhase::Unready)
 }
 
 /// Failed first, then what is not ready, then the oldest.

@@ -104,7 +104,7 @@ impl Desk {
 
     /// A node gave a sign of life.
     pub fn hears(&mut self, node: NodeId, images: BTreeSet<Digest>, now: Timestamp) {
-        self.facts.now = now;
+        self.refresh(now, self.facts.entropy);
         self.facts.hear(node, Arc::new(images));
     }
 
@@ -120,8 +120,12 @@ impl Desk {
         self.sequencer.submit(command, Origin { actor, request, cause: None }, &self.facts)
     }
 
-    /// Another decision: it is later, and its ids are others.
+    /// Another decision: it is later, and its ids are others. Where it is earlier, the clock was set, and when a node was heard says
+    /// nothing any more.
     fn refresh(&mut self, now: Timestamp, entropy: u128) {
+        if now < self.facts.now {
+            self.listen_anew(now);
+        }
         (self.facts.now, self.facts.entropy) = (now, entropy);
     }
 

@@ -13,7 +13,7 @@ pub const IMAGES_MAX: u32 = 4;
 /// A hostname, as the kernel bounds it.
 const HOSTNAME_MAX: usize = 64;
 /// Less would not seed a generator.
-const ENTROPY_MIN: usize = 32;
+pub const ENTROPY_MIN: usize = 32;
 /// More is not mixed in: a page is plenty.
 pub const ENTROPY_MAX: usize = 4096;
 
@@ -130,7 +130,7 @@ fn check(request: &ConfigureRequest, workload: &guest::Workload, is_machine: boo
 }
 
 /// Empty leaves the name alone.
-fn is_hostname(name: &str) -> bool {
+pub fn is_hostname(name: &str) -> bool {
     name.len() <= HOSTNAME_MAX && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'))
 }
 

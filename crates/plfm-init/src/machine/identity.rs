@@ -10,20 +10,21 @@ use nix::time::{ClockId, clock_settime};
 use nix::unistd::sethostname;
 
 use super::BootError;
-use crate::daemon::{Config, ENTROPY_MAX};
+use crate::daemon::ENTROPY_MAX;
 
 /// `linux/random.h`: `_IOW('R', 0x03, int[2])` and `_IO('R', 0x07)`.
 const RNDADDENTROPY: libc::Ioctl = nix::request_code_write!(b'R', 3, 8);
 const RNDRESEEDCRNG: libc::Ioctl = nix::request_code_none!(b'R', 7);
 const SECOND_NS: u64 = 1_000_000_000;
 
-pub fn take(config: &Config) -> Result<(), BootError> {
-    seed(&config.entropy).map_err(BootError::of("seed the random number generator"))?;
-    if config.realtime_ns > 0 {
-        set_clock(config.realtime_ns).map_err(BootError::of("set the clock"))?;
+/// A time of zero and an empty name leave what is there.
+pub fn take(entropy: &[u8], realtime_ns: u64, hostname: &str) -> Result<(), BootError> {
+    seed(entropy).map_err(BootError::of("seed the random number generator"))?;
+    if realtime_ns > 0 {
+        set_clock(realtime_ns).map_err(BootError::of("set the clock"))?;
     }
-    if !config.hostname.is_empty() {
-        sethostname(&config.hostname).map_err(BootError::of(format!("set the hostname to {}", config.hostname)))?;
+    if !hostname.is_empty() {
+        sethostname(hostname).map_err(BootError::of(format!("set the hostname to {hostname}")))?;
     }
     Ok(())
 }

@@ -21,7 +21,7 @@ pub async fn run(daemon: &Arc<Daemon>, config: &Config, account: &Account) -> Re
     Ok(())
 }
 
-async fn one(daemon: &Arc<Daemon>, config: &Config, account: &Account, prestart: &Prestart) -> Result<(), String> {
+pub async fn one(daemon: &Arc<Daemon>, config: &Config, account: &Account, prestart: &Prestart) -> Result<(), String> {
     let launch = launch(daemon, config, prestart.argv.clone(), account.clone());
     let started = launch.start(&daemon.place, &daemon.reaper).await.map_err(|cause| cause.to_string())?;
     let output = collect(daemon, started.ends, (Stream::STREAM_PRESTART, Stream::STREAM_PRESTART));

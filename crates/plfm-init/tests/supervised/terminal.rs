@@ -50,7 +50,8 @@ async fn its_size_is_given_and_changes_are_told() {
 #[tokio::test]
 async fn control_keys_are_signals_and_end_of_file() {
     let daemon = Daemon::sandbox().await;
-    let mut session = shell(&daemon, "trap 'echo interrupted' INT; echo ready; cat; echo over").await;
+    // It is the one to be interrupted who says that it is ready.
+    let mut session = shell(&daemon, "trap 'echo interrupted' INT; (echo ready; exec cat); echo over").await;
     until(&mut session, "ready").await;
     daemon.envd.send_input(session.selector(), typed("\x03")).await.unwrap();
     until(&mut session, "interrupted").await;

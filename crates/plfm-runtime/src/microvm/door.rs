@@ -20,9 +20,12 @@ const LINE_WAIT: Duration = Duration::from_secs(5);
 /// The byte stream breaks only when the monitor ends, or when it takes another client first.
 const REATTACH_DELAY: Duration = Duration::from_millis(100);
 
+/// Who can open streams, once there is one.
+pub type Openers = watch::Sender<Option<Opener>>;
+
 /// Keeps the channel attached and serves the door, for as long as it is polled.
-pub async fn serve(dir: PathBuf, listener: UnixListener, secret: Secret) {
-    let (announce, opener) = watch::channel(None);
+pub async fn serve(dir: PathBuf, listener: UnixListener, secret: Secret, announce: Openers) {
+    let opener = announce.subscribe();
     tokio::join!(attach(&dir, secret, announce), accept(listener, opener));
 }
 
@@ -36,7 +39,7 @@ pub async fn connect(dir: &Path, port: u32) -> io::Result<UnixStream> {
     }
 }
 
-async fn attach(dir: &Path, secret: Secret, announce: watch::Sender<Option<Opener>>) {
+async fn attach(dir: &Path, secret: Secret, announce: Openers) {
     loop {
         if let Ok(stream) = sockets::connect(dir, sockets::CHANNEL) {
             let (opener, work) = Mux::host(stream, secret.clone());

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::accel::{self, Accel};
 use super::assets::{self, Assets};
@@ -14,7 +15,7 @@ use crate::RuntimeError;
 use crate::kernel::Kernel;
 
 pub struct Host {
-    pub vmm: Box<dyn Vmm>,
+    pub vmm: Arc<dyn Vmm>,
     pub accel: Accel,
     pub assets: Assets,
     pub tsc_khz: u64,
@@ -30,8 +31,13 @@ impl Host {
         let version = tools::qemu_version(&program).await.map_err(unprepared("QEMU"))?;
         let assets = make_assets(&dir, config).await?;
         let tsc_khz = assets::remember(&dir.join("tsc.json"), &assets::host_boot(), accel::measure_tsc_khz()).await;
-        let mut host =
-            Self { vmm: Box::new(Qemu { program }), accel: Accel::Kvm, assets, tsc_khz, kvm: Verdict::not_asked() };
+        let mut host = Self {
+            vmm: Arc::new(Qemu { program, version: version.clone() }),
+            accel: Accel::Kvm,
+            assets,
+            tsc_khz,
+            kvm: Verdict::not_asked(),
+        };
         host.choose(&dir, config, &version).await;
         Ok(host)
     }

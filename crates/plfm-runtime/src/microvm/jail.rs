@@ -14,6 +14,15 @@ const LIBRARIES: &[&str] = &["/usr", "/bin", "/lib", "/lib64", "/nix/store", "/g
 
 pub const KERNEL: &str = "/kernel";
 pub const INITRAMFS: &str = "/initramfs";
+pub const MEMORY: &str = "/memory";
+
+/// A file of the host that the monitor opens by its name.
+pub struct Shown<'a> {
+    pub from: &'a Path,
+    pub at: &'a str,
+    /// QEMU opens a memory file for writing even where it maps it privately.
+    pub writable: bool,
+}
 
 pub struct Jail {
     /// An empty directory of the host to mount at; what is mounted is seen by the monitor alone.
@@ -28,10 +37,11 @@ enum Step {
         to: CString,
         at: CString,
     },
-    /// A directory or file of the host, read-only.
+    /// A directory or file of the host.
     Show {
         from: CString,
         at: CString,
+        writable: bool,
     },
     EmptyFile(CString),
     Device {
@@ -43,14 +53,14 @@ enum Step {
 }
 
 impl Jail {
-    pub fn new(place: &Path, kernel: &Path, initramfs: &Path, uid: u32, kvm: bool) -> io::Result<Self> {
+    pub fn new(place: &Path, files: &[Shown<'_>], uid: u32, kvm: bool) -> io::Result<Self> {
         let mut steps = Vec::new();
         for path in LIBRARIES.iter().map(Path::new).filter(|path| path.exists()) {
             show_library(&mut steps, path)?;
         }
-        for (from, at) in [(kernel, KERNEL), (initramfs, INITRAMFS)] {
+        for Shown { from, at, writable } in files {
             steps.push(Step::EmptyFile(text(inside(at))?));
-            steps.push(Step::Show { from: text(from)?, at: text(inside(at))? });
+            steps.push(Step::Show { from: text(from)?, at: text(inside(at))?, writable: *writable });
         }
         steps.push(Step::Dir(text("dev")?));
         // QEMU tries out on it which locks the kernel has.
@@ -82,13 +92,10 @@ impl Step {
             Self::Dir(at) => mkdir(at.as_c_str(), Mode::from_bits_retain(0o755))?,
             Self::Link { to, at } => symlinkat(to.as_c_str(), nix::fcntl::AT_FDCWD, at.as_c_str())?,
             Self::EmptyFile(at) => mknod(at.as_c_str(), SFlag::S_IFREG, Mode::from_bits_retain(0o644), 0)?,
-            Self::Show { from, at } => {
+            Self::Show { from, at, writable } => {
                 mount(Some(from.as_c_str()), at.as_c_str(), none, MsFlags::MS_BIND, none)?;
-                let flags = MsFlags::MS_BIND
-                    | MsFlags::MS_REMOUNT
-                    | MsFlags::MS_RDONLY
-                    | MsFlags::MS_NOSUID
-                    | MsFlags::MS_NODEV;
+                let mut flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+                flags.set(MsFlags::MS_RDONLY, !writable);
                 mount(none, at.as_c_str(), none, flags, none)?;
             }
             Self::Device { at, major, minor, owner } => {
@@ -111,7 +118,7 @@ fn show_library(steps: &mut Vec<Step>, path: &Path) -> io::Result<()> {
         steps.push(Step::Dir(text(parent)?));
     }
     steps.push(Step::Dir(text(&at)?));
-    steps.push(Step::Show { from: text(path)?, at: text(at)? });
+    steps.push(Step::Show { from: text(path)?, at: text(at)?, writable: false });
     Ok(())
 }
 

@@ -1,18 +1,19 @@
 //! One machine: its directory, its record, and the task that attends to it while it runs.
 //!
 //! ```text
-//!  Down ──start──▶ Up ──the monitor's process ends: stop, power off, crash──▶ Down
+//!  Down ──start, restore──▶ Up ──the monitor's process ends: stop, power off, crash──▶ Down
+//!                           Up ──pause──▶ Paused ──resume──▶ Up
 //! ```
 //!
 //! The attendant alone moves a machine from up to down, so that whoever asked for the end, all that follows it happens once.
 
 use std::fs::File;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use plfm_api::channel::Secret;
+use plfm_api::channel::{Opener, Secret};
 use plfm_core::ids::{BootId, InstanceId};
 use plfm_core::units::Mebibytes;
 use tokio::net::{UnixListener, UnixStream};
@@ -20,16 +21,24 @@ use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::accel::patience;
 use super::cgroup::Cgroup;
 use super::console::{self, Console};
+use super::door::Openers;
 use super::host::Host;
+use super::picture::{self, Picture};
 use super::process::Process;
 use super::record::{Record, Run, process_name};
-use super::start::Start;
-use super::{door, sockets};
+use super::start::{Source, Start};
+use super::vmm::{self, Running, Vmm};
+use super::{copy, door, sockets};
 use crate::{Machine, MachineSpec, RuntimeError, Tap};
 
 pub const DISK: &str = "rw.ext4";
+/// Its picture, while it is paused.
+const PAUSED: &str = "paused";
+/// A guest that is halted answers nothing; one that goes on says hello within a round trip.
+const QUIET_WAIT: Duration = Duration::from_secs(5);
 /// A killed process ends when its last system call does; a disk that hangs can hold it.
 const END_WAIT: Duration = Duration::from_secs(10);
 /// The console of a process that has ended holds a socket buffer at most.
@@ -51,6 +60,7 @@ struct Owned {
 /// Of a machine that runs, or ran last.
 struct Attended {
     process: Arc<Process>,
+    openers: watch::Receiver<Option<Opener>>,
     _attendant: AbortOnDropHandle<()>,
 }
 
@@ -69,9 +79,9 @@ impl Slot {
     }
 
     /// One that still runs goes on, with this process as its owner.
-    pub async fn adopt(dir: PathBuf, record: Record) -> Self {
+    pub async fn adopt(host: &Host, dir: PathBuf, record: Record) -> Self {
         let slot = Self::new(dir, record);
-        slot.take_over().await;
+        slot.take_over(host).await;
         slot
     }
 
@@ -87,11 +97,67 @@ impl Slot {
     pub fn look(&self) -> Machine {
         let Life { boot, alive } = *self.life.borrow();
         let console_tail = if boot.is_some() && !alive { console::tail(&self.dir) } else { String::new() };
-        Machine { id: self.id, boot, alive, console_tail }
+        Machine { id: self.id, boot, alive, paused: self.dir.join(PAUSED).exists(), console_tail }
     }
 
+    /// From the kernel. What it was when it was paused is lost.
     pub async fn start(&self, host: &Host, boot: BootId, net: Option<Tap>) -> Result<(), RuntimeError> {
         let mut owned = self.turn.lock().await;
+        self.forget_pause()?;
+        self.begin(&mut owned, host, boot, net, None).await
+    }
+
+    /// From a picture, as another machine was or this one.
+    pub async fn restore(
+        &self,
+        host: &Host,
+        boot: BootId,
+        net: Option<Tap>,
+        picture: &Path,
+    ) -> Result<(), RuntimeError> {
+        let mut owned = self.turn.lock().await;
+        self.forget_pause()?;
+        self.begin(&mut owned, host, boot, net, Some(picture)).await?;
+        self.answers(&mut owned, host).await
+    }
+
+    /// Goes on where it was paused; the picture is kept until the guest has answered.
+    pub async fn resume(&self, host: &Host, net: Option<Tap>) -> Result<(), RuntimeError> {
+        let mut owned = self.turn.lock().await;
+        let paused = self.dir.join(PAUSED);
+        let Some(boot) = self.life.borrow().boot.filter(|_| paused.exists()) else {
+            return Err(RuntimeError::NotPaused(self.id));
+        };
+        self.begin(&mut owned, host, boot, net, Some(&paused)).await?;
+        self.answers(&mut owned, host).await?;
+        self.forget_pause()
+    }
+
+    /// Ends the machine when all of it is on disk. It must be quiet: what its workload does from here on would be lost.
+    pub async fn pause(&self, host: &Arc<Host>) -> Result<(), RuntimeError> {
+        let mut owned = self.turn.lock().await;
+        let paused = self.dir.join(PAUSED);
+        if !self.life.borrow().alive && paused.exists() {
+            return Ok(());
+        }
+        self.save(&owned, host, &paused, Keep::Durable).await?;
+        self.halt(&mut owned).await
+    }
+
+    /// Writes a picture of the running machine, which goes on.
+    pub async fn snapshot(&self, host: &Arc<Host>, to: &Path) -> Result<(), RuntimeError> {
+        let owned = self.turn.lock().await;
+        self.save(&owned, host, to, Keep::WithDisk).await
+    }
+
+    async fn begin(
+        &self,
+        owned: &mut Owned,
+        host: &Host,
+        boot: BootId,
+        net: Option<Tap>,
+        picture: Option<&Path>,
+    ) -> Result<(), RuntimeError> {
         match *self.life.borrow() {
             Life { boot: Some(running), alive: true } if running == boot => return Ok(()),
             Life { boot: Some(running), alive: true } => {
@@ -100,10 +166,14 @@ impl Slot {
             _ => {}
         }
         let fail = |source| RuntimeError::Start { id: self.id, source };
-        let secret = Secret::random().map_err(fail)?;
-        owned.record.run = Some(Run { boot, process: None, secret: secret.clone() });
+        let (source, secret) = match picture {
+            None => Secret::random().map(|secret| (Source::Kernel(secret.clone()), secret)).map_err(fail)?,
+            Some(dir) => self.saved(host, &owned.record.spec, net.is_some(), dir)?,
+        };
+        let (from_saved, card) = (picture.is_some(), net.is_some());
+        owned.record.run = Some(Run { boot, process: None, from_saved, card, secret: secret.clone() });
         owned.record.save(&self.dir).map_err(fail)?;
-        let start = self.prepare(host, &owned.record, net, boot, secret.clone())?;
+        let start = self.prepare(host, &owned.record, net, boot, source)?;
         let console = Console::create(&self.dir).map_err(fail)?;
         let started = match start.run(host, &self.dir, |process| self.note(&mut owned.record, process)).await {
             Ok(started) => started,
@@ -119,8 +189,14 @@ impl Slot {
         Ok(())
     }
 
+    /// Nothing of it is kept but its disk.
     pub async fn stop(&self) -> Result<(), RuntimeError> {
         let mut owned = self.turn.lock().await;
+        self.halt(&mut owned).await?;
+        self.forget_pause()
+    }
+
+    async fn halt(&self, owned: &mut Owned) -> Result<(), RuntimeError> {
         let Some(attended) = &owned.attended else { return Ok(()) };
         attended.process.kill();
         self.down().await?;
@@ -152,14 +228,82 @@ impl Slot {
     }
 }
 
+/// What a picture is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Keep {
+    /// For other machines to go on from, as soon as possible.
+    WithDisk,
+    /// For the machine itself, whatever happens to the host. Its disk stays where it is.
+    Durable,
+}
+
 impl Slot {
+    /// The channel falls silent, the guest is halted, what it is is written down, and it goes on.
+    async fn save(&self, owned: &Owned, host: &Arc<Host>, to: &Path, keep: Keep) -> Result<(), RuntimeError> {
+        let fail = |source| RuntimeError::Snapshot { id: self.id, source };
+        let running = owned.attended.as_ref().zip(owned.record.run.as_ref()).filter(|_| self.life.borrow().alive);
+        let (attended, run) = running.ok_or(RuntimeError::NotRunning(self.id))?;
+        let opener = attended.openers.borrow().clone().ok_or_else(|| fail(io::ErrorKind::NotConnected.into()))?;
+        let wait = patience(host.accel.isolation(), QUIET_WAIT);
+        let quiet = tokio::time::timeout(wait, opener.quiesce()).await;
+        quiet.map_err(|late| fail(late.into()))?.map_err(|error| fail(io::Error::other(error)))?;
+        let picture = Picture::of(host, &owned.record.spec, run.card, run.secret.clone());
+        let work = Save {
+            vmm: host.vmm.clone(),
+            dir: self.dir.clone(),
+            pid: attended.process.id().pid,
+            memory: owned.record.spec.memory,
+            from_saved: run.from_saved,
+            picture,
+            keep,
+            to: to.to_owned(),
+        };
+        let saved = tokio::task::spawn_blocking(move || work.run()).await;
+        opener.attach();
+        saved.map_err(io::Error::other).flatten().map_err(fail)
+    }
+
+    /// What a picture gives to a start.
+    fn saved(&self, host: &Host, spec: &MachineSpec, card: bool, dir: &Path) -> Result<(Source, Secret), RuntimeError> {
+        let fail = |source| RuntimeError::Restore { id: self.id, source };
+        let picture = Picture::load(dir).map_err(fail)?;
+        if let Some(why) = picture.misfit(host, spec, card) {
+            return Err(RuntimeError::Misfit { id: self.id, why });
+        }
+        let memory = picture::link_memory(dir, &self.dir).map_err(fail)?;
+        let devices = picture::devices(dir).map_err(fail)?;
+        Ok((Source::Saved { memory, devices }, picture.secret))
+    }
+
+    /// Until the guest has said its first word; one that does not is ended.
+    async fn answers(&self, owned: &mut Owned, host: &Host) -> Result<(), RuntimeError> {
+        let wait = patience(host.accel.isolation(), QUIET_WAIT);
+        let mut openers = owned.attended.as_ref().ok_or(RuntimeError::NotRunning(self.id))?.openers.clone();
+        let linked = async {
+            let opener = openers.wait_for(Option::is_some).await.map_err(io::Error::other)?.clone();
+            opener.expect("waited for it").linked().await.map_err(io::Error::other)
+        };
+        let source = match tokio::time::timeout(wait, linked).await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => error,
+            Err(late) => late.into(),
+        };
+        self.halt(owned).await?;
+        Err(RuntimeError::Restore { id: self.id, source })
+    }
+
+    fn forget_pause(&self) -> Result<(), RuntimeError> {
+        let fail = |source| RuntimeError::Io { operation: "forget the pause of", id: self.id, source };
+        super::remove_dir(&self.dir.join(PAUSED)).map_err(fail)
+    }
+
     fn prepare(
         &self,
         host: &Host,
         record: &Record,
         net: Option<Tap>,
         boot: BootId,
-        secret: Secret,
+        source: Source,
     ) -> Result<Start, RuntimeError> {
         let (id, spec) = (self.id, &record.spec);
         let images = spec.images.iter().enumerate();
@@ -174,7 +318,7 @@ impl Slot {
             images: images.collect::<Result<_, _>>()?,
             disk: Some(disk.map_err(|source| RuntimeError::Disk { id, source })?),
             net,
-            secret,
+            source,
             uid: record.uid,
             cgroup: self.cgroup(limit),
         })
@@ -194,19 +338,28 @@ impl Slot {
         record.save(&self.dir)
     }
 
-    async fn take_over(&self) {
+    async fn take_over(&self, host: &Host) {
         let owned = &mut *self.turn.lock().await;
         let Some(run) = &owned.record.run else { return };
         let name = process_name(self.id, run.boot);
         let found = run.process.map_or_else(|| Process::with_argument(&name), Process::find);
         let Some(process) = found else { return remove_cgroup(self.id).await };
-        match self.resume(run, process).await {
+        if self.dir.join(PAUSED).exists() {
+            // It was about to end, or had not answered yet since it went on: what is on disk counts.
+            process.kill();
+            process.ended().await;
+            return remove_cgroup(self.id).await;
+        }
+        // Somebody may have died while it was halted for a picture.
+        let (vmm, dir) = (host.vmm.clone(), self.dir.clone());
+        let _ = tokio::task::spawn_blocking(move || vmm.go_on(&dir)).await;
+        match self.reattach(run, process).await {
             Ok(attended) => owned.attended = Some(attended),
             Err(error) => tracing::error!(instance = %self.id, %error, "ended a machine that could not be taken over"),
         }
     }
 
-    async fn resume(&self, run: &Run, process: Process) -> io::Result<Attended> {
+    async fn reattach(&self, run: &Run, process: Process) -> io::Result<Attended> {
         let console = Console::open(&self.dir);
         let console = console.and_then(|console| Ok((console, sockets::connect(&self.dir, sockets::CONSOLE)?)));
         self.attend(run.boot, Arc::new(process), console, run.secret.clone(), None).await
@@ -227,8 +380,9 @@ impl Slot {
                 let attendant =
                     Attendant { id: self.id, process: process.clone(), drain, words, life: self.life.clone() };
                 self.life.send_replace(Life { boot: Some(boot), alive: true });
-                let attendant = attendant.run(self.dir.clone(), door, secret);
-                Ok(Attended { process, _attendant: AbortOnDropHandle::new(tokio::spawn(attendant)) })
+                let (announce, openers) = watch::channel(None);
+                let attendant = attendant.run(self.dir.clone(), door, secret, announce);
+                Ok(Attended { process, openers, _attendant: AbortOnDropHandle::new(tokio::spawn(attendant)) })
             }
             Err(error) => {
                 process.kill();
@@ -254,10 +408,10 @@ struct Attendant {
 }
 
 impl Attendant {
-    async fn run(self, dir: PathBuf, listener: UnixListener, secret: Secret) {
+    async fn run(self, dir: PathBuf, listener: UnixListener, secret: Secret, announce: Openers) {
         tokio::select! {
             () = self.process.ended() => {}
-            () = door::serve(dir, listener, secret) => {}
+            () = door::serve(dir, listener, secret, announce) => {}
         }
         let _ = tokio::time::timeout(LAST_WORDS_WAIT, self.drain).await;
         if let Some(words) = self.words {
@@ -266,6 +420,45 @@ impl Attendant {
         }
         remove_cgroup(self.id).await;
         self.life.send_modify(|life| life.alive = false);
+    }
+}
+
+/// A picture in the making; blocks.
+struct Save {
+    vmm: Arc<dyn Vmm>,
+    dir: PathBuf,
+    pid: i32,
+    memory: Mebibytes,
+    from_saved: bool,
+    picture: Picture,
+    keep: Keep,
+    to: PathBuf,
+}
+
+impl Save {
+    fn run(self) -> io::Result<()> {
+        let fresh = self.to.with_extension("new");
+        super::remove_dir(&fresh)?;
+        super::private_dir(&fresh)?;
+        let saved = self.write(&fresh);
+        // Whatever came of it: a guest that nobody lets go on is lost.
+        let goes_on = if self.keep == Keep::Durable && saved.is_ok() { Ok(()) } else { self.vmm.go_on(&self.dir) };
+        if saved.is_err() {
+            let _ = super::remove_dir(&fresh);
+        }
+        saved.and(goes_on)
+    }
+
+    fn write(&self, fresh: &Path) -> io::Result<()> {
+        let base = self.from_saved.then(|| self.dir.join(vmm::MEMORY));
+        let (dir, disk) = (self.dir.as_path(), self.dir.join(DISK));
+        let running = Running { dir, pid: self.pid, memory: self.memory, base: base.as_deref() };
+        self.vmm.save(&running, fresh)?;
+        match self.keep {
+            Keep::WithDisk => drop(copy::sparse(&disk, &fresh.join(DISK))?),
+            Keep::Durable => File::open(disk)?.sync_all()?,
+        }
+        self.picture.complete(fresh, &self.to, self.keep == Keep::Durable)
     }
 }
 

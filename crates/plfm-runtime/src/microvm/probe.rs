@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cgroup::Cgroup;
 use super::host::Host;
-use super::start::{Start, Started};
+use super::start::{Source, Start, Started};
 use super::{sockets, wall};
 
 /// A KVM guest needs about a third of a second.
@@ -57,7 +57,7 @@ async fn boot(host: &Host, dir: &Path, name: &str) -> io::Result<()> {
         images: Vec::new(),
         disk: None,
         net: None,
-        secret: secret.clone(),
+        source: Source::Kernel(secret.clone()),
         uid: wall::own_uid(name, &[]),
         cgroup: Cgroup::create(name, MEMORY + host.vmm.overhead(host.accel)).unwrap_or_else(|_| Cgroup::none()),
     };

@@ -3,16 +3,22 @@
 //! The command line follows measurements: what is left out was tried and did not help (other processors, timers or caches), and what
 //! is in it is there for a reason that stands beside it.
 
+use std::fs::File;
 use std::io;
-use std::path::PathBuf;
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use plfm_core::units::Mebibytes;
+use serde_json::json;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::net::UnixStream;
 
 use super::accel::Accel;
-use super::vmm::{Command, Launch, Vmm};
+use super::memory::{self, Mapping};
+use super::qmp::Qmp;
+use super::vmm::{Begin, Command, DEVICES, Launch, MEMORY, Running, Vmm, kernel_line};
 use crate::GUEST_MAC;
 
 /// The virtio port that carries the channel, as the guest finds it in `/sys/class/virtio-ports/*/name`.
@@ -24,8 +30,13 @@ const TRANSLATIONS_MIB_MAX: u64 = 128;
 /// The first line on the control socket is short; anything longer is not QEMU.
 const GREETING_BYTES_MAX: u64 = 4096;
 
+/// Of the descriptors that QEMU is given while it runs; disks have the numbers from 0.
+const DEVICES_SET: u32 = 100;
+
 pub struct Qemu {
     pub program: PathBuf,
+    /// As in `7.2.22`.
+    pub version: String,
 }
 
 #[async_trait]
@@ -40,6 +51,28 @@ impl Vmm for Qemu {
         if line.starts_with(r#"{"QMP""#) { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
     }
 
+    fn save(&self, running: &Running<'_>, into: &Path) -> io::Result<()> {
+        let mut qmp = Qmp::connect(running.dir)?;
+        qmp.ask("stop", json!({}))?;
+        let devices = File::options().write(true).create_new(true).mode(0o600).open(into.join(DEVICES))?;
+        let set = qmp.hand("add-fd", json!({ "fdset-id": DEVICES_SET }), devices.as_fd())?;
+        let file = format!("/dev/fdset/{DEVICES_SET}");
+        // Its name is history: it writes every device's state, and not the memory, whatever runs the guest.
+        let saved = qmp.ask("xen-save-devices-state", json!({ "filename": file }));
+        qmp.ask("remove-fd", json!({ "fdset-id": DEVICES_SET, "fd": set["fd"] }))?;
+        saved?;
+        let Running { pid, memory: size, base, .. } = *running;
+        memory::save(&Mapping { pid, address: memory_address(&mut qmp)?, size }, base, &into.join(MEMORY)).map(drop)
+    }
+
+    fn go_on(&self, dir: &Path) -> io::Result<()> {
+        Qmp::connect(dir)?.ask("cont", json!({})).map(drop)
+    }
+
+    fn version(&self) -> &str {
+        &self.version
+    }
+
     fn overhead(&self, accel: Accel) -> Mebibytes {
         match accel {
             Accel::Kvm => Mebibytes(64),
@@ -49,6 +82,14 @@ impl Vmm for Qemu {
     }
 }
 
+/// Where the guest's memory begins in QEMU's own. Only the human's monitor tells.
+fn memory_address(qmp: &mut Qmp) -> io::Result<u64> {
+    let told = qmp.ask("human-monitor-command", json!({ "command-line": "gpa2hva 0" }))?;
+    let address = told.as_str().and_then(|text| text.rsplit_once(" is 0x")).map(|(_, hex)| hex.trim());
+    let address = address.and_then(|hex| u64::from_str_radix(hex, 16).ok());
+    address.ok_or_else(|| io::Error::other(format!("QEMU does not say where the guest's memory is: {told}")))
+}
+
 fn args(launch: &Launch) -> Vec<String> {
     let mut line = Line::default();
     line.option("-name", &launch.name);
@@ -56,12 +97,12 @@ fn args(launch: &Launch) -> Vec<String> {
     // Together with `reboot=t` and `panic=-1` in the guest: a guest that reboots or panics ends the process.
     line.words("-no-reboot");
     line.words("-sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
-    line.words("-M microvm -global virtio-mmio.force-legacy=false");
+    line.words("-M microvm,memory-backend=ram,suppress-vmdesc=on -global virtio-mmio.force-legacy=false");
+    // What is saved are the devices alone, without a head and a description, and that is what is read.
+    line.words("-global migration.send-configuration=off");
     line.words(&accelerator(launch.accel));
     line.words(&format!("-smp {} -m {}M", launch.vcpus, launch.memory.0));
-    line.option("-kernel", &launch.kernel.to_string_lossy());
-    line.option("-initrd", &launch.initramfs.to_string_lossy());
-    line.option("-append", &launch.kernel_line());
+    begin(&mut line, launch);
     line.words(&format!("{} -serial chardev:console", listener("console", launch.console)));
     line.words(&format!("{} -mon chardev=control,mode=control", listener("control", launch.control)));
     line.words(&format!("{} -device virtio-serial-device,id=ports", listener("channel", launch.channel)));
@@ -79,6 +120,24 @@ fn args(launch: &Launch) -> Vec<String> {
         line.words(&format!("-device virtio-net-device,netdev=net,mac={GUEST_MAC},host_mtu={}", nic.mtu));
     }
     line.args
+}
+
+fn begin(line: &mut Line, launch: &Launch) {
+    let size = launch.memory.0;
+    match &launch.begin {
+        Begin::Kernel { kernel, initramfs, tsc_khz, secret } => {
+            line.words(&format!("-object memory-backend-ram,id=ram,size={size}M,share=off"));
+            line.option("-kernel", &kernel.to_string_lossy());
+            line.option("-initrd", &initramfs.to_string_lossy());
+            line.option("-append", &kernel_line(launch.accel, *tsc_khz, secret));
+        }
+        // The kernel is in the memory already.
+        Begin::Saved { memory, devices } => {
+            let file = memory.to_string_lossy();
+            line.option("-object", &format!("memory-backend-file,id=ram,size={size}M,share=off,mem-path={file}"));
+            line.words(&format!("-incoming fd:{devices}"));
+        }
+    }
 }
 
 /// `-cpu max` has RDRAND, which makes the guest's random numbers ready a quarter of a second into its boot.

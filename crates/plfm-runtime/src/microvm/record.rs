@@ -30,6 +30,12 @@ pub struct Record {
 pub struct Run {
     pub boot: BootId,
     pub process: Option<ProcessId>,
+    /// Its memory began as the file [`MEMORY`](super::vmm::MEMORY) in the machine's directory.
+    #[serde(default)]
+    pub from_saved: bool,
+    /// The guest has a network card.
+    #[serde(default)]
+    pub card: bool,
     /// Of the channel.
     #[serde(with = "hex")]
     pub secret: Secret,
@@ -51,7 +57,7 @@ impl Record {
     }
 }
 
-mod hex {
+pub(super) mod hex {
     use serde::{Deserialize, Deserializer, Serializer};
 
     use super::Secret;

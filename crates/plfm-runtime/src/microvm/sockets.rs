@@ -21,8 +21,13 @@ pub fn bind(dir: &Path, name: &str) -> io::Result<UnixListener> {
     through(dir, |short| UnixListener::bind(short.join(name)))
 }
 
+/// For who may block.
+pub fn connect_blocking(dir: &Path, name: &str) -> io::Result<UnixStream> {
+    through(dir, |short| UnixStream::connect(short.join(name)))
+}
+
 pub fn connect(dir: &Path, name: &str) -> io::Result<tokio::net::UnixStream> {
-    let stream = through(dir, |short| UnixStream::connect(short.join(name)))?;
+    let stream = connect_blocking(dir, name)?;
     stream.set_nonblocking(true)?;
     tokio::net::UnixStream::from_std(stream)
 }

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ChildStderr;
 use std::time::Duration;
 
@@ -17,10 +17,10 @@ use tokio::task::JoinHandle;
 use super::accel::{Accel, patience};
 use super::cgroup::Cgroup;
 use super::host::Host;
-use super::jail::{self, Jail};
+use super::jail::{self, Jail, Shown};
 use super::process::Process;
 use super::sockets;
-use super::vmm::{Launch, Nic};
+use super::vmm::{Begin, Launch, Nic};
 use super::wall::{self, Wall};
 use crate::Tap;
 
@@ -37,9 +37,19 @@ pub struct Start {
     pub images: Vec<File>,
     pub disk: Option<File>,
     pub net: Option<Tap>,
-    pub secret: Secret,
+    pub source: Source,
     pub uid: Option<u32>,
     pub cgroup: Cgroup,
+}
+
+/// Where a machine's life begins.
+pub enum Source {
+    /// The host's kernel; the guest finds the channel's secret on its command line.
+    Kernel(Secret),
+    Saved {
+        memory: PathBuf,
+        devices: File,
+    },
 }
 
 /// A monitor whose machine runs.
@@ -65,15 +75,24 @@ impl Start {
         let channel = inherit.listen(dir, sockets::CHANNEL)?;
         let wall = self.wall(host, dir)?;
         let jailed = wall.user.is_some();
+        let place = |outside: &Path, inside: &str| if jailed { inside.into() } else { outside.to_owned() };
+        let begin = match self.source {
+            Source::Kernel(secret) => Begin::Kernel {
+                kernel: place(&host.assets.kernel, jail::KERNEL),
+                initramfs: place(&host.assets.initramfs, jail::INITRAMFS),
+                tsc_khz: host.tsc_khz,
+                secret,
+            },
+            Source::Saved { memory, devices } => {
+                Begin::Saved { memory: place(&memory, jail::MEMORY), devices: inherit.keep(devices) }
+            }
+        };
         let launch = Launch {
             name: self.name,
             accel: host.accel,
             memory: self.memory,
             vcpus: self.vcpus,
-            kernel: if jailed { jail::KERNEL.into() } else { host.assets.kernel.clone() },
-            initramfs: if jailed { jail::INITRAMFS.into() } else { host.assets.initramfs.clone() },
-            tsc_khz: host.tsc_khz,
-            secret: self.secret,
+            begin,
             images: self.images.into_iter().map(|image| inherit.keep(image)).collect(),
             disk: self.disk.map(|disk| inherit.keep(disk)),
             net: self.net.map(|tap| Nic { mtu: tap.mtu, tap: inherit.keep(tap.fd) }),
@@ -101,7 +120,15 @@ impl Start {
     fn jail(&self, host: &Host, dir: &Path, uid: u32) -> io::Result<Jail> {
         let place = dir.join("root");
         fs::create_dir_all(&place)?;
-        Jail::new(&place, &host.assets.kernel, &host.assets.initramfs, uid, host.accel == Accel::Kvm)
+        let shown = |from, at, writable| Shown { from, at, writable };
+        let files = match &self.source {
+            Source::Kernel(_) => vec![
+                shown(&host.assets.kernel, jail::KERNEL, false),
+                shown(&host.assets.initramfs, jail::INITRAMFS, false),
+            ],
+            Source::Saved { memory, .. } => vec![shown(memory, jail::MEMORY, true)],
+        };
+        Jail::new(&place, &files, uid, host.accel == Accel::Kvm)
     }
 }
 

@@ -5,7 +5,7 @@
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::RawFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use plfm_api::channel::Secret;
@@ -21,6 +21,15 @@ pub trait Vmm: Send + Sync + 'static {
 
     /// Waits until the monitor answers on its control socket, which it does once the machine runs.
     async fn greeting(&self, control: UnixStream) -> io::Result<()>;
+
+    /// Halts the guest and writes down what its devices are and what its memory is; blocks. The guest stays halted.
+    fn save(&self, running: &Running<'_>, into: &Path) -> io::Result<()>;
+
+    /// Lets a halted guest go on; blocks.
+    fn go_on(&self, dir: &Path) -> io::Result<()>;
+
+    /// What a saved guest needs to find again besides its files: two monitors of one version go on from each other's.
+    fn version(&self) -> &str;
 
     /// What its process takes besides the guest's memory.
     fn overhead(&self, accel: Accel) -> Mebibytes;
@@ -40,10 +49,7 @@ pub struct Launch {
     pub accel: Accel,
     pub memory: Mebibytes,
     pub vcpus: u8,
-    pub kernel: PathBuf,
-    pub initramfs: PathBuf,
-    pub tsc_khz: u64,
-    pub secret: Secret,
+    pub begin: Begin,
     /// Opened read-only.
     pub images: Vec<RawFd>,
     /// A probe has none.
@@ -55,22 +61,50 @@ pub struct Launch {
     pub channel: RawFd,
 }
 
+/// How a machine's life begins.
+#[derive(Debug, Clone)]
+pub enum Begin {
+    Kernel {
+        kernel: PathBuf,
+        initramfs: PathBuf,
+        tsc_khz: u64,
+        secret: Secret,
+    },
+    /// Where another was when it was saved.
+    Saved {
+        /// A path, for monitors open it themselves; it is mapped privately.
+        memory: PathBuf,
+        devices: RawFd,
+    },
+}
+
+/// A machine that runs, as its monitor's files and process show it.
+pub struct Running<'a> {
+    /// With its sockets.
+    pub dir: &'a Path,
+    pub pid: i32,
+    pub memory: Mebibytes,
+    /// What its memory began as, if that was not nothing.
+    pub base: Option<&'a Path>,
+}
+
+/// In the directory that [`Vmm::save`] writes to.
+pub const MEMORY: &str = "memory";
+pub const DEVICES: &str = "devices";
+
 #[derive(Debug, Clone)]
 pub struct Nic {
     pub tap: RawFd,
     pub mtu: u16,
 }
 
-impl Launch {
-    /// The guest's command line. `tsc_early_khz` is not a refinement: without it a guest on a busy host hangs in two boots of three,
-    /// calibrating its clock against a timer that is late. The self-tests of the kernel's ciphers would be a fifth of the boot.
-    pub fn kernel_line(&self) -> String {
-        let mitigations = if self.accel == Accel::Tcg { " mitigations=off" } else { "" };
-        format!(
-            "console=ttyS0 quiet reboot=t panic=-1 tsc_early_khz={} tsc=reliable no_timer_check{mitigations} random.trust_cpu=on \
-             8250.nr_uarts=1 cryptomgr.notests plfm.secret={}",
-            self.tsc_khz,
-            self.secret.to_hex(),
-        )
-    }
+/// The guest's command line. `tsc_early_khz` is not a refinement: without it a guest on a busy host hangs in two boots of three,
+/// calibrating its clock against a timer that is late. The self-tests of the kernel's ciphers would be a fifth of the boot.
+pub fn kernel_line(accel: Accel, tsc_khz: u64, secret: &Secret) -> String {
+    let mitigations = if accel == Accel::Tcg { " mitigations=off" } else { "" };
+    format!(
+        "console=ttyS0 quiet reboot=t panic=-1 tsc_early_khz={tsc_khz} tsc=reliable no_timer_check{mitigations} \
+         random.trust_cpu=on 8250.nr_uarts=1 cryptomgr.notests plfm.secret={}",
+        secret.to_hex(),
+    )
 }

@@ -19,12 +19,12 @@ use plfm_core::phase::NodePhase;
 use plfm_core::state::State as Fold;
 
 use super::{ndjson, whenever};
-use crate::ApiError;
 use crate::identity::Caller;
 use crate::routes::{KEEP_ALIVE, accepted, current_request};
 use crate::secrets::{new_token, token_hash};
 use crate::serve::Shared;
 use crate::writer::now;
+use crate::{ApiError, ServerError};
 
 /// P-TEN-15.
 const JOIN_TOKEN_LIFE: Duration = Duration::from_secs(3600);
@@ -89,6 +89,11 @@ pub async fn create_join_token(
 
 /// Open: the token in the body is what admits.
 pub async fn join(State(shared): State<Arc<Shared>>, Json(request): Json<JoinRequest>) -> Result<Response, ApiError> {
+    let unusable = |error: ServerError| {
+        ApiError::invalid(crate::writer::chain(&error), "send the public key as a PEM `PUBLIC KEY` block")
+    };
+    // Before the token is spent.
+    shared.ca.certify(None, "", &[], &request.public_key_pem).map_err(unusable)?;
     let token = token_hash(&request.token);
     let command = Command::JoinNode { token, name: request.name, capacity: request.capacity };
     let actor = joining(&shared.writer.state(), token);
@@ -98,9 +103,7 @@ pub async fn join(State(shared): State<Arc<Shared>>, Json(request): Json<JoinReq
     let node = node.ok_or_else(|| ApiError::not_found("node", "just joined"))?;
     let certificate =
         shared.ca.certify(Some(Role::Node), &node.to_string(), &[node_name(node)], &request.public_key_pem);
-    let certificate_pem = certificate.map_err(|error| {
-        ApiError::invalid(crate::writer::chain(&error), "send the public key as a PEM `PUBLIC KEY` block")
-    })?;
+    let certificate_pem = certificate.map_err(unusable)?;
     let ca_pem = shared.ca.certificate_pem().to_owned();
     Ok(accepted(StatusCode::CREATED, seq, JoinReply { node, certificate_pem, ca_pem }))
 }
@@ -138,7 +141,8 @@ pub async fn plan(
             }
             let position = state.position()?;
             if may_tell(position, followed) {
-                let wanted = shared.with_vars(&state, assignments(&state, node)).await;
+                // A stream that ends is asked for again.
+                let wanted = shared.with_vars(&state, assignments(&state, node)).await?;
                 if let Some(message) = next_message(position, told.as_ref(), &wanted) {
                     let told = Told { log: position.log, assignments: wanted };
                     return Some((message, (shared, published, Some(told))));

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use plfm_api::views::RouteTable;
 use plfm_core::event::Entry;
@@ -15,11 +16,14 @@ use super::Issue;
 /// Strangers choose the names; what has been made for them must not grow. A kept configuration has a few KiB.
 const KEPT_MAX: usize = 2048;
 
+/// Certificates are good for three months.
+const RENEW_AFTER: Duration = Duration::from_secs(60 * 24 * 3600);
+
 pub struct Certificates {
     /// With its dot: `.example.org`.
     suffix: String,
     issue: Issue,
-    kept: Mutex<HashMap<String, Arc<ServerConfig>>>,
+    kept: Mutex<HashMap<String, (Arc<ServerConfig>, Instant)>>,
 }
 
 impl Certificates {
@@ -30,7 +34,9 @@ impl Certificates {
     /// None for a name that is not ours.
     pub fn config(&self, name: &str, table: &RouteTable) -> Option<Arc<ServerConfig>> {
         let name = name.to_lowercase();
-        if let Some(config) = self.kept.lock().expect("no panic while it is held").get(&name) {
+        if let Some((config, made)) = self.kept.lock().expect("no panic while it is held").get(&name)
+            && made.elapsed() < RENEW_AFTER
+        {
             return Some(config.clone());
         }
         if !self.is_ours(&name, table) {
@@ -41,7 +47,7 @@ impl Certificates {
         if kept.len() >= KEPT_MAX {
             kept.clear();
         }
-        kept.insert(name, config.clone());
+        kept.insert(name, (config.clone(), Instant::now()));
         Some(config)
     }
 

@@ -1,6 +1,6 @@
 //! A directory with a cluster in it, and the program run in it as a person runs it.
 
-use std::fs;
+use std::fs::{self, File};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -32,6 +32,7 @@ pub struct World {
     pub host: String,
     api: u16,
     https: u16,
+    _turn: File,
 }
 
 /// How the program has ended.
@@ -56,7 +57,7 @@ impl World {
 
     fn empty() -> Self {
         let (dir, host) = (tempfile::tempdir().unwrap(), "127.0.0.1".to_owned());
-        Self { dir, host, api: free_port(), https: free_port() }
+        Self { dir, host, api: free_port(), https: free_port(), _turn: turn() }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -209,6 +210,14 @@ impl Drop for World {
     }
 }
 
+/// Emulated machines take a whole processor each: two tests with several of them would run into each other's limits. Held until the
+/// file is closed, whichever process or thread runs the other test.
+fn turn() -> File {
+    let file = File::create(Path::new(env!("CARGO_TARGET_TMPDIR")).join("machines.lock")).unwrap();
+    file.lock().unwrap();
+    file
+}
+
 /// Runs it to its end, which has to come.
 pub fn ran(command: &mut Command) -> Ran {
     let (out, err) = (NamedTempFile::new().unwrap(), NamedTempFile::new().unwrap());
@@ -252,16 +261,20 @@ fn path() -> String {
     format!("{ours}:{}:/usr/local/sbin:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default())
 }
 
+/// Where `cargo xtask` builds to.
+fn target() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_plfm")).ancestors().nth(2).unwrap()
+}
+
 fn kernel() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/kernel")
+    target().join("kernel")
 }
 
 fn missing() -> Option<String> {
     let programs = ["qemu-system-x86_64", "mke2fs", "busybox", "docker-registry", "skopeo", "curl"];
     let program = programs.into_iter().find(|program| find(program).is_none());
     let root = fs::read_to_string("/proc/self/status").unwrap().contains("Uid:\t0\t");
-    // Where the build script of the program looks for it.
-    let guest = Path::new(env!("CARGO_BIN_EXE_plfm")).ancestors().nth(2).unwrap().join("plfm-init");
+    let guest = target().join("plfm-init");
     match program {
         Some(program) => Some(format!("needs {program}")),
         None if !root => Some("needs root".to_owned()),

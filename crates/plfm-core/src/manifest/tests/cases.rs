@@ -76,6 +76,7 @@ const APPENDED: &[Case] = &[
         4,
     ),
     ("restart.backoff_seconds = 301", Code::RestartRetries, "processes.web.restart.backoff_seconds", 4),
+    ("ports = [{ internal = 49983 }]", Code::PortRange, "processes.web.ports[0].internal", 4),
     ("ports = [{ internal = 80, name = \"HTTP\" }]", Code::PortName, "processes.web.ports[0].name", 4),
     ("[[processes.web.ports]]\nname = \"a\"", Code::PortRange, "processes.web.ports[0].internal", 4),
     ("[[processes.web.ports]]\ninternal = 65536", Code::PortRange, "processes.web.ports[0].internal", 5),

@@ -33,7 +33,7 @@ fn house() -> (tempfile::TempDir, JoinSet<()>) {
     let secret = Secret::random().unwrap();
     let mut tasks = JoinSet::new();
     tasks.spawn(guest(listener(dir.path(), sockets::CHANNEL), secret.clone()));
-    tasks.spawn(serve(dir.path().to_owned(), listener(dir.path(), sockets::CONNECT), secret));
+    tasks.spawn(serve(dir.path().to_owned(), listener(dir.path(), sockets::CONNECT), secret, Openers::default()));
     (dir, tasks)
 }
 

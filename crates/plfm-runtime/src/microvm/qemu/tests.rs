@@ -10,10 +10,12 @@ fn launch() -> Launch {
         accel: Accel::Tcg,
         memory: Mebibytes(256),
         vcpus: 2,
-        kernel: "/kernel".into(),
-        initramfs: "/initramfs".into(),
-        tsc_khz: 2_300_000,
-        secret: Secret::new([0xab; Secret::BYTES]),
+        begin: Begin::Kernel {
+            kernel: "/kernel".into(),
+            initramfs: "/initramfs".into(),
+            tsc_khz: 2_300_000,
+            secret: Secret::new([0xab; Secret::BYTES]),
+        },
         images: vec![7, 8],
         disk: Some(9),
         net: Some(Nic { tap: 10, mtu: 1420 }),
@@ -33,41 +35,43 @@ fn a_machine_with_everything() {
     check(
         &launch(),
         expect![[r#"
-        -name plfm-inst_X-boot_Y
-        -nodefaults
-        -no-user-config
-        -display none
-        -no-reboot
-        -sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny
-        -M microvm
-        -global virtio-mmio.force-legacy=false
-        -accel tcg,tb-size=128
-        -cpu max
-        -smp 2
-        -m 256M
-        -kernel /kernel
-        -initrd /initramfs
-        -append console=ttyS0 quiet reboot=t panic=-1 tsc_early_khz=2300000 tsc=reliable no_timer_check mitigations=off random.trust_cpu=on 8250.nr_uarts=1 cryptomgr.notests plfm.secret=abababababababababababababababababababababababababababababababab
-        -chardev socket,id=console,fd=4,server=on,wait=off
-        -serial chardev:console
-        -chardev socket,id=control,fd=5,server=on,wait=off
-        -mon chardev=control,mode=control
-        -chardev socket,id=channel,fd=6,server=on,wait=off
-        -device virtio-serial-device,id=ports
-        -device virtserialport,bus=ports.0,chardev=channel,name=plfm.0
-        -add-fd fd=7,set=0
-        -blockdev driver=raw,node-name=img0,file.driver=file,file.filename=/dev/fdset/0,read-only=on
-        -device virtio-blk-device,drive=img0,serial=img0,werror=report,rerror=report
-        -add-fd fd=8,set=1
-        -blockdev driver=raw,node-name=img1,file.driver=file,file.filename=/dev/fdset/1,read-only=on
-        -device virtio-blk-device,drive=img1,serial=img1,werror=report,rerror=report
-        -add-fd fd=9,set=2
-        -blockdev driver=raw,node-name=rw,file.driver=file,file.filename=/dev/fdset/2,cache.no-flush=on,discard=unmap
-        -device virtio-blk-device,drive=rw,serial=rw,werror=report,rerror=report
-        -object rng-builtin,id=rng
-        -device virtio-rng-device,rng=rng
-        -netdev tap,id=net,fd=10,vhost=off
-        -device virtio-net-device,netdev=net,mac=02:70:6c:66:6d:01,host_mtu=1420"#]],
+            -name plfm-inst_X-boot_Y
+            -nodefaults
+            -no-user-config
+            -display none
+            -no-reboot
+            -sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny
+            -M microvm,memory-backend=ram,suppress-vmdesc=on
+            -global virtio-mmio.force-legacy=false
+            -global migration.send-configuration=off
+            -accel tcg,tb-size=128
+            -cpu max
+            -smp 2
+            -m 256M
+            -object memory-backend-ram,id=ram,size=256M,share=off
+            -kernel /kernel
+            -initrd /initramfs
+            -append console=ttyS0 quiet reboot=t panic=-1 tsc_early_khz=2300000 tsc=reliable no_timer_check mitigations=off random.trust_cpu=on 8250.nr_uarts=1 cryptomgr.notests plfm.secret=abababababababababababababababababababababababababababababababab
+            -chardev socket,id=console,fd=4,server=on,wait=off
+            -serial chardev:console
+            -chardev socket,id=control,fd=5,server=on,wait=off
+            -mon chardev=control,mode=control
+            -chardev socket,id=channel,fd=6,server=on,wait=off
+            -device virtio-serial-device,id=ports
+            -device virtserialport,bus=ports.0,chardev=channel,name=plfm.0
+            -add-fd fd=7,set=0
+            -blockdev driver=raw,node-name=img0,file.driver=file,file.filename=/dev/fdset/0,read-only=on
+            -device virtio-blk-device,drive=img0,serial=img0,werror=report,rerror=report
+            -add-fd fd=8,set=1
+            -blockdev driver=raw,node-name=img1,file.driver=file,file.filename=/dev/fdset/1,read-only=on
+            -device virtio-blk-device,drive=img1,serial=img1,werror=report,rerror=report
+            -add-fd fd=9,set=2
+            -blockdev driver=raw,node-name=rw,file.driver=file,file.filename=/dev/fdset/2,cache.no-flush=on,discard=unmap
+            -device virtio-blk-device,drive=rw,serial=rw,werror=report,rerror=report
+            -object rng-builtin,id=rng
+            -device virtio-rng-device,rng=rng
+            -netdev tap,id=net,fd=10,vhost=off
+            -device virtio-net-device,netdev=net,mac=02:70:6c:66:6d:01,host_mtu=1420"#]],
     );
 }
 
@@ -77,31 +81,42 @@ fn a_probe_on_kvm() {
     check(
         &launch,
         expect![[r#"
-        -name plfm-inst_X-boot_Y
-        -nodefaults
-        -no-user-config
-        -display none
-        -no-reboot
-        -sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny
-        -M microvm
-        -global virtio-mmio.force-legacy=false
-        -accel kvm
-        -cpu host
-        -smp 2
-        -m 256M
-        -kernel /kernel
-        -initrd /initramfs
-        -append console=ttyS0 quiet reboot=t panic=-1 tsc_early_khz=2300000 tsc=reliable no_timer_check random.trust_cpu=on 8250.nr_uarts=1 cryptomgr.notests plfm.secret=abababababababababababababababababababababababababababababababab
-        -chardev socket,id=console,fd=4,server=on,wait=off
-        -serial chardev:console
-        -chardev socket,id=control,fd=5,server=on,wait=off
-        -mon chardev=control,mode=control
-        -chardev socket,id=channel,fd=6,server=on,wait=off
-        -device virtio-serial-device,id=ports
-        -device virtserialport,bus=ports.0,chardev=channel,name=plfm.0
-        -object rng-builtin,id=rng
-        -device virtio-rng-device,rng=rng"#]],
+            -name plfm-inst_X-boot_Y
+            -nodefaults
+            -no-user-config
+            -display none
+            -no-reboot
+            -sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny
+            -M microvm,memory-backend=ram,suppress-vmdesc=on
+            -global virtio-mmio.force-legacy=false
+            -global migration.send-configuration=off
+            -accel kvm
+            -cpu host
+            -smp 2
+            -m 256M
+            -object memory-backend-ram,id=ram,size=256M,share=off
+            -kernel /kernel
+            -initrd /initramfs
+            -append console=ttyS0 quiet reboot=t panic=-1 tsc_early_khz=2300000 tsc=reliable no_timer_check random.trust_cpu=on 8250.nr_uarts=1 cryptomgr.notests plfm.secret=abababababababababababababababababababababababababababababababab
+            -chardev socket,id=console,fd=4,server=on,wait=off
+            -serial chardev:console
+            -chardev socket,id=control,fd=5,server=on,wait=off
+            -mon chardev=control,mode=control
+            -chardev socket,id=channel,fd=6,server=on,wait=off
+            -device virtio-serial-device,id=ports
+            -device virtserialport,bus=ports.0,chardev=channel,name=plfm.0
+            -object rng-builtin,id=rng
+            -device virtio-rng-device,rng=rng"#]],
     );
+}
+
+#[test]
+fn one_that_goes_on_needs_no_kernel() {
+    let begin = Begin::Saved { memory: "/memory".into(), devices: 11 };
+    let args = args(&Launch { begin, images: Vec::new(), disk: None, net: None, ..launch() }).join(" ");
+    assert!(!args.contains("-kernel") && !args.contains("-append"), "{args}");
+    assert!(args.contains("-object memory-backend-file,id=ram,size=256M,share=off,mem-path=/memory"), "{args}");
+    assert!(args.contains("-incoming fd:11"), "{args}");
 }
 
 #[tokio::test]
@@ -110,7 +125,7 @@ async fn only_a_qmp_greeting_is_one() {
         let (ours, theirs) = UnixStream::pair().unwrap();
         theirs.try_write(said.as_bytes()).unwrap();
         drop(theirs);
-        let qemu = Qemu { program: PathBuf::new() };
+        let qemu = Qemu { program: PathBuf::new(), version: String::new() };
         assert_eq!(qemu.greeting(ours).await.is_ok(), good, "{said}");
     }
 }

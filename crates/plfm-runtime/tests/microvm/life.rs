@@ -1,141 +1,17 @@
-//! Real machines under QEMU. They need QEMU, `mke2fs` and `mkfs.erofs`; a kernel package, unpacked under `PLFM_KERNEL` or where
-//! `cargo xtask setup` puts it, or installed; and the guest daemon, at `PLFM_GUEST` or where `cargo xtask build` puts it.
+//! A machine from its making to its end, whoever owns it.
 
-use std::env;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
+use std::{env, fs};
 
-use plfm_core::ids::{BootId, InstanceId};
-use plfm_core::units::Mebibytes;
-use plfm_runtime::microvm::{Accel, Config, HELLO_WAIT, MicroVmRuntime, patience};
-use plfm_runtime::{Isolation, Machine, MachineSpec, Runtime, RuntimeError};
-use tempfile::TempDir;
-use ulid::Ulid;
+use plfm_runtime::microvm::Accel;
+use plfm_runtime::{Isolation, MachineSpec, Runtime, RuntimeError};
 
-/// Of the guest daemon, for its host.
-const GUEST_PORT: u32 = 1;
+use crate::house::*;
+
 /// Tells `an_owner` that it is meant.
 const OWNER_DIR: &str = "PLFM_TEST_OWNER_DIR";
-
-struct House {
-    dir: TempDir,
-    image: PathBuf,
-    guest: Vec<u8>,
-    kernel_roots: Vec<PathBuf>,
-}
-
-impl House {
-    /// None where something is missing, said loudly.
-    fn build(test: &str) -> Option<Self> {
-        match Self::try_build() {
-            Ok(house) => Some(house),
-            Err(reason) => {
-                eprintln!("skipped: {test}: {reason}");
-                None
-            }
-        }
-    }
-
-    fn try_build() -> Result<Self, String> {
-        let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target");
-        let guest = env::var_os("PLFM_GUEST").map_or_else(|| target.join("plfm-init"), PathBuf::from);
-        let guest = fs::read(&guest).map_err(|error| format!("the guest daemon {}: {error}", guest.display()))?;
-        let kernel = env::var_os("PLFM_KERNEL").map_or_else(|| target.join("kernel"), PathBuf::from);
-        let kernel_roots = vec![kernel, "/".into()];
-        plfm_runtime::kernel::Kernel::find(&kernel_roots).map_err(|error| error.to_string())?;
-        for program in ["qemu-system-x86_64", "mke2fs", "mkfs.erofs"] {
-            Command::new(program).arg("-V").output().map_err(|error| format!("`{program}`: {error}"))?;
-        }
-        let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
-        Ok(Self { image: erofs(dir.path()), dir, guest, kernel_roots })
-    }
-
-    async fn open(&self) -> MicroVmRuntime {
-        self.open_with(Some(Accel::Tcg)).await
-    }
-
-    async fn open_with(&self, accel: Option<Accel>) -> MicroVmRuntime {
-        self.open_in(&self.dir.path().join("runtime"), accel).await
-    }
-
-    async fn open_in(&self, dir: &Path, accel: Option<Accel>) -> MicroVmRuntime {
-        let config = Config {
-            dir: dir.to_owned(),
-            kernel_roots: self.kernel_roots.clone(),
-            guest: self.guest.clone().into(),
-            accel,
-        };
-        MicroVmRuntime::open(config).await.unwrap()
-    }
-
-    fn spec(&self, number: u128) -> MachineSpec {
-        MachineSpec {
-            id: InstanceId::new(Ulid(number << 64 | u128::from(std::process::id()))),
-            memory: Mebibytes(192),
-            vcpus: 1,
-            disk: Mebibytes(64),
-            images: vec![self.image.clone()],
-        }
-    }
-
-    fn machine_dir(&self, id: InstanceId) -> PathBuf {
-        self.dir.path().join("runtime/machines").join(id.to_string())
-    }
-}
-
-fn erofs(dir: &Path) -> PathBuf {
-    let (tree, image) = (dir.join("tree"), dir.join("image.erofs"));
-    fs::create_dir(&tree).unwrap();
-    fs::write(tree.join("hello"), "from an image").unwrap();
-    let made = Command::new("mkfs.erofs").args([&image, &tree]).output().unwrap();
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    image
-}
-
-fn boot(number: u128) -> BootId {
-    BootId::new(Ulid(number))
-}
-
-async fn hello(runtime: &MicroVmRuntime, id: InstanceId) {
-    let wait = patience(runtime.class(), HELLO_WAIT);
-    match tokio::time::timeout(wait, runtime.connect(id, GUEST_PORT)).await {
-        Ok(stream) => drop(stream.unwrap()),
-        Err(_) => panic!("no word from the guest: {:?}", runtime.list().await),
-    }
-}
-
-async fn only(runtime: &MicroVmRuntime) -> Machine {
-    let [machine] = <[Machine; 1]>::try_from(runtime.list().await.unwrap()).unwrap();
-    machine
-}
-
-/// The process ids of monitors that were started for the machine.
-fn monitors(id: InstanceId) -> Vec<i32> {
-    let pids = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    let named = |pid: &i32| {
-        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        String::from_utf8_lossy(&line).contains(&format!("plfm-{id}"))
-    };
-    pids.filter(named).collect()
-}
-
-fn cgroups(id: InstanceId) -> Vec<PathBuf> {
-    let parents = ["", "memory", "pids"].map(|hierarchy| Path::new("/sys/fs/cgroup").join(hierarchy).join("plfm"));
-    parents.into_iter().map(|parent| parent.join(id.to_string())).filter(|dir| dir.exists()).collect()
-}
-
-/// User and system time; a tick is 10 ms.
-fn processor_ms(pid: i32) -> u64 {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let fields = stat.rsplit_once(')').unwrap().1.split_whitespace();
-    fields.skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap() * 10).sum()
-}
-
-fn kill(pid: i32) {
-    assert!(Command::new("kill").args(["-KILL", &pid.to_string()]).status().unwrap().success());
-}
 
 #[tokio::test]
 async fn a_machine_boots_dies_and_leaves_nothing() {
@@ -182,23 +58,6 @@ async fn a_machine_boots_dies_and_leaves_nothing() {
     assert_eq!(fs::read_dir(house.dir.path().join("runtime/machines")).unwrap().count(), 0);
 }
 
-/// As root, the monitor is nobody, may nothing and sees nothing.
-fn check_wall(pid: i32) {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let field = |name: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
-        line.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
-    };
-    assert_eq!(field("NoNewPrivs:"), ["1"]);
-    assert_eq!(field("Seccomp:"), ["2"], "QEMU filters its own system calls");
-    if fs::read_to_string("/proc/self/status").unwrap().contains("Uid:\t0\t") {
-        let uids = field("Uid:");
-        assert!(uids.iter().all(|uid| uid.parse::<u32>().unwrap() >= 1_900_000_000), "{uids:?}");
-        assert_eq!(field("CapEff:"), ["0000000000000000"]);
-        assert!(!Path::new(&format!("/proc/{pid}/root/etc")).exists());
-    }
-}
-
 #[tokio::test]
 async fn a_machine_outlives_its_owner_and_is_taken_over() {
     let Some(house) = House::build("a_machine_outlives_its_owner_and_is_taken_over") else { return };
@@ -241,7 +100,7 @@ async fn a_killed_owner_leaves_its_machines_to_the_next() {
     let dir = house.dir.path().join("runtime");
     fs::create_dir(&dir).unwrap();
     let mut owner = Command::new(env::current_exe().unwrap());
-    owner.args(["--exact", "an_owner"]).env(OWNER_DIR, &dir).env("TMPDIR", house.dir.path());
+    owner.args(["--exact", "life::an_owner"]).env(OWNER_DIR, &dir).env("TMPDIR", house.dir.path());
     let mut owner = owner.spawn().unwrap();
     while !dir.join("started").exists() {
         assert_eq!(owner.try_wait().unwrap(), None, "the owner waits to be killed");

@@ -1,0 +1,143 @@
+//! Forks of a machine that works: each draws other numbers, has another name, and is told so. Nothing runs before it is.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use plfm_api::guest::{self, Client, ConfigureRequest, RefreshRequest};
+use plfm_core::ids::InstanceId;
+use plfm_runtime::Runtime;
+use plfm_runtime::microvm::MicroVmRuntime;
+
+use crate::house::*;
+
+const FORKS: u128 = 8;
+/// Draws from the kernel without an end, and looks around between.
+const WORK: &str = "mkdir -p /etc/plfm/refresh.d; echo 00000000000000000000000000000000 > /etc/machine-id
+printf '#!/bin/busybox sh\\necho hook $(cat /run/plfm/generation) > /hooked\\n' > /etc/plfm/refresh.d/10-note
+chmod 755 /etc/plfm/refresh.d/10-note
+while :; do echo draw $(cat /proc/sys/kernel/random/uuid)
+echo self $(cat /run/plfm/generation) $(hostname) $(cat /etc/machine-id) $(cat /hooked 2>/dev/null); done";
+
+fn entropy(number: u8) -> Vec<u8> {
+    let mut bytes = vec![number; 64];
+    getrandom::fill(&mut bytes).unwrap();
+    bytes
+}
+
+fn now_ns() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64
+}
+
+fn configuration(id: InstanceId) -> ConfigureRequest {
+    let argv = ["/bin/busybox", "sh", "-c", WORK].map(str::to_owned).to_vec();
+    let env = [("PATH".to_owned(), "/bin".to_owned())].into_iter().collect();
+    ConfigureRequest {
+        instance_id: id.to_string(),
+        boot_id: boot(1).to_string(),
+        hostname: "first".to_owned(),
+        workload: guest::Workload { argv, env, ..Default::default() }.into(),
+        prestart: vec![guest::Prestart {
+            argv: ["/bin/busybox", "--install", "-s", "/bin"].map(str::to_owned).to_vec(),
+            timeout_ms: 60_000,
+            ..Default::default()
+        }],
+        network: guest::Network { loopback_only: true, ..Default::default() }.into(),
+        disks: guest::Disks { images: 1, rw_serial: "rw".to_owned(), ..Default::default() }.into(),
+        realtime_ns: now_ns(),
+        entropy: entropy(1),
+        ..Default::default()
+    }
+}
+
+fn refresh(id: InstanceId, number: u128) -> RefreshRequest {
+    RefreshRequest {
+        instance_id: id.to_string(),
+        boot_id: boot(number).to_string(),
+        hostname: format!("fork-{number}"),
+        realtime_ns: now_ns(),
+        entropy: entropy(number as u8),
+        generation: 1,
+        ..Default::default()
+    }
+}
+
+/// Output of the workload until a line says what is waited for, from the first byte that the guest keeps.
+async fn said(client: &Client, until: impl Fn(&[String]) -> bool) -> Vec<String> {
+    let read = async {
+        loop {
+            let mut text = Vec::new();
+            let Ok(mut logs) = client.logs(0, true).await else { continue };
+            while let Ok(Some(chunk)) = logs.next().await {
+                text.extend(chunk.data);
+                let lines: Vec<_> = String::from_utf8_lossy(&text).lines().map(str::to_owned).collect();
+                if until(&lines) {
+                    return lines;
+                }
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(120), read).await.expect("the workload goes on")
+}
+
+fn draws(lines: &[String]) -> BTreeSet<&str> {
+    lines.iter().filter_map(|line| line.strip_prefix("draw ")).filter(|draw| draw.len() == 36).collect()
+}
+
+async fn fork(runtime: &Arc<MicroVmRuntime>, house: &House, number: u128) -> InstanceId {
+    let spec = house.spec(100 + number);
+    runtime.restore(&spec, snapshot(1), boot(number), None).await.unwrap();
+    spec.id
+}
+
+#[tokio::test]
+async fn forks_of_a_working_machine_share_nothing_they_should_not() {
+    let Some(house) = House::build("forks_of_a_working_machine_share_nothing_they_should_not") else { return };
+    let runtime = Arc::new(house.open().await);
+    let first = house.spec(100);
+    runtime.create(&first).await.unwrap();
+    runtime.start(first.id, boot(1), None).await.unwrap();
+    asked(&runtime, first.id).await;
+    let client_of_first = client(&runtime, first.id);
+    client_of_first.configure(configuration(first.id)).await.unwrap();
+    let before = said(&client_of_first, |lines| draws(lines).len() >= 3).await;
+
+    client_of_first.quiesce().await.unwrap();
+    assert!(client_of_first.refresh(RefreshRequest::default()).await.is_err(), "half an identity is none");
+    runtime.snapshot(first.id, snapshot(1)).await.unwrap();
+    asked(&runtime, first.id).await;
+    client_of_first.thaw().await.unwrap();
+    let known: BTreeSet<_> = draws(&before).into_iter().map(str::to_owned).collect();
+    let after = said(&client_of_first, |lines| draws(lines).len() >= known.len() + 20).await;
+    assert!(after.iter().any(|line| line.starts_with("self 0 first ")), "{after:?}");
+
+    let mut all: Vec<BTreeSet<String>> = vec![draws(&after).into_iter().map(str::to_owned).collect()];
+    let mut names = BTreeSet::new();
+    for number in 2..2 + FORKS {
+        let id = fork(&runtime, &house, number).await;
+        let client = client(&runtime, id);
+        let rests = said(&client, |lines| draws(lines).len() >= known.len()).await;
+        assert!(draws(&rests).len() <= known.len() + 2, "nothing has run since the snapshot");
+        client.refresh(refresh(id, number)).await.unwrap();
+        assert_eq!(client.thaw().await.unwrap(), [""; 0]);
+        let told = asked(&runtime, id).await;
+        assert_eq!((told.instance_id, told.boot_id), (id.to_string(), boot(number).to_string()));
+        let name = format!("self 1 fork-{number} ");
+        let hooked = |line: &String| line.starts_with(&name) && line.ends_with(" hook 1");
+        let lines = said(&client, |lines| lines.iter().any(hooked) && draws(lines).len() >= known.len() + 20).await;
+        let line = lines.iter().find(|line| hooked(line)).unwrap();
+        let machine = line.split(' ').nth(3).unwrap().to_owned();
+        assert!(machine.len() == 32 && names.insert(machine), "each has a machine id of its own: {line}");
+        all.push(draws(&lines).into_iter().map(str::to_owned).collect());
+        runtime.destroy(id).await.unwrap();
+    }
+    for (index, one) in all.iter().enumerate() {
+        for other in &all[index + 1..] {
+            // What was drawn before the fork is the memory of all of them; one draw may not have been said by then.
+            let both: Vec<_> = one.intersection(other).filter(|draw| !known.contains(*draw)).collect();
+            assert!(both.len() <= 1, "drawn twice: {both:?}");
+        }
+    }
+    runtime.destroy(first.id).await.unwrap();
+    runtime.forget(snapshot(1)).await.unwrap();
+}
