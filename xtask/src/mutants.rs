@@ -16,6 +16,7 @@ const FILES: &[&str] = &[
     "crates/plfm-core/src/decide/*.rs",
     "crates/plfm-core/src/evolve.rs",
     "crates/plfm-core/src/place.rs",
+    "crates/plfm-core/src/place/*.rs",
     "crates/plfm-node/src/mind.rs",
     "crates/plfm-node/src/mind/*.rs",
 ];

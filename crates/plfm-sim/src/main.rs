@@ -111,7 +111,7 @@ fn tell(seed: u64, trace: usize) -> ExitCode {
     eprintln!("{failed}");
     eprintln!("again: cargo xtask sim --seeds 1 --seed {seed}");
     eprintln!("to keep it, add to crates/plfm-sim/regressions.jsonl:");
-    eprintln!("{}", serde_json::to_string(&small).unwrap_or_default());
+    eprintln!("{{\"found\":\"…\",\"scenario\":{}}}", serde_json::to_string(&small).unwrap_or_default());
     ExitCode::FAILURE
 }
 

@@ -114,14 +114,19 @@ impl<'a> Step<'a> {
         usize::from(!trying && agenda.is_due(failed_at + TRY_AGAIN_AFTER))
     }
 
-    /// Never fewer ready than wanted, unless fewer are ready anyway.
+    /// Never fewer ready than wanted, unless fewer are ready anyway. What was ready on a node that is lost is not ready now, and may be
+    /// again: it is left until its node is back, or given up.
     fn drain(&self, count: usize, new: &[Member<'_>], old: &[Member<'_>], commands: &mut Vec<Command>) {
         let mut surplus: Vec<_> = new.to_vec();
         surplus.sort_by_key(|(id, instance)| (drain_rank(instance), instance.created_at, *id));
         surplus.truncate(new.len().saturating_sub(count));
-        let mut ready = new.iter().chain(old).filter(|(_, instance)| instance.is_ready()).count();
+        let serves = |it: &Instance| it.is_ready() && !self.is_lost(it);
+        let mut ready = new.iter().chain(old).filter(|(_, instance)| serves(instance)).count();
         let surplus = surplus.iter().map(|(id, it)| (*id, *it, DesiredChange::ScaleDown));
         for (id, instance, why) in old.iter().map(|(id, it)| (*id, *it, self.why(*id))).chain(surplus) {
+            if self.is_lost(instance) {
+                continue;
+            }
             if instance.is_ready() {
                 if ready <= count {
                     continue;
@@ -130,6 +135,10 @@ impl<'a> Step<'a> {
             }
             commands.push(set_desired(id, Desired::Draining, why));
         }
+    }
+
+    fn is_lost(&self, it: &Instance) -> bool {
+        self.state.nodes.get(&it.node).is_none_or(|node| node.phase == NodePhase::Offline)
     }
 
     fn why(&self, old: InstanceId) -> DesiredChange {

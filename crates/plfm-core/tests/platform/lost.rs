@@ -60,6 +60,23 @@ fn a_new_writer_waits_a_minute_of_its_own() {
 }
 
 #[test]
+fn what_was_ready_on_lost_nodes_is_neither_counted_nor_taken_while_nothing_is_moved() {
+    check_script(
+        "node a; node b; node c; deploy v1 x3; ready; mute b; mute c; pass 60; deploy v2 x2",
+        expect![[r#"
+            1 v1 a ready
+            2 v1 b ready
+            3 v1 c ready
+            deploy v1 succeeded
+            deploy v2 rolling
+            node b offline
+            node c offline
+            frozen
+        "#]],
+    );
+}
+
+#[test]
 fn one_word_of_a_lost_node_does_not_bring_it_back() {
     check_script(
         "node a; mute a; pass 61; deploy v1 x1; murmur a",
