@@ -66,11 +66,12 @@ pub fn run(shell: &Shell, args: &Args) -> anyhow::Result<()> {
         anyhow::Ok(())
     };
     calibration::measure(&target_dir(shell))?.into_iter().try_for_each(&mut take)?;
-    chosen.iter().try_for_each(|bench| bench.run(shell, &mut take))?;
+    // One that fails does not take what the others have measured with it.
+    let ran = chosen.iter().map(|bench| bench.run(shell, &mut take)).collect::<Vec<_>>();
     if !args.json {
         print!("{machine}\n\n{}", table::of(&rows));
     }
-    Ok(())
+    ran.into_iter().collect()
 }
 
 impl Bench {

@@ -158,11 +158,18 @@ fn update<K: Ord + Clone, V: Clone>(map: &mut OrdMap<K, V>, key: &K, change: imp
 /// Changes an instance and what follows from it.
 fn change(state: &mut State, id: InstanceId, change: impl FnOnce(&mut Instance)) {
     let Some(it) = state.instances.get_mut(&id) else { return };
-    let project = state.apps.get(&it.app).map(|app| app.project);
-    state.index.leave(id, it, project);
-    change(it);
-    state.index.enter(id, it, project);
-    let env = it.env;
+    let mut changed = it.clone();
+    change(&mut changed);
+    if it.counts_as(&changed) {
+        // What happens most: an instance that is there is ready, or no longer.
+        state.index.turn(it, &changed);
+    } else {
+        let project = state.apps.get(&it.app).map(|app| app.project);
+        state.index.leave(id, it, project);
+        state.index.enter(id, &changed, project);
+    }
+    let env = changed.env;
+    *it = changed;
     settle(state, env);
 }
 

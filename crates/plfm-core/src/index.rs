@@ -148,6 +148,15 @@ impl Index {
         self.stand(it.env, it.org, |standing| standing.leave(it));
     }
 
+    /// Of an instance that counts as before, whether it is ready may have changed.
+    pub(crate) fn turn(&mut self, before: &Instance, after: &Instance) {
+        if before.is_ready() != after.is_ready()
+            && let Some(standing) = self.standings.get_mut(&after.env)
+        {
+            standing.turn(after);
+        }
+    }
+
     pub(crate) fn deploys(&mut self, id: DeployId, deploy: &Deploy) {
         let key = (deploy.env, id);
         if deploy.status.is_final() {
@@ -194,6 +203,13 @@ impl Standing {
         });
         self.tallies[place].live += 1;
         self.tallies[place].ready += u32::from(it.is_ready());
+    }
+
+    fn turn(&mut self, it: &Instance) {
+        let same = |tally: &&mut Tally| tally.release == it.release && tally.process == it.process;
+        if let Some(tally) = self.tallies.iter_mut().find(same) {
+            tally.ready = if it.is_ready() { tally.ready + 1 } else { tally.ready - 1 };
+        }
     }
 
     fn leave(&mut self, it: &Instance) {

@@ -329,6 +329,13 @@ impl Instance {
         self.status.phase.is_live()
     }
 
+    /// Whether all that is added up of instances counts both alike; how many are ready is not added up but told. What an instance is
+    /// and where, never changes.
+    pub(crate) fn counts_as(&self, later: &Self) -> bool {
+        let counts = |it: &Self| (it.holds_resources(), it.desired == Desired::Stopped);
+        counts(self) == counts(later) && self.holds_resources()
+    }
+
     pub fn is_ready(&self) -> bool {
         self.desired == Desired::Running && self.status.phase == crate::phase::InstancePhase::Ready
     }

@@ -7,11 +7,11 @@ use std::sync::Mutex;
 
 use async_trait::async_trait;
 use plfm_core::event::Isolation;
-use plfm_core::ids::{BootId, InstanceId};
+use plfm_core::ids::{BootId, InstanceId, SnapshotId};
 use plfm_core::units::Mebibytes;
 use tokio::sync::watch;
 
-use crate::{BoxedStream, Machine, MachineSpec, Runtime, RuntimeError, Tap};
+use crate::{BoxedStream, Capabilities, Machine, MachineSpec, Runtime, RuntimeError, Tap};
 
 /// How often, in thousandths of the operations.
 #[derive(Debug, Clone, Copy, Default)]
@@ -20,6 +20,8 @@ pub struct Faults {
     pub start_fails: u16,
     /// The machine starts, and has ended by the time anyone looks.
     pub dies_at_once: u16,
+    /// Of a snapshot, a restore, a pause or a resume.
+    pub picture_fails: u16,
 }
 
 pub struct FakeRuntime {
@@ -28,7 +30,12 @@ pub struct FakeRuntime {
     world: watch::Sender<World>,
 }
 
-type World = BTreeMap<InstanceId, (MachineSpec, Machine)>;
+#[derive(Default)]
+struct World {
+    machines: BTreeMap<InstanceId, (MachineSpec, Machine)>,
+    /// What the machines were that they are of.
+    snapshots: BTreeMap<SnapshotId, MachineSpec>,
+}
 
 impl FakeRuntime {
     pub fn new(seed: u64, faults: Faults) -> Self {
@@ -43,14 +50,22 @@ impl FakeRuntime {
 
     fn change(&self, id: InstanceId, change: impl FnOnce(&mut Machine)) {
         self.world.send_modify(|world| {
-            if let Some((_, machine)) = world.get_mut(&id) {
+            if let Some((_, machine)) = world.machines.get_mut(&id) {
                 change(machine);
             }
         });
     }
 
     fn look(&self, id: InstanceId) -> Result<Machine, RuntimeError> {
-        self.world.borrow().get(&id).map(|(_, machine)| machine.clone()).ok_or(RuntimeError::NoSuchMachine(id))
+        let machine = self.world.borrow().machines.get(&id).map(|(_, machine)| machine.clone());
+        machine.ok_or(RuntimeError::NoSuchMachine(id))
+    }
+
+    /// One that runs, with what it is.
+    fn running(&self, id: InstanceId) -> Result<MachineSpec, RuntimeError> {
+        self.look(id)?;
+        let spec = |(spec, machine): &(MachineSpec, Machine)| machine.alive.then(|| spec.clone());
+        self.world.borrow().machines.get(&id).and_then(spec).ok_or(RuntimeError::NotRunning(id))
     }
 
     /// By xorshift: the seed alone decides what fails.
@@ -79,14 +94,14 @@ impl Runtime for FakeRuntime {
 
     async fn create(&self, spec: &MachineSpec) -> Result<(), RuntimeError> {
         let id = spec.id;
-        match self.world.borrow().get(&id) {
+        match self.world.borrow().machines.get(&id) {
             Some((known, _)) if known == spec => return Ok(()),
             Some(_) => return Err(RuntimeError::SpecDiffers(id)),
             None if self.hits(self.faults.create_fails) => return Err(RuntimeError::Disk { id, source: fault() }),
             None => {}
         }
         let machine = Machine { id, boot: None, alive: false, paused: false, console_tail: String::new() };
-        self.world.send_modify(|world| drop(world.insert(id, (spec.clone(), machine))));
+        self.world.send_modify(|world| drop(world.machines.insert(id, (spec.clone(), machine))));
         Ok(())
     }
 
@@ -100,29 +115,95 @@ impl Runtime for FakeRuntime {
             _ => {}
         }
         let alive = !self.hits(self.faults.dies_at_once);
-        self.change(id, |machine| (machine.boot, machine.alive) = (Some(boot), alive));
+        self.change(id, |machine| (machine.boot, machine.alive, machine.paused) = (Some(boot), alive, false));
         Ok(())
     }
 
     async fn stop(&self, id: InstanceId) -> Result<(), RuntimeError> {
-        self.kill(id);
+        self.change(id, |machine| (machine.alive, machine.paused) = (false, false));
         Ok(())
     }
 
     async fn destroy(&self, id: InstanceId) -> Result<(), RuntimeError> {
-        self.world.send_modify(|world| drop(world.remove(&id)));
+        self.world.send_modify(|world| drop(world.machines.remove(&id)));
         Ok(())
     }
 
     async fn list(&self) -> Result<Vec<Machine>, RuntimeError> {
-        Ok(self.world.borrow().values().map(|(_, machine)| machine.clone()).collect())
+        Ok(self.world.borrow().machines.values().map(|(_, machine)| machine.clone()).collect())
     }
 
     async fn ended(&self, id: InstanceId) -> Result<Machine, RuntimeError> {
         let mut world = self.world.subscribe();
-        let runs = |world: &World| world.get(&id).is_some_and(|(_, machine)| machine.alive);
+        let runs = |world: &World| world.machines.get(&id).is_some_and(|(_, machine)| machine.alive);
         let _ = world.wait_for(|world| !runs(world)).await;
         self.look(id)
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { snapshot: true, pause: true }
+    }
+
+    async fn snapshot(&self, id: InstanceId, as_: SnapshotId) -> Result<(), RuntimeError> {
+        let spec = self.running(id)?;
+        if self.world.borrow().snapshots.contains_key(&as_) {
+            return Err(RuntimeError::SnapshotExists(as_));
+        }
+        if self.hits(self.faults.picture_fails) {
+            return Err(RuntimeError::Snapshot { id, source: fault() });
+        }
+        self.world.send_modify(|world| drop(world.snapshots.insert(as_, spec)));
+        Ok(())
+    }
+
+    async fn restore(
+        &self,
+        spec: &MachineSpec,
+        from: SnapshotId,
+        boot: BootId,
+        net: Option<Tap>,
+    ) -> Result<(), RuntimeError> {
+        let saved = self.world.borrow().snapshots.get(&from).cloned().ok_or(RuntimeError::NoSuchSnapshot(from))?;
+        if (saved.memory, saved.vcpus, &saved.images) != (spec.memory, spec.vcpus, &spec.images) {
+            return Err(RuntimeError::Misfit { id: spec.id, why: "it is another kind of machine" });
+        }
+        if self.hits(self.faults.picture_fails) {
+            return Err(RuntimeError::Restore { id: spec.id, source: fault() });
+        }
+        self.create(spec).await?;
+        self.start(spec.id, boot, net).await
+    }
+
+    async fn snapshots(&self) -> Result<Vec<SnapshotId>, RuntimeError> {
+        Ok(self.world.borrow().snapshots.keys().copied().collect())
+    }
+
+    async fn forget(&self, snapshot: SnapshotId) -> Result<(), RuntimeError> {
+        self.world.send_modify(|world| drop(world.snapshots.remove(&snapshot)));
+        Ok(())
+    }
+
+    async fn pause(&self, id: InstanceId) -> Result<(), RuntimeError> {
+        if self.look(id)?.paused {
+            return Ok(());
+        }
+        self.running(id)?;
+        if self.hits(self.faults.picture_fails) {
+            return Err(RuntimeError::Snapshot { id, source: fault() });
+        }
+        self.change(id, |machine| (machine.alive, machine.paused) = (false, true));
+        Ok(())
+    }
+
+    async fn resume(&self, id: InstanceId, _net: Option<Tap>) -> Result<(), RuntimeError> {
+        if !self.look(id)?.paused {
+            return Err(RuntimeError::NotPaused(id));
+        }
+        if self.hits(self.faults.picture_fails) {
+            return Err(RuntimeError::Restore { id, source: fault() });
+        }
+        self.change(id, |machine| (machine.alive, machine.paused) = (true, false));
+        Ok(())
     }
 
     async fn connect(&self, id: InstanceId, port: u32) -> Result<BoxedStream, RuntimeError> {

@@ -449,6 +449,19 @@ async fn no_prefix_of_a_layer_is_a_layer() {
     assert!(empty(&tmp));
 }
 
+/// `umoci insert` pads nothing behind the last file.
+#[tokio::test]
+async fn an_archive_may_end_with_the_last_byte_of_its_last_file() {
+    let tmp = TempDir::new().unwrap();
+    let whole = [dir("a/"), file("a/b", b"hello")].concat();
+    let end = 512 + 512 + "hello".len();
+    for cut in [end, end + 1, whole.len()] {
+        let layer = testing::layer(tmp.path(), &whole[..cut]).await.unwrap();
+        assert!(show(&testing::open(&layer)).contains("/a/b \"hello\""), "{cut}");
+    }
+    assert!(testing::layer(tmp.path(), &whole[..end - 1]).await.is_err());
+}
+
 #[tokio::test]
 async fn nobody_sends_any_more() {
     let tmp = TempDir::new().unwrap();

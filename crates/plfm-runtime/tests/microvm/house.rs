@@ -71,7 +71,7 @@ impl House {
 
     pub fn spec(&self, number: u128) -> MachineSpec {
         MachineSpec {
-            id: InstanceId::new(Ulid(number << 64 | u128::from(std::process::id()))),
+            id: id(number),
             memory: Mebibytes(192),
             vcpus: 1,
             disk: Mebibytes(64),
@@ -95,6 +95,11 @@ pub fn erofs(dir: &Path) -> PathBuf {
     let made = Command::new("mkfs.erofs").args([&image, &tree]).output().unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     image
+}
+
+/// Other processes run these tests too.
+pub fn id(number: u128) -> InstanceId {
+    InstanceId::new(Ulid(number << 64 | u128::from(std::process::id())))
 }
 
 pub fn boot(number: u128) -> BootId {
