@@ -278,10 +278,14 @@ fn fresh_boot() -> BootId {
 /// What a console says of an end; the rest of its lines is the kernel's small talk.
 const LAST_WORDS: [&str; 3] = ["Kernel panic", "Out of memory", "plfm-init:"];
 
+/// A kernel that finds no room for itself.
+const TOO_SMALL: &str = "deadlocked on memory";
+
 fn last_words(console: &str) -> String {
     let tells = |line: &&str| LAST_WORDS.iter().any(|word| line.contains(word));
     let line = console.lines().rfind(tells);
-    line.map(|line| format!(": {}", line.trim()))
+    let cure = if console.contains(TOO_SMALL) { "; raise `resources.memory`" } else { "" };
+    line.map(|line| format!(": {}{cure}", line.trim()))
         .unwrap_or_else(|| "; `plfm logs --console` shows its last lines".to_owned())
 }
 

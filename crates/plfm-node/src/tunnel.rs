@@ -133,7 +133,9 @@ async fn logs_of(
         return problem(StatusCode::FORBIDDEN, "logs are not for edges".to_owned());
     }
     if wanted.console {
-        return Body::from(ndjson(&console(&door, instance).await)).into_response();
+        let said = door.logs.read(instance).unwrap_or_default();
+        let lines = [said, console(&door, instance).await].concat();
+        return Body::from(ndjson(&lines)).into_response();
     }
     let written = door.logs.watch();
     let lines =

@@ -133,7 +133,7 @@ pub struct Machine {
     pub alive: bool,
     /// It does not run, and can go on where it was.
     pub paused: bool,
-    /// The last of what a machine that has ended wrote to its console.
+    /// The last of what the machine wrote to its console.
     pub console_tail: String,
 }
 

@@ -123,6 +123,7 @@ fn welcome(out: &mut Printer, data: &Path, api: SocketAddr, https: SocketAddr, i
     out.note(format_args!("plfm dev keeps everything in {}", data.display()));
     out.note(format_args!("  API   https://{api} (profile `{}`)", profile::DEV));
     out.note(format_args!("  apps  https://APP.{DOMAIN}:{}", https.port()));
+    out.note(format_args!("  CA    {}", data.join("server/ca.pem").display()));
     if isolation != Isolation::Vm {
         out.warn("KVM does not work here: machines are emulated, slow, and no wall against hostile code");
     }

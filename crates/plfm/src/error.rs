@@ -140,7 +140,7 @@ impl CliError {
             Self::File { .. } => {
                 "start the cluster with `plfm dev`, which writes it, or choose another --profile".to_owned()
             }
-            Self::NoApp => "name it with --app, or write `name` under `[app]` in plfm.toml".to_owned(),
+            Self::NoApp => "name it in the command, or write `name` under `[app]` in plfm.toml".to_owned(),
             Self::NoEnv => "name it, for example with `--env dev`".to_owned(),
             Self::NoManifest { .. } => {
                 "change to the directory of the app, or name the file with --manifest".to_owned()

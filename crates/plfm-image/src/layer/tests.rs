@@ -449,6 +449,15 @@ async fn no_prefix_of_a_layer_is_a_layer() {
     assert!(empty(&tmp));
 }
 
+#[tokio::test]
+async fn the_root_has_two_names() {
+    let tmp = TempDir::new().unwrap();
+    for root in ["./", "/"] {
+        let layer = testing::layer(tmp.path(), &tar(&[dir(root), file("a", b"x")])).await.unwrap();
+        assert!(show(&testing::open(&layer)).starts_with("/ dir 755 0:0 @7\n"), "{root}");
+    }
+}
+
 /// `umoci insert` pads nothing behind the last file.
 #[tokio::test]
 async fn an_archive_may_end_with_the_last_byte_of_its_last_file() {

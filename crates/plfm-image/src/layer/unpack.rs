@@ -198,7 +198,8 @@ fn parts<'a>(path: &'a [u8], limits: &Limits) -> Result<Vec<&'a [u8]>, &'static 
     if path.len() > limits.path_bytes {
         return Err("its name is too long");
     }
-    if path[0] == b'/' {
+    // `/` itself is the root in some builders' words; what lies below it is not taken by an absolute name.
+    if path[0] == b'/' && path != b"/" {
         return Err("its name is absolute");
     }
     let parts: Vec<_> = path.split(|byte| *byte == b'/').filter(|part| !part.is_empty() && *part != b".").collect();

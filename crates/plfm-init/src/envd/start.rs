@@ -20,7 +20,7 @@ pub async fn launch(daemon: &Daemon, context: &RequestContext, request: &StartRe
     Ok(Launch {
         argv: std::iter::once(&process.cmd).chain(&process.args).cloned().collect(),
         env: environment(config, &account, process),
-        cwd: directory(process.cwd.as_deref(), &account.home),
+        cwd: directory(process.cwd.as_deref(), if config.sandbox { &account.home } else { &config.cwd }, &account.home),
         account,
         wiring: match request.pty.as_option() {
             Some(pty) => Wiring::Terminal(size(pty)),
@@ -77,12 +77,14 @@ fn environment(config: &Config, account: &Account, process: &ProcessConfig) -> V
     own.chain(config.env.iter().cloned()).chain(asked).collect()
 }
 
-/// W-PATH-1.
-fn directory(asked: Option<&str>, home: &str) -> String {
+/// From where one starts: home in a sandbox (W-PATH-1), the workload's own directory in an app.
+fn directory(asked: Option<&str>, start: &str, home: &str) -> String {
+    let below = |dir: &str, rest: &str| format!("{}/{rest}", dir.trim_end_matches('/'));
     match asked.unwrap_or_default() {
-        "" | "~" => home.to_owned(),
+        "" => start.to_owned(),
+        "~" => home.to_owned(),
         absolute if absolute.starts_with('/') => absolute.to_owned(),
-        relative => format!("{}/{}", home.trim_end_matches('/'), relative.strip_prefix("~/").unwrap_or(relative)),
+        relative => relative.strip_prefix("~/").map_or_else(|| below(start, relative), |rest| below(home, rest)),
     }
 }
 
@@ -95,9 +97,9 @@ mod tests {
     #[test]
     fn paths_begin_at_home() {
         let home = "/home/user";
-        let found = ["", "~", "~/x", "x/y", "/srv", "~other"].map(|path| directory(Some(path), home));
+        let found = ["", "~", "~/x", "x/y", "/srv", "~other"].map(|path| directory(Some(path), home, home));
         assert_eq!(found, ["/home/user", "/home/user", "/home/user/x", "/home/user/x/y", "/srv", "/home/user/~other"]);
-        assert_eq!((directory(None, home), directory(Some("x"), "/")), (home.into(), "/x".into()));
+        assert_eq!((directory(None, home, home), directory(Some("x"), "/", "/")), (home.into(), "/x".into()));
     }
 
     #[test]

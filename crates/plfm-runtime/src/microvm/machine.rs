@@ -96,7 +96,7 @@ impl Slot {
 
     pub fn look(&self) -> Machine {
         let Life { boot, alive } = *self.life.borrow();
-        let console_tail = if boot.is_some() && !alive { console::tail(&self.dir) } else { String::new() };
+        let console_tail = if boot.is_some() { console::tail(&self.dir) } else { String::new() };
         Machine { id: self.id, boot, alive, paused: self.dir.join(PAUSED).exists(), console_tail }
     }
 

@@ -64,9 +64,11 @@ impl Source {
             Wanted::App { app, env } => (Some(app.clone()), Some(env.clone())),
         };
         let all = self.client.instances(&self.org, &InstanceFilter { app, env }).await?;
-        // What is gone has left its output too.
-        let there = all.items.iter().filter(|it: &&InstanceView| it.phase != InstancePhase::Gone);
-        Ok(there.map(|it| it.id).collect())
+        let is_there = |it: &&InstanceView| it.phase != InstancePhase::Gone;
+        let there: Vec<_> = all.items.iter().filter(is_there).map(|it| it.id).collect();
+        // Where nothing is any more, what was last has left its output, which is what is asked for then.
+        let last = || all.items.iter().max_by_key(|it| (it.created_at, it.id)).map(|it| it.id);
+        Ok(if there.is_empty() { last().into_iter().collect() } else { there })
     }
 
     async fn open(&self, instance: InstanceId) -> Result<BoxStream<'static, Result<LogLine, ApiError>>, ApiError> {

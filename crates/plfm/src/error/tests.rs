@@ -66,7 +66,7 @@ fn what_is_missing_is_said_with_what_to_type() {
         exit 2
         error: the app is not named
 
-        hint: name it with --app, or write `name` under `[app]` in plfm.toml
+        hint: name it in the command, or write `name` under `[app]` in plfm.toml
     "#]],
     );
     check(
