@@ -117,7 +117,8 @@ pub const CREDULOUS: Rules = deciding(|state, command, facts| match command {
 });
 
 pub const SHARED_PORT: Rules = deciding(|state, command, facts| {
-    let blind = State { routes: Default::default(), ..state.clone() };
+    let mut blind = state.clone();
+    blind.routes = Default::default();
     match command {
         Command::Deploy(_) => decide(&blind, command, facts),
         other => decide(state, other, facts),
