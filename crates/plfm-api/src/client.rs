@@ -19,7 +19,7 @@ use serde::de::DeserializeOwned;
 use crate::tls::{self, Identity, TlsError};
 use crate::views::{
     Capabilities, DeployReceipt, DeployRequest, EnvView, EventLine, Explanation, InstanceView, Items, JoinTokenRequest,
-    JoinTokenView, LogLine, NodeOrder, NodeOrderRequest, NodeView, NodesView,
+    JoinTokenView, LogLine, NodeOrder, NodeOrderRequest, NodeView, NodesView, RouteView,
 };
 
 mod answer;
@@ -61,6 +61,8 @@ pub struct Client {
 pub struct InstanceFilter {
     pub app: Option<String>,
     pub env: Option<String>,
+    /// Those too of which nothing is left but their logs.
+    pub all: bool,
 }
 
 impl Client {
@@ -101,6 +103,12 @@ impl Client {
         self.get(&["v1", "orgs", org, "apps", app, "envs", env]).await
     }
 
+    /// Takes an entry of the edge away, by its port, host name or id.
+    pub async fn delete_route(&self, org: &str, app: &str, env: &str, route: &str) -> Result<RouteView, ApiError> {
+        let url = self.url(&["v1", "orgs", org, "apps", app, "envs", env, "routes", route]);
+        answer::document(self.call(Method::DELETE, url)).await
+    }
+
     pub async fn envs(&self, org: &str) -> Result<Items<EnvView>, ApiError> {
         self.get(&["v1", "orgs", org, "envs"]).await
     }
@@ -111,6 +119,7 @@ impl Client {
         for (name, value) in wanted.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?))) {
             url.query_pairs_mut().append_pair(name, value);
         }
+        url.query_pairs_mut().append_pair("all", flag(filter.all));
         answer::document(self.call(Method::GET, url)).await
     }
 

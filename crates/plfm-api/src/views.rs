@@ -1,12 +1,13 @@
 //! What the HTTP API takes and answers. Converted from the core in one direction, in one place.
 
+use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
 
 use plfm_core::event::{Entry, Envelope};
 use plfm_core::ids::*;
 use plfm_core::phase::{DeployStatus, Desired, InstancePhase};
 use plfm_core::reason::Failure;
-use plfm_core::state::{Instance, State};
+use plfm_core::state::{Instance, Route, State};
 use plfm_core::units::{Mebibytes, Seq, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -51,11 +52,22 @@ pub struct DeployReceipt {
 pub struct EnvView {
     pub app: String,
     pub env: String,
-    pub urls: Vec<String>,
+    pub routes: Vec<RouteView>,
     pub deploy: Option<DeployView>,
     pub processes: Vec<ProcessView>,
     pub instances: Vec<InstanceView>,
     pub seq: Seq,
+}
+
+/// An entry of the edge, and where it leads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteView {
+    pub id: RouteId,
+    pub url: String,
+    pub process: String,
+    pub port: u16,
+    /// Why the edge does not take connections there.
+    pub closed: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -133,6 +145,9 @@ pub struct EventLine {
     #[serde(flatten)]
     pub envelope: serde_json::Value,
 }
+
+/// Ports of its table that an edge could not open, and why.
+pub type ClosedPorts = BTreeMap<u16, String>;
 
 /// One line of the route stream to an edge: always the whole table.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -213,15 +228,22 @@ pub fn instance(state: &State, id: InstanceId, instance: &Instance) -> InstanceV
     }
 }
 
-/// `https_port` is where an edge takes HTTPS.
-pub fn env(state: &State, id: EnvId, https_port: u16) -> Option<EnvView> {
+/// What views say of the edge.
+#[derive(Debug, Clone, Copy)]
+pub struct EdgeStatus<'a> {
+    /// Where it takes HTTPS.
+    pub https_port: u16,
+    pub closed: &'a ClosedPorts,
+}
+
+pub fn env(state: &State, id: EnvId, edge: EdgeStatus<'_>) -> Option<EnvView> {
     let env = state.envs.get(&id)?;
     let of_env = |it: &Instance| it.env == id && it.status.phase != InstancePhase::Gone;
     let instances = state.instances.iter().filter(|(_, it)| of_env(it)).map(|(id, it)| instance(state, *id, it));
     Some(EnvView {
         app: state.apps.get(&env.app)?.name.clone(),
         env: env.name.clone(),
-        urls: urls(state, id, https_port),
+        routes: routes(state, id, edge),
         deploy: env.groups.values().next().and_then(|group| deploy(state, group.deploy)),
         processes: env.groups.keys().filter_map(|name| process(state, id, name)).collect(),
         instances: instances.collect(),
@@ -230,16 +252,20 @@ pub fn env(state: &State, id: EnvId, https_port: u16) -> Option<EnvView> {
 }
 
 /// Names before ports.
-fn urls(state: &State, env: EnvId, https_port: u16) -> Vec<String> {
-    let entries = state.routes.values().filter(|route| route.env == env).map(|route| &route.entry);
-    let url = |entry: &Entry| match entry {
-        Entry::Hostname(name) if https_port == 443 => format!("https://{name}"),
-        Entry::Hostname(name) => format!("https://{name}:{https_port}"),
-        Entry::TcpPort(port) => format!("tcp://:{port}"),
+fn routes(state: &State, env: EnvId, edge: EdgeStatus<'_>) -> Vec<RouteView> {
+    let routes = state.routes.iter().filter(|(_, route)| route.env == env);
+    let mut routes: Vec<_> = routes.map(|(id, it)| route(*id, it, edge)).collect();
+    routes.sort_by(|a, b| a.url.cmp(&b.url));
+    routes
+}
+
+pub fn route(id: RouteId, route: &Route, edge: EdgeStatus<'_>) -> RouteView {
+    let (url, closed) = match &route.entry {
+        Entry::Hostname(name) if edge.https_port == 443 => (format!("https://{name}"), None),
+        Entry::Hostname(name) => (format!("https://{name}:{}", edge.https_port), None),
+        Entry::TcpPort(port) => (format!("tcp://:{port}"), edge.closed.get(port).cloned()),
     };
-    let mut urls: Vec<_> = entries.map(url).collect();
-    urls.sort();
-    urls
+    RouteView { id, url, process: route.process.clone(), port: route.port, closed }
 }
 
 pub fn deploy(state: &State, id: DeployId) -> Option<DeployView> {

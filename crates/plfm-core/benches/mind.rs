@@ -184,6 +184,7 @@ fn capacity(number: u32) -> Capacity {
         disk: Mebibytes(4 << 20),
         overhead: Mebibytes(64),
         tunnel: "[fd00::1]:7443".to_owned(),
+        degraded: Default::default(),
     }
 }
 

@@ -38,6 +38,10 @@ pub enum Command {
         capacity: Capacity,
     },
     Deploy(Box<Deploy>),
+    /// Takes an entry of the edge away; the next deploy makes a managed host name anew.
+    DeleteRoute {
+        route: RouteId,
+    },
     /// An operator's word, in whole: what is not named is as by default.
     SetLimits {
         org: OrgId,

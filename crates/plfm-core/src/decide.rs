@@ -43,6 +43,10 @@ pub fn decide(state: &State, command: Command, facts: &Facts) -> Result<Vec<Even
         }
         Command::JoinNode { token, name, capacity } => nodes::join(state, token, name, capacity, facts),
         Command::Deploy(wanted) => deploy::deploy(state, *wanted, facts),
+        Command::DeleteRoute { route } => {
+            let known = state.routes.get(&route).ok_or(Refusal::RouteNotFound(route))?;
+            Ok(vec![Event::RouteDeleted { route, org: known.org, env: known.env }])
+        }
         Command::Observe { node, capacity, instances } => observe(state, node, capacity, instances),
         Command::OrderNode { node, order } => nodes::order(state, node, order),
         Command::ForceReschedule => nodes::force_reschedule(state),

@@ -1,6 +1,6 @@
 //! What happened. The JSON of every event is a contract: it is stored for ever and read by later versions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv6Addr;
 
 use serde::{Deserialize, Serialize};
@@ -185,6 +185,24 @@ pub struct Capacity {
     pub overhead: Mebibytes,
     /// Where the node's tunnel listens, `host:port`.
     pub tunnel: String,
+    /// Why it takes no new work; what it runs it keeps (P-SCH-40).
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub degraded: BTreeSet<Degradation>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Degradation {
+    /// Its disk is nearly full (P-AGT-15).
+    DiskPressure,
+}
+
+impl Degradation {
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::DiskPressure => "disk_pressure",
+        }
+    }
 }
 
 /// How strong the wall around an instance is, weakest first.

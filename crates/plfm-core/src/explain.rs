@@ -6,7 +6,7 @@ use crate::fair::Class;
 use crate::ids::*;
 use crate::phase::{DeployStatus, Desired, InstancePhase, NodePhase};
 use crate::place::Wanted;
-use crate::place::report::{Report, report};
+use crate::place::report::{Report, Verdict, report};
 use crate::quota::Dimension;
 use crate::state::{Env, Group, Instance, State};
 
@@ -93,8 +93,8 @@ fn room(state: &State, facts: &Facts, env: EnvId, name: &str, group: &Group) -> 
     let waiting = group.waiting.as_ref()?;
     let (process, class, since) = (name.to_owned(), Class::Normal, group.waiting_since);
     let wanted = Wanted { env, process, release: group.release, count: 1, class, since };
-    let nodes =
-        if waiting.is_for_room() { what_nodes_say(state, &report(state, facts, wanted)) } else { String::new() };
+    let asks_nodes = waiting.is_for_room() || *waiting == Waiting::NoNodesActive;
+    let nodes = if asks_nodes { what_nodes_say(state, &report(state, facts, wanted)) } else { String::new() };
     Some(Finding {
         what: format!("{name} waits for a place"),
         why: format!("{waiting}{nodes}"),
@@ -104,7 +104,9 @@ fn room(state: &State, facts: &Facts, env: EnvId, name: &str, group: &Group) -> 
 
 /// `; of 12 nodes 9 memory, 3 silent; node-c lacks 120 MiB of memory`, where one node is not all.
 fn what_nodes_say(state: &State, report: &Report) -> String {
-    let Some((nearest, verdict)) = report.nearest_miss().filter(|_| report.nodes.len() > 1) else {
+    // Of the only node the waiting says all, unless it may not take anything.
+    let is_news = |verdict: &Verdict| report.nodes.len() > 1 || matches!(verdict, Verdict::Degraded(_));
+    let Some((nearest, verdict)) = report.nearest_miss().filter(|(_, verdict)| is_news(verdict)) else {
         return String::new();
     };
     let counts: Vec<_> = report.counts().into_iter().map(|(code, count)| format!("{count} {code}")).collect();
@@ -116,6 +118,9 @@ fn make_room(state: &State, waiting: &Waiting) -> String {
     match waiting {
         Waiting::NoNodesActive if state.nodes.is_empty() => {
             "join a node: `plfm node token` prints the command".to_owned()
+        }
+        Waiting::NoNodesActive if state.nodes.values().any(|node| !node.capacity.degraded.is_empty()) => {
+            "make room on the disk of a node, or add a node: `plfm node token` prints the command".to_owned()
         }
         Waiting::NoNodesActive => "see which nodes are silent with `plfm nodes`, and start them".to_owned(),
         Waiting::NoCapacityMemory { .. } => {

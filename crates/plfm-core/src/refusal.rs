@@ -32,6 +32,8 @@ pub enum Refusal {
     InstanceNotFound(InstanceId),
     #[error("there is no deploy {0}")]
     DeployNotFound(DeployId),
+    #[error("there is no route {0}")]
+    RouteNotFound(RouteId),
     #[error("the release has no process type `{0}`")]
     ProcessNotFound(String),
     #[error("process type `{process}` declares no port {port}")]
@@ -86,6 +88,7 @@ impl Refusal {
             Self::NodeNotFound(_) => "node_not_found",
             Self::InstanceNotFound(_) => "instance_not_found",
             Self::DeployNotFound(_) => "deploy_not_found",
+            Self::RouteNotFound(_) => "route_not_found",
             Self::ProcessNotFound(_) => "process_not_found",
             Self::PortNotDeclared { .. } => "port_not_declared",
             Self::HostnameInUse(_) => "hostname_in_use",
@@ -125,7 +128,8 @@ impl Refusal {
             | Self::ProjectNotFound(_)
             | Self::NodeNotFound(_)
             | Self::InstanceNotFound(_)
-            | Self::DeployNotFound(_) => RefusalClass::NotFound,
+            | Self::DeployNotFound(_)
+            | Self::RouteNotFound(_) => RefusalClass::NotFound,
             Self::Stale { .. } => RefusalClass::Stale,
             _ => RefusalClass::Conflict,
         }
@@ -141,6 +145,7 @@ impl Refusal {
             Self::NodeNotFound(_) => "list nodes with `plfm nodes`",
             Self::InstanceNotFound(_) => "list instances with `plfm instances`",
             Self::DeployNotFound(_) => "see `plfm status` for the newest deploy",
+            Self::RouteNotFound(_) => "list routes with `plfm routes`",
             Self::ProcessNotFound(_) => "name a process type of the manifest",
             Self::PortNotDeclared { .. } => "add the port under `ports` of the process, or name a declared one",
             Self::HostnameInUse(_) => "rename the app or the environment",

@@ -1,6 +1,7 @@
 //! Why there is no image, and which reason code that is.
 
 use std::io;
+use std::path::PathBuf;
 
 use plfm_core::digest::Digest;
 use plfm_core::reason::{Failure, Reason};
@@ -27,6 +28,8 @@ pub enum ImageError {
         #[source]
         cause: io::Error,
     },
+    #[error("there is no image layout at {}", .0.display())]
+    NoLayout(PathBuf),
     #[error("the image layout has no {0}")]
     LayoutLacks(String),
     #[error("{what} {expected} has other bytes: they hash to {found}")]
@@ -77,7 +80,9 @@ impl ImageError {
             Self::Reference(_) | Self::NotPinned(_) | Self::Pull { .. } | Self::NotFound { .. } => {
                 Reason::ImagePullFailed
             }
-            Self::Unauthorized { .. } | Self::Layout { .. } | Self::LayoutLacks(_) => Reason::ImagePullFailed,
+            Self::Unauthorized { .. } | Self::Layout { .. } | Self::LayoutLacks(_) | Self::NoLayout(_) => {
+                Reason::ImagePullFailed
+            }
             Self::Digest { .. } | Self::Short { .. } | Self::Long { .. } => Reason::ImagePullFailed,
             Self::Timeout { .. } => Reason::ImagePullTimeout,
             Self::TooLarge { .. } | Self::Ratio { .. } => Reason::ImageTooLarge,
@@ -90,7 +95,12 @@ impl ImageError {
     }
 
     pub fn failure(&self) -> Failure {
-        Failure::new(self.reason(), self.to_string())
+        let detail = match self {
+            // These say what was tried; why it failed stands in the cause.
+            Self::Layout { .. } | Self::Store { .. } | Self::Build(_) => chain(self),
+            _ => self.to_string(),
+        };
+        Failure::new(self.reason(), detail)
     }
 
     /// Something with our own files went wrong; a full disk is its own case wherever it shows.
@@ -104,6 +114,12 @@ impl ImageError {
             error => Self::Build(error),
         }
     }
+}
+
+/// An error with its causes, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |error| error.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 fn is_full(error: &io::Error) -> bool {

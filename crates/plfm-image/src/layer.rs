@@ -52,8 +52,8 @@ pub struct Layer {
     pub opaque: bool,
 }
 
-/// Chunks that wait between the network and the decoder: about a megabyte.
-const FETCHED_CHUNKS: usize = 64;
+/// Chunks that wait between the network and the decoder, of up to 400 KiB each where the network is fast.
+const FETCHED_CHUNKS: usize = 8;
 /// Chunks that wait between the decoder and the parser, of this size each: one is read, one is written, two wait.
 const DECODED_CHUNKS: usize = 2;
 const DECODED_CHUNK_BYTES: usize = 256 * 1024;

@@ -47,7 +47,10 @@ impl Layout {
     pub async fn archive(path: &Path) -> Result<Self, ImageError> {
         let path = path.to_owned();
         let blocking = spawn_blocking(move || {
-            let index = index(&path).map_err(|cause| ImageError::Layout { what: "the archive".to_owned(), cause })?;
+            let index = index(&path).map_err(|cause| match cause.kind() {
+                io::ErrorKind::NotFound => ImageError::NoLayout(path.clone()),
+                _ => ImageError::Layout { what: "the archive".to_owned(), cause },
+            })?;
             Ok(Self(Files::Archive { path, index: Arc::new(index) }))
         });
         blocking.await.unwrap_or(Err(ImageError::Abandoned))
@@ -120,6 +123,7 @@ impl Layout {
             _ => ImageError::Layout { what: what.to_owned(), cause },
         };
         match &self.0 {
+            Files::Directory(path) if !path.is_dir() => Err(ImageError::NoLayout(path.clone())),
             Files::Directory(path) => File::open(path.join(name)).map(|file| file.take(u64::MAX)).map_err(wrong),
             Files::Archive { path, index } => {
                 let (at, bytes) = *index.get(name).ok_or_else(lacks)?;

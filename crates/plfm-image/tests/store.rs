@@ -307,7 +307,8 @@ async fn an_archive_is_a_layout_too() {
     assert_eq!(found.devices.len(), 2);
     for (text, expected) in [
         (format!("oci-archive:{}:v2", archive.display()), "the image layout has no image `v2`"),
-        ("oci-archive:/nowhere.tar".to_owned(), "cannot read the archive from the image layout"),
+        ("oci-archive:/nowhere.tar".to_owned(), "there is no image layout at /nowhere.tar"),
+        ("oci:/nowhere".to_owned(), "there is no image layout at /nowhere"),
         (format!("oci:{}", setup.tmp.path().display()), "the image layout has no index"),
     ] {
         let error = resolve(&text.parse().unwrap(), &Registries::default()).await.unwrap_err();

@@ -1,5 +1,6 @@
 //! The loop: something happens, the mind looks, the hands act, the memory is saved, the report goes out.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,12 +11,15 @@ use plfm_core::reason::{Failure, Reason};
 use plfm_core::units::Timestamp;
 use tokio::sync::{mpsc, watch};
 
+use crate::capacity;
 use crate::hands::Hands;
 use crate::link::Word;
 use crate::memory::Memory;
 use crate::mind::{Action, Local, Observed, Outcome, Plan, next_step, step};
-use crate::node::now;
+use crate::node::{AtEnd, now};
 
+/// As often as a node reports when nothing happens.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// A full disk is rarely free again within a moment.
 const SAVE_AGAIN: Duration = Duration::from_secs(5);
 
@@ -29,6 +33,8 @@ pub struct Executor {
     pub words: mpsc::Receiver<Word>,
     pub reports: watch::Sender<Option<Report>>,
     pub capacity: Capacity,
+    /// Whose disk is watched.
+    pub data: PathBuf,
     pub is_dismissed: bool,
 }
 
@@ -41,9 +47,9 @@ pub enum Ended {
 }
 
 impl Executor {
-    /// Until `stop` changes: machines are left as they are, a later start takes them up again. Or until the node is dismissed and
-    /// nothing is left.
-    pub async fn run(mut self, mut stop: watch::Receiver<bool>) -> Ended {
+    /// Until `stop` changes, or the node is dismissed and nothing is left. Machines are left as they are: a later start takes them up
+    /// again, or starts them anew if they are to end with the node.
+    pub async fn run(mut self, mut stop: watch::Receiver<bool>, at_end: AtEnd) -> Ended {
         loop {
             self.act();
             let again_at = self.save();
@@ -52,12 +58,18 @@ impl Executor {
                 return Ended::Dismissed;
             }
             tokio::select! {
-                _ = stop.wait_for(|stop| *stop) => return Ended::Stopped,
+                _ = stop.wait_for(|stop| *stop) => break,
                 Some(word) = self.words.recv() => self.hear(word),
                 Some((id, outcome)) = self.outcomes.recv() => self.absorb(id, outcome),
                 () = until(again_at.into_iter().chain(next_step(&self.local, now())).min()) => {}
+                () = tokio::time::sleep(LOOK_EVERY) => self.look(),
             }
         }
+        if at_end == AtEnd::StopMachines {
+            self.local.put_away(now());
+            self.save();
+        }
+        Ended::Stopped
     }
 
     /// Says when to try again if it cannot. Until then the work goes on: a start that remembers less takes machines down that it
@@ -66,6 +78,14 @@ impl Executor {
         let error = self.memory.save(&self.local).err()?;
         tracing::error!(error = crate::hands::chain(&error), "the node cannot write down what it does");
         Some(now() + SAVE_AGAIN)
+    }
+
+    /// At what changes without anybody's doing here.
+    fn look(&mut self) {
+        match capacity::degraded(&self.data, &self.capacity.degraded) {
+            Ok(degraded) => self.capacity.degraded = degraded,
+            Err(error) => tracing::warn!(%error, "cannot see how full the disk is"),
+        }
     }
 
     fn act(&mut self) {
@@ -106,8 +126,10 @@ impl Executor {
     fn report(&mut self) {
         let instances = self.local.reports();
         let applied = self.plan.position;
-        let same =
-            |last: &Report| last.instances == instances && last.applied.map(|at| at.log) == applied.map(|at| at.log);
+        let same = |last: &Report| {
+            let same_log = last.applied.map(|at| at.log) == applied.map(|at| at.log);
+            last.instances == instances && last.capacity == self.capacity && same_log
+        };
         if self.reports.borrow().as_ref().is_some_and(same) {
             return;
         }

@@ -42,8 +42,7 @@ impl std::str::FromStr for Invitation {
         let parse = || {
             let (rest, ca) = text.rsplit_once('#')?;
             let (token, server) = rest.split_once('@').filter(|(token, _)| !token.is_empty())?;
-            let (host, port) = server.rsplit_once(':').filter(|(host, _)| !host.is_empty())?;
-            let _ = (host, port.parse::<u16>().ok()?);
+            server.rsplit_once(':').filter(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())?;
             let ca = format!("sha256:{ca}").parse().ok()?;
             Some(Self { token: token.to_owned(), server: server.to_owned(), ca })
         };

@@ -24,7 +24,7 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::fro
 pub const CONNECT_WAIT: Duration = Duration::from_secs(5);
 pub const ANSWER_WAIT: Duration = Duration::from_secs(30);
 
-/// As [`way`], however long it takes: a host that starts may have its network later than its node.
+/// As [`towards`], however long it takes: a host that starts may have its network later than its node.
 pub async fn towards_at_last(server: &str) -> IpAddr {
     let mut wait = BACKOFF.0;
     loop {

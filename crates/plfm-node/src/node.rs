@@ -121,6 +121,7 @@ impl Node {
             words: inbox,
             reports: watch::Sender::new(None),
             capacity,
+            data: data.clone(),
             is_dismissed: false,
         };
         let link = Link::new(&membership)?;
@@ -139,7 +140,7 @@ impl Node {
         let followed = self.executor.local.followed.into();
         let door = tunnel::serve(self.listener, &identity, hands.runtime.clone(), hands.logs.clone());
         let ended = tokio::select! {
-            ended = self.executor.run(stop) => match ended {
+            ended = self.executor.run(stop, at_end) => match ended {
                 Ended::Stopped => Ok(()),
                 Ended::Dismissed => {
                     Membership::forget(&self.claim.data)?;

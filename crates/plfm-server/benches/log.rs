@@ -183,6 +183,7 @@ fn capacity() -> Capacity {
         disk: Mebibytes(50 << 10),
         overhead: Mebibytes(36),
         tunnel: "[fd00::1]:7443".to_owned(),
+        degraded: Default::default(),
     }
 }
 

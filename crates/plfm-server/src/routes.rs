@@ -7,7 +7,7 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodRouter, delete, get, post};
 use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, StatusCode};
 use plfm_api::tls::Peer;
@@ -70,6 +70,7 @@ pub fn table() -> Vec<Route> {
         route("GET",  "/v1/orgs/{org}/envs",                               Token(AppsRead),     get(apps::list_envs)),
         route("GET",  "/v1/orgs/{org}/apps/{app}/envs/{env}",              Token(AppsRead),     get(apps::env)),
         route("GET",  "/v1/orgs/{org}/apps/{app}/envs/{env}/explain",      Token(AppsRead),     get(apps::explain)),
+        route("DELETE", "/v1/orgs/{org}/apps/{app}/envs/{env}/routes/{route}", Token(DeploysWrite), delete(apps::delete_route)),
         route("POST", "/v1/orgs/{org}/apps/{app}/envs/{env}/deploys",      Token(DeploysWrite), post(deploys::create)),
         route("GET",  "/v1/orgs/{org}/instances",                          Token(AppsRead),     get(instances::list)),
         route("GET",  "/v1/orgs/{org}/instances/{instance}",               Token(AppsRead),     get(instances::show)),

@@ -15,10 +15,13 @@ use hyper_util::server::conn::auto;
 use plfm_api::documents::Assignment;
 use plfm_api::tls::{self, Identity, Peer, Role};
 use plfm_api::tunnel::{Tunnel, TunnelError, Tunnels};
+use plfm_api::views::ClosedPorts;
 use plfm_core::command::Command;
 use plfm_core::digest::Digest;
+use plfm_core::event::Envelope;
 use plfm_core::ids::{InstanceId, NodeId, ReleaseId};
 use plfm_core::state::{Instance, State};
+use plfm_core::units::Seq;
 use plfm_image::Registries;
 use plfm_store::{SqliteStore, Store, StoreError};
 use ring::rand::{SecureRandom, SystemRandom};
@@ -50,6 +53,8 @@ pub struct Config {
     pub domain: String,
     /// Where an edge takes HTTPS; the URLs that people are shown name it.
     pub https_port: u16,
+    /// What that edge could not open; that it ends means nothing.
+    pub closed_ports: watch::Receiver<ClosedPorts>,
     pub registries: Registries,
     /// Whether `oci:` references, which name files of this machine, may be deployed.
     pub local_images: bool,
@@ -74,6 +79,7 @@ pub(crate) struct Shared {
     pub registries: Registries,
     pub local_images: bool,
     pub https_port: u16,
+    pub closed_ports: watch::Receiver<ClosedPorts>,
     pub strangers: routes::Strangers,
     tunnels: Tunnels,
 }
@@ -95,7 +101,7 @@ impl Server {
         let acceptor = tls::server_config(&identity, tls::ClientAuth::Optional).map_err(ServerError::Tls)?;
         let listener = TcpListener::bind(config.listen).await;
         let listener = listener.map_err(|source| ServerError::Listen { address: config.listen.to_string(), source })?;
-        let Config { mut registries, local_images, https_port, .. } = config;
+        let Config { mut registries, local_images, https_port, closed_ports, .. } = config;
         registries.retry.attempts = LOOKUP_TRIES;
         let shared = Arc::new(Shared {
             writer,
@@ -105,6 +111,7 @@ impl Server {
             registries,
             local_images,
             https_port,
+            closed_ports,
             tunnels,
             strangers: Default::default(),
         });
@@ -202,6 +209,15 @@ impl Shared {
             Ok(Ok(name)) => Ok(name),
             Ok(Err(error)) => Err(SubmitError::Store(error.to_string()).into()),
             Err(_) => Err(SubmitError::Stopped.into()),
+        }
+    }
+
+    /// What was appended after `after`, at most `limit` of it.
+    pub async fn events(&self, after: Seq, limit: usize) -> Result<Vec<Envelope>, SubmitError> {
+        let store = self.store.clone();
+        match tokio::task::spawn_blocking(move || store.read(after, limit)).await {
+            Ok(read) => read.map_err(|error| SubmitError::Store(error.to_string())),
+            Err(_) => Err(SubmitError::Stopped),
         }
     }
 

@@ -23,6 +23,7 @@ fn config(data: &std::path::Path) -> Config {
         hosts: Vec::new(),
         domain: "localhost".to_owned(),
         https_port: 443,
+        closed_ports: tokio::sync::watch::channel(Default::default()).1,
         registries: Registries::default(),
         local_images: false,
     }

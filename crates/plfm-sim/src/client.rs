@@ -6,7 +6,7 @@ use std::fmt::Write;
 use plfm_core::command::{Command, Deploy, Expose, NodeOrder};
 use plfm_core::digest::Digest;
 use plfm_core::event::{Entry, ReleaseImage, Scope};
-use plfm_core::ids::RequestId;
+use plfm_core::ids::{RequestId, RouteId};
 use plfm_core::manifest::Manifest;
 use plfm_core::phase::NodePhase;
 use plfm_core::quota::{Dimension, Limits};
@@ -44,6 +44,10 @@ impl Client {
             }
             Operation::Scale { app, prod, replicas } => self.scales(*app, *prod, *replicas),
             Operation::Stop { app, prod } => self.scales(*app, *prod, 0),
+            Operation::DeleteRoute { which } => {
+                let known = state.routes.keys().nth(which % state.routes.len().max(1)).copied();
+                Command::DeleteRoute { route: known.unwrap_or_else(|| RouteId::from(ulid::Ulid::nil())) }
+            }
             Operation::CreateToken => {
                 self.tokens += 1;
                 let hash = Digest::of(&self.tokens.to_ne_bytes());

@@ -140,6 +140,7 @@ impl Node {
         }
         if ctx.calm {
             self.capacity.memory = self.host.memory;
+            self.capacity.degraded.clear();
         }
         self.reports(ctx);
         ctx.after(HEARTBEAT, Happening::Heartbeat { node: self.index, life });

@@ -39,6 +39,7 @@ pub enum Operation {
     Deploy { app: u8, prod: bool, web: Process, worker: Option<u32>, arm: bool, expose: Option<Exposed> },
     Scale { app: u8, prod: bool, replicas: u32 },
     Stop { app: u8, prod: bool },
+    DeleteRoute { which: usize },
     CreateToken,
     Order { node: usize, order: Order },
     ForceReschedule,
@@ -109,6 +110,12 @@ pub enum Fault {
     NodeShrinks {
         node: usize,
         percent: u64,
+    },
+    NodeDiskFills {
+        node: usize,
+    },
+    NodeDiskEmpties {
+        node: usize,
     },
     NodeClock {
         node: usize,
@@ -268,6 +275,7 @@ impl Drawn for Operation {
         match rng.u8(..20) {
             0 | 1 => Self::Scale { app, prod, replicas: rng.u32(0..5) },
             2 => Self::Stop { app, prod },
+            3 if rng.bool() => Self::DeleteRoute { which: rng.usize(..8) },
             3 => Self::CreateToken,
             4..=6 => {
                 let order = [Order::Drain, Order::Disable, Order::Activate][rng.usize(..3)];
@@ -323,6 +331,8 @@ impl Drawn for Fault {
             13 => Self::ServerCut { server, lasts_ms: rng.u64(500..30_000) },
             14 | 15 => Self::Append { glitch: [Append::Full, Append::Unheard, Append::CrashAfter][rng.usize(..3)] },
             16 => Self::LogCrashes { down_ms: rng.u64(100..10_000) },
+            18 if rng.bool() => Self::NodeDiskFills { node },
+            18 => Self::NodeDiskEmpties { node },
             17 => Self::EdgeCut { edge: rng.usize(..EDGES), lasts_ms },
             _ => Self::Next { node, glitch: Glitch::ALL[rng.usize(..Glitch::ALL.len())] },
         }

@@ -230,5 +230,6 @@ fn capacity(memory: u64) -> Capacity {
         disk: Mebibytes(50 << 10),
         overhead: Mebibytes(64),
         tunnel: "[fd00::1]:7443".to_owned(),
+        degraded: Default::default(),
     }
 }

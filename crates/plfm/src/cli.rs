@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 use plfm_core::ids::InstanceId;
@@ -57,6 +58,10 @@ pub enum Command {
     Status(StatusArgs),
     /// List instances
     Instances(InstancesArgs),
+    /// Show where traffic enters, and where it leads
+    Routes(RoutesArgs),
+    /// Take an entry of the edge away
+    Unexpose(UnexposeArgs),
     /// List nodes
     Nodes,
     /// Show what instances have written
@@ -83,7 +88,7 @@ pub enum Command {
 #[derive(Debug, Clone, Default, Args)]
 pub struct AppArgs {
     /// App [default: `name` under `[app]` in plfm.toml here or above]
-    #[arg(long, value_name = "NAME", env = "PLFM_APP", hide_env_values = true)]
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new(), env = "PLFM_APP", hide_env_values = true)]
     pub app: Option<String>,
 }
 
@@ -91,7 +96,7 @@ pub struct AppArgs {
 #[derive(Debug, Clone, Default, Args)]
 pub struct EnvArgs {
     /// Environment [default: the profile's]
-    #[arg(long, value_name = "NAME", env = "PLFM_ENV", hide_env_values = true)]
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new(), env = "PLFM_ENV", hide_env_values = true)]
     pub env: Option<String>,
 }
 
@@ -124,7 +129,7 @@ pub struct DeployArgs {
 #[derive(Debug, Args)]
 pub struct StatusArgs {
     /// App [default: that of plfm.toml here or above; else all]
-    #[arg(env = "PLFM_APP", hide_env_values = true)]
+    #[arg(value_parser = NonEmptyStringValueParser::new(), env = "PLFM_APP", hide_env_values = true)]
     pub app: Option<String>,
     #[command(flatten)]
     pub env: EnvArgs,
@@ -138,12 +143,35 @@ pub struct InstancesArgs {
     /// Only of this environment
     #[arg(long, value_name = "NAME")]
     pub env: Option<String>,
+    /// Those too that have ended: `plfm logs --instance` still knows what they said
+    #[arg(long)]
+    pub all: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct RoutesArgs {
+    /// App [default: that of plfm.toml here or above]
+    #[arg(value_parser = NonEmptyStringValueParser::new(), env = "PLFM_APP", hide_env_values = true)]
+    pub app: Option<String>,
+    #[command(flatten)]
+    pub env: EnvArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct UnexposeArgs {
+    /// The port, or the host name
+    #[arg(value_name = "PORT|HOST")]
+    pub entry: String,
+    #[command(flatten)]
+    pub app: AppArgs,
+    #[command(flatten)]
+    pub env: EnvArgs,
 }
 
 #[derive(Debug, Args)]
 pub struct LogsArgs {
     /// App [default: that of plfm.toml here or above]
-    #[arg(env = "PLFM_APP", hide_env_values = true)]
+    #[arg(value_parser = NonEmptyStringValueParser::new(), env = "PLFM_APP", hide_env_values = true)]
     pub app: Option<String>,
     #[command(flatten)]
     pub env: EnvArgs,
@@ -161,7 +189,7 @@ pub struct LogsArgs {
 #[derive(Debug, Args)]
 pub struct ExecArgs {
     /// App whose first ready instance is used [default: that of plfm.toml here or above]
-    #[arg(env = "PLFM_APP", hide_env_values = true)]
+    #[arg(value_parser = NonEmptyStringValueParser::new(), env = "PLFM_APP", hide_env_values = true)]
     pub app: Option<String>,
     #[command(flatten)]
     pub env: EnvArgs,

@@ -16,6 +16,7 @@ mod looks;
 mod node_order;
 mod node_token;
 mod nodes;
+mod routes;
 mod status;
 mod version;
 
@@ -25,6 +26,8 @@ pub async fn run(cli: Cli, out: &mut Printer) -> Result<Exit, CliError> {
         Command::Deploy(args) => deploy::run(args, &context()?, out).await,
         Command::Status(args) => status::run(args, &context()?, out).await,
         Command::Instances(args) => instances::run(args, &context()?, out).await,
+        Command::Routes(args) => routes::run(args, &context()?, out).await,
+        Command::Unexpose(args) => routes::unexpose(args, &context()?, out).await,
         Command::Nodes => nodes::run(&context()?, out).await,
         Command::Logs(args) => logs::run(args, &context()?, out).await,
         Command::Exec(args) => exec::run(args, &context()?, out).await,

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
-use plfm_api::views::{RouteTable, route_table};
+use plfm_api::views::{ClosedPorts, RouteTable, route_table};
 use plfm_core::event::Isolation;
 use plfm_core::state::State;
 use plfm_node::join::{Invitation, Membership};
@@ -30,8 +30,9 @@ pub async fn run(args: DevArgs, out: &mut Printer) -> Result<Exit, CliError> {
     role::trace();
     let mut stop = Stop::listen()?;
     let data = role::data_dir(args.data.as_deref())?;
-    let server = server(&args, &data).await?;
-    let edge = edge(args.https, DOMAIN, &server).await?;
+    let (tell_closed, closed_ports) = watch::channel(ClosedPorts::new());
+    let server = server(&args, &data, closed_ports).await?;
+    let edge = edge(args.https, DOMAIN, &server, tell_closed).await?;
     let (api, https) = (server.address()?, edge.https_address());
     let invitation = invitation(&server, &data, api).await?;
     let (token, ca) = (data.join("server/admin.token"), data.join("server/ca.pem"));
@@ -56,27 +57,34 @@ pub async fn run(args: DevArgs, out: &mut Printer) -> Result<Exit, CliError> {
     ended.map(|()| Exit::Success)
 }
 
-async fn server(args: &DevArgs, data: &Path) -> Result<Server, CliError> {
+async fn server(args: &DevArgs, data: &Path, closed_ports: watch::Receiver<ClosedPorts>) -> Result<Server, CliError> {
     let config = plfm_server::Config {
         data: data.join("server"),
         listen: args.listen,
         hosts: Vec::new(),
         domain: DOMAIN.to_owned(),
         https_port: args.https.port(),
+        closed_ports,
         registries: role::registries(&args.machines.images),
         local_images: true,
     };
     Server::build(config).await.map_err(failed("the server"))
 }
 
-/// An edge that follows this server.
-pub async fn edge(https: SocketAddr, domain: &str, server: &Server) -> Result<Edge, CliError> {
+/// An edge that follows this server, and tells it which ports it cannot open.
+pub async fn edge(
+    https: SocketAddr,
+    domain: &str,
+    server: &Server,
+    closed: watch::Sender<ClosedPorts>,
+) -> Result<Edge, CliError> {
     let config = edge::Config {
         https,
         domain: domain.to_owned(),
         identity: server.edge_identity().map_err(failed("the edge"))?,
         certificates: Box::new(server.certificates()),
         routes: route_tables(server.watch()),
+        closed,
     };
     Edge::build(config).await.map_err(failed("the edge"))
 }

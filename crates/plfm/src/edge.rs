@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use plfm_api::tls::{Identity, TlsError};
 use plfm_api::tunnel::Tunnels;
-use plfm_api::views::{EdgeRoute, RouteTable};
+use plfm_api::views::{ClosedPorts, EdgeRoute, RouteTable};
 use plfm_core::event::Entry;
 use rustls::sign::CertifiedKey;
 use tokio::net::TcpListener;
@@ -47,6 +47,8 @@ pub struct Config {
     pub certificates: Issue,
     /// The newest is what counts; that it ends means nothing.
     pub routes: watch::Receiver<Arc<RouteTable>>,
+    /// Told what of the table cannot be opened.
+    pub closed: watch::Sender<ClosedPorts>,
 }
 
 /// Gives the certificate for a host name. What it gives is kept for a while.
@@ -70,6 +72,7 @@ pub struct Edge {
 /// What every connection needs.
 struct Shared {
     routes: watch::Receiver<Arc<RouteTable>>,
+    closed: watch::Sender<ClosedPorts>,
     backends: Backends,
     certificates: Certificates,
     /// Connections, to be waited for.
@@ -86,6 +89,7 @@ impl Edge {
             backends: Backends::new(Tunnels::new(&config.identity)?),
             certificates: Certificates::new(&config.domain, config.certificates),
             routes: config.routes,
+            closed: config.closed,
             open: TaskTracker::new(),
             stop: CancellationToken::new(),
         };

@@ -20,6 +20,9 @@ use crate::cli::{ImageArgs, MachineArgs};
 /// The guest daemon, as `build.rs` found it.
 const GUEST: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/plfm-init"));
 
+/// Below a data directory: all that machines are made of.
+pub const MACHINES: &str = "machines";
+
 /// What was asked for, or the user's data directory (XDG Base Directory Specification).
 pub fn data_dir(asked: Option<&Path>) -> Result<PathBuf, CliError> {
     if let Some(asked) = asked {
@@ -42,7 +45,7 @@ pub async fn machines(args: &MachineArgs, data: &Path, _claim: &Claim) -> Result
         return Err(CliError::NoGuest);
     }
     let kernel_roots = kernel_roots(&args.kernel, data);
-    let config = Config { dir: data.join("machines"), kernel_roots, guest: GUEST.into(), accel: None };
+    let config = Config { dir: data.join(MACHINES), kernel_roots, guest: GUEST.into(), accel: None };
     let runtime = MicroVmRuntime::open(config).await.map_err(|error| failed("the node")(error))?;
     Ok(Arc::new(runtime))
 }

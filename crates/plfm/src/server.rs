@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 
+use plfm_api::views::ClosedPorts;
 use plfm_server::Server;
 use tokio::sync::watch;
 
@@ -15,17 +16,19 @@ pub async fn run(args: ServerArgs, out: &mut Printer) -> Result<Exit, CliError> 
     role::trace();
     let mut stop = Stop::listen()?;
     let data = role::data_dir(args.data.as_deref())?;
+    let (tell_closed, closed_ports) = watch::channel(ClosedPorts::new());
     let config = plfm_server::Config {
         data: data.join("server"),
         listen: args.listen,
         hosts: args.host.clone(),
         domain: args.domain.clone(),
         https_port: args.https.port(),
+        closed_ports,
         registries: role::registries(&args.images),
         local_images: false,
     };
     let server = Server::build(config).await.map_err(failed("the server"))?;
-    let edge = dev::edge(args.https, &args.domain, &server).await?;
+    let edge = dev::edge(args.https, &args.domain, &server, tell_closed).await?;
     welcome(out, &reached_at(&args, server.address()?), &data.join("server"));
     let (halt, halted) = watch::channel(false);
     let serving = tokio::spawn(server.run(halted.clone()));

@@ -65,9 +65,63 @@ async fn a_deploy_without_a_node_waits_and_explain_says_why() {
     "#]]
     .assert_eq(&explained.out);
     let status = cluster.plfm(&["status", "shop", "--json"]).await.json();
-    assert_eq!(status["urls"], serde_json::json!(["https://shop.localhost", "tcp://127.0.0.1:9000"]));
+    let urls: Vec<_> = status["routes"].as_array().unwrap().iter().map(|route| route["url"].clone()).collect();
+    assert_eq!(urls, ["https://shop.localhost", "tcp://127.0.0.1:9000"]);
     let nowhere = cluster.plfm(&["exec", "shop", "--", "true"]).await;
     assert_eq!(nowhere.code, 20, "{nowhere:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_that_the_edge_cannot_open_is_seen_and_taken_away() {
+    let cluster = Cluster::start().await;
+    cluster.write("plfm.toml", MANIFEST);
+    let image = cluster.image();
+    let deployed =
+        cluster.plfm(&["deploy", "--env", "dev", "--image", &image, "--expose", "9000=web:8080", "--no-wait"]).await;
+    assert_eq!(deployed.code, 0, "{deployed:?}");
+    cluster.closed.send_replace([(9000, "Address already in use".to_owned())].into());
+    expect![[r#"
+        URL                     LEADS TO  OPEN
+        https://shop.localhost  web:8080  yes
+        tcp://127.0.0.1:9000    web:8080  no: Address already in use
+    "#]]
+    .assert_eq(&cluster.plfm(&["routes", "--env", "dev"]).await.out);
+    let explained = cluster.plfm(&["explain"]).await.out;
+    let (_, line) = explained.split_once("port 9000").expect("it says so");
+    expect![[r#"
+         of the edge is not open
+          why:  Address already in use
+          next: end whoever holds the port, or take it away with `plfm unexpose 9000` and choose another
+    "#]]
+    .assert_eq(line);
+    let status = cluster.plfm(&["status"]).await.out;
+    assert!(status.contains("not open: Address already in use"), "{status}");
+    let gone = cluster.plfm(&["unexpose", "9000", "--env", "dev"]).await;
+    expect![[r#"
+        done: tcp://127.0.0.1:9000 leads to web of shop no more
+    "#]]
+    .assert_eq(&gone.err);
+    let routes = cluster.plfm(&["routes", "--env", "dev", "--json"]).await.out;
+    assert!(!routes.contains("9000"), "{routes}");
+    let twice = cluster.plfm(&["unexpose", "9000", "--env", "dev"]).await;
+    assert_eq!(twice.code, 4);
+    assert!(
+        twice.err.starts_with("error: there is no route `9000`\n\nhint: list them with `plfm routes`\n"),
+        "{twice:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mistyped_environment_is_noticed() {
+    let cluster = Cluster::start().await;
+    cluster.write("plfm.toml", MANIFEST);
+    let image = cluster.image();
+    let first = cluster.plfm(&["deploy", "--env", "staging", "--image", &image, "--no-wait"]).await;
+    assert!(!first.err.contains("new environment"), "{first:?}");
+    let other = cluster.plfm(&["deploy", "--env", "stagin", "--image", &image, "--no-wait"]).await;
+    assert!(other.err.contains("stagin is a new environment of shop, which is in staging so far"), "{other:?}");
+    assert_eq!(cluster.plfm(&["status", "--env", ""]).await.code, 2);
+    assert_eq!(cluster.plfm(&["exec", "nothing", "--", "true"]).await.code, 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]

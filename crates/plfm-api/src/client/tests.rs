@@ -72,7 +72,7 @@ async fn names_are_escaped_the_token_goes_along_and_http2_is_spoken() {
         assert_eq!(request.headers()[header::AUTHORIZATION], "Bearer t0ken");
         assert_eq!(request.version(), axum::http::Version::HTTP_2);
         Json(json!({
-            "app": format!("{org}|{app}|{env}"), "env": env, "urls": [], "deploy": null,
+            "app": format!("{org}|{app}|{env}"), "env": env, "routes": [], "deploy": null,
             "processes": [], "instances": [], "seq": 7,
         }))
     };

@@ -39,13 +39,14 @@ impl World {
     }
 
     fn settle(&mut self) {
-        loop {
+        for _ in 0..20 {
             let (commands, _) = reconcile(&self.state, &self.facts);
             if commands.is_empty() {
                 return;
             }
             commands.into_iter().for_each(|command| self.command(command));
         }
+        panic!("reconcile does not come to rest");
     }
 
     fn node(mut self, name: &str, arch: &str, memory: u64) -> Self {
@@ -121,6 +122,7 @@ fn capacity(arch: &str, memory: u64) -> Capacity {
         disk: Mebibytes(100_000),
         overhead: Mebibytes(50),
         tunnel: "127.0.0.1:1".to_owned(),
+        degraded: Default::default(),
     }
 }
 
@@ -146,6 +148,21 @@ fn without_a_node() {
         - web waits for a place
           no node is active
           join a node: `plfm node token` prints the command
+    "#]]);
+}
+
+#[test]
+fn on_a_full_disk() {
+    let mut world = World::new().node("a", "amd64", 4000);
+    let node = world.state.node_named("a").expect("it has joined");
+    let degraded = [crate::event::Degradation::DiskPressure].into();
+    let full = Capacity { degraded, ..capacity("amd64", 4000) };
+    world.command(Command::Observe { node, capacity: Some(full), instances: Vec::new() });
+    world.deploy(1).check_env(expect![[r#"
+        shop in dev: shop in dev is not as it should be: web 0 of 1 ready
+        - web waits for a place
+          no node is active; of 1 nodes 1 disk_pressure; nearest: a has a disk that is nearly full
+          make room on the disk of a node, or add a node: `plfm node token` prints the command
     "#]]);
 }
 
@@ -267,7 +284,7 @@ fn unhealthy() {
         shop in dev: shop in dev is not as it should be: web 0 of 1 ready
         - inst_… does not answer on a
           healthcheck_failed: 3 checks failed
-          see `plfm logs`: the process stopped answering its health check
+          see `plfm logs`: the process does not answer on the port that the manifest names
     "#]]);
 }
 

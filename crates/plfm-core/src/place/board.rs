@@ -51,7 +51,7 @@ pub struct Kind<'a> {
 }
 
 pub fn is_eligible(facts: &Facts, id: NodeId, node: &Node) -> bool {
-    node.phase == NodePhase::Active && facts.silent(id) < INELIGIBLE_AFTER
+    node.phase == NodePhase::Active && node.capacity.degraded.is_empty() && facts.silent(id) < INELIGIBLE_AFTER
 }
 
 impl<'a> Board<'a> {

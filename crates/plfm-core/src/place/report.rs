@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use crate::event::Degradation;
 use crate::facts::{Facts, INELIGIBLE_AFTER};
 use crate::ids::*;
 use crate::phase::NodePhase;
@@ -34,6 +35,7 @@ pub enum Verdict {
     Memory {
         short: Mebibytes,
     },
+    Degraded(Degradation),
     Platform,
     Silent,
     Phase(NodePhase),
@@ -55,6 +57,9 @@ fn verdict(state: &State, facts: &Facts, wanted: &Wanted, kind: Kind<'_>, id: No
     }
     if facts.silent(id) >= INELIGIBLE_AFTER {
         return Verdict::Silent;
+    }
+    if let Some(why) = node.capacity.degraded.first() {
+        return Verdict::Degraded(*why);
     }
     if !kind.runs_on(node) {
         return Verdict::Platform;
@@ -100,6 +105,7 @@ impl Verdict {
             Self::Full => "instances",
             Self::Disk { .. } => "disk",
             Self::Memory { .. } => "memory",
+            Self::Degraded(why) => why.code(),
             Self::Platform => "platform",
             Self::Silent => "silent",
             Self::Phase(phase) => phase.code(),
@@ -114,6 +120,7 @@ impl fmt::Display for Verdict {
             Self::Full => write!(f, "runs {NODE_INSTANCES_MAX} instances, as many as a node may"),
             Self::Disk { short } => write!(f, "lacks {short} of disk"),
             Self::Memory { short } => write!(f, "lacks {short} of memory"),
+            Self::Degraded(Degradation::DiskPressure) => write!(f, "has a disk that is nearly full"),
             Self::Platform => write!(f, "is of another architecture than the image"),
             Self::Silent => write!(f, "has not been heard lately"),
             Self::Phase(phase) => write!(f, "is {phase}"),

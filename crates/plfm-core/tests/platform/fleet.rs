@@ -300,6 +300,7 @@ pub fn capacity(memory: u64, disk: u64) -> Capacity {
         disk: Mebibytes(disk),
         overhead: Mebibytes(36),
         tunnel: "[fd00::1]:7443".to_owned(),
+        degraded: Default::default(),
     }
 }
 

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use expect_test::expect;
 use plfm_core::command::Command;
-use plfm_core::event::Capacity;
+use plfm_core::event::{Capacity, Degradation};
 use plfm_core::fair::Class;
 use plfm_core::place::report::{Verdict, report};
 use plfm_core::place::{Choice, NoPlace, Wanted, one, place};
@@ -147,11 +147,17 @@ fn a_silent_node_gets_nothing_new() {
 
 /// Nodes and groups of any size; nothing is placed yet.
 fn crowd() -> impl Strategy<Value = (Vec<Capacity>, Vec<(u32, u64, u64)>)> {
-    let node =
-        (select(vec![400, 1_000, 4_000]), 1..40u64, select(vec![0, 1_000, 8_000]), select(vec!["amd64", "arm64"]));
-    let node = node.prop_map(|(memory, disk, cpu, arch)| Capacity {
+    let node = (
+        select(vec![400, 1_000, 4_000]),
+        1..40u64,
+        select(vec![0, 1_000, 8_000]),
+        select(vec!["amd64", "arm64"]),
+        0..8u8,
+    );
+    let node = node.prop_map(|(memory, disk, cpu, arch, luck)| Capacity {
         arch: arch.to_owned(),
         cpu: MilliCpu(cpu),
+        degraded: (luck == 0).then_some(Degradation::DiskPressure).into_iter().collect(),
         ..capacity(memory, disk << 10)
     });
     (vec(node, 0..8), vec((0..7u32, select(vec![64, 100, 700]), 1..9u64), 1..5))

@@ -39,6 +39,7 @@ enum Step {
     Desired(Which, Desired),
     Status(Which, DeployStatus),
     Forget(Which),
+    Unroute(Which),
     Pass(u64),
     Hear(Which),
     Writer,
@@ -84,6 +85,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (which(), select(Desired::ALL)).prop_map(|(instance, desired)| Step::Desired(instance, desired)),
         1 => (which(), select(DeployStatus::ALL)).prop_map(|(deploy, status)| Step::Status(deploy, status)),
         1 => which().prop_map(Step::Forget),
+        1 => which().prop_map(Step::Unroute),
         3 => (0..100u64).prop_map(Step::Pass),
         3 => which().prop_map(Step::Hear),
         1 => Just(Step::Writer),
@@ -202,6 +204,7 @@ impl Step {
                 Command::SetDeployStatus { deploy: deploy.of(state.deploys.keys().copied()), status, failure: None }
             }
             Self::Forget(instance) => Command::Forget { instance: instance.of(instances()) },
+            Self::Unroute(route) => Command::DeleteRoute { route: route.of(state.routes.keys().copied()) },
             Self::Pass(seconds) => {
                 fleet.facts.now = fleet.facts.now + Duration::from_secs(seconds);
                 return None;

@@ -43,12 +43,32 @@ fn fill(path: &Path, text: &str) -> io::Result<()> {
     }
 }
 
-/// An image's resolvers are those of the machine it was built on, or a link to where some service would write.
-fn replace(path: &Path, text: &str) -> io::Result<()> {
-    if fs::symlink_metadata(path).is_ok_and(|file| file.is_symlink()) {
-        fs::remove_file(path)?;
+/// Whoever reads finds the one or the other. A link goes: it leads to where some service would write.
+pub fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let fresh = path.with_extension("plfm-new");
+    fs::write(&fresh, text)?;
+    fs::rename(fresh, path)
+}
+
+/// In the files that the daemon itself, or the image, has written the former name to.
+pub fn rename(etc: &Path, former: &str, name: &str) -> io::Result<()> {
+    for file in ["hostname", "hosts"].map(|file| etc.join(file)) {
+        let Ok(text) = fs::read_to_string(&file) else { continue };
+        let renamed = with_word(&text, former, name);
+        if renamed != text {
+            replace(&file, &renamed)?;
+        }
     }
-    fs::write(path, text)
+    Ok(())
+}
+
+/// The text with each word that is `former` as `word`; longer words that contain it stay.
+fn with_word(text: &str, former: &str, word: &str) -> String {
+    let parts = text.split_inclusive(char::is_whitespace).map(|part| match part.strip_prefix(former) {
+        Some(rest) if rest.chars().all(char::is_whitespace) => format!("{word}{rest}"),
+        _ => part.to_owned(),
+    });
+    if former.is_empty() { text.to_owned() } else { parts.collect() }
 }
 
 #[cfg(test)]
@@ -90,5 +110,19 @@ mod tests {
         let read = |name| fs::read_to_string(etc.path().join(name)).unwrap();
         assert_eq!((read("hosts"), read("hostname")), ("10.0.0.1 mine\n".into(), "web-1\n".into()));
         assert_eq!(read("resolv.conf"), "nameserver fd00::53\n");
+    }
+
+    #[test]
+    fn a_name_is_changed_where_it_stands_alone() {
+        let etc = tempfile::tempdir().unwrap();
+        let path = |name: &str| etc.path().join(name);
+        fs::write(path("hosts"), "127.0.0.1 localhost\nfd00::2\tweb-1\n10.0.0.1 web-10 my-web-1\n").unwrap();
+        fs::write(path("hostname"), "other\n").unwrap();
+        rename(etc.path(), "web-1", "web-2").unwrap();
+        let hosts = fs::read_to_string(path("hosts")).unwrap();
+        assert_eq!(hosts, "127.0.0.1 localhost\nfd00::2\tweb-2\n10.0.0.1 web-10 my-web-1\n");
+        assert_eq!(fs::read_to_string(path("hostname")).unwrap(), "other\n", "it was never ours");
+        rename(etc.path(), "", "web-3").unwrap();
+        assert_eq!(fs::read_to_string(path("hosts")).unwrap(), hosts);
     }
 }

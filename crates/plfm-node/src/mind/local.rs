@@ -111,6 +111,11 @@ impl Local {
         self
     }
 
+    /// Before the node ends all machines because it stops: the next start starts them anew.
+    pub fn put_away(&mut self, now: Timestamp) {
+        self.slots.values_mut().for_each(|slot| slot.put_away(now));
+    }
+
     /// An action begins.
     pub fn begin(&mut self, action: &Action, plan: &Plan, now: Timestamp) {
         let id = action.instance();

@@ -16,6 +16,8 @@ use super::local::Limits;
 use super::probe::{ALIVE_IS_READY, Tally, Verdict};
 use super::restart::{FORGIVEN_AFTER, History};
 
+/// A workload that has run this long without answering is worth a word; most answer sooner.
+const SILENCE_TOLD_AFTER: Duration = Duration::from_secs(5);
 /// Before a machine that could not be taken down is tried again: such failures rarely pass within a moment.
 pub const REST: Duration = Duration::from_secs(2);
 
@@ -125,6 +127,14 @@ impl Slot {
         }
     }
 
+    /// The node itself ends the machine because it stops: no failure, and no restart that anyone should wonder about.
+    pub(super) fn put_away(&mut self, now: Timestamp) {
+        if self.lives() {
+            (self.status.boot, self.status.failure) = (None, None);
+            self.enter(InstancePhase::Allocated, now);
+        }
+    }
+
     /// A machine of it is starting or works.
     fn lives(&self) -> bool {
         matches!(self.status.phase, InstancePhase::Booting | InstancePhase::Ready | InstancePhase::Unready)
@@ -175,6 +185,9 @@ impl Slot {
         match (self.status.phase, &self.status.failure) {
             _ if !self.attached => vanished(),
             (InstancePhase::Unready, Some(unanswered)) => unanswered.clone(),
+            (_, Some(unanswered)) if unanswered.reason == Reason::HealthcheckFailed => {
+                Failure::new(Reason::StartupTimeout, format!("not ready in time: {}", unanswered.detail))
+            }
             _ => Failure::new(Reason::StartupTimeout, "the workload did not become ready in time"),
         }
     }
@@ -262,8 +275,17 @@ impl Slot {
                 self.status.failure = Some(Failure::new(Reason::HealthcheckFailed, detail));
                 self.enter(InstancePhase::Unready, now);
             }
+            Verdict::Sick if self.is_silent(now) => {
+                self.status.failure = Some(Failure::new(Reason::HealthcheckFailed, detail));
+            }
             _ => {}
         }
+    }
+
+    /// Since it was started nobody has heard of it, and nobody has been told.
+    fn is_silent(&self, now: Timestamp) -> bool {
+        let told = self.status.failure.as_ref().is_some_and(|failure| failure.reason == Reason::HealthcheckFailed);
+        self.status.phase == InstancePhase::Booting && !told && now.since(self.since) >= SILENCE_TOLD_AFTER
     }
 
     pub(super) fn probe_due(&self, now: Timestamp) -> bool {

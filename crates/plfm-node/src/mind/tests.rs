@@ -183,3 +183,42 @@ fn after_a_restart_what_runs_is_spoken_to_and_what_ended_is_started_anew() {
     assert_eq!(ended.local.slots[&id(1)].status.phase, InstancePhase::Failed);
     assert_eq!(ended.step(NOW + Duration::from_secs(1)), [Action::Prepare(id(1))]);
 }
+
+#[test]
+fn what_the_node_itself_has_ended_starts_anew_as_if_nothing_had_been() {
+    let mut world = World::new();
+    assert!(world.hears(full(1, 1, &[(1, Desired::Running)])));
+    world.brings_up(1);
+    world.local.put_away(NOW);
+    world.local = world.local.wake(Limits::default(), &[(id(1), None)].into(), NOW);
+    world.does(Action::Stop { instance: id(1), grace: Duration::ZERO }, Outcome::Stopped { exit_code: None });
+    world.brings_up(1);
+    let status = &world.local.slots[&id(1)].status;
+    assert_eq!((status.restarts, status.failure.as_ref()), (0, None));
+}
+
+#[test]
+fn who_does_not_answer_while_booting_is_told_once() {
+    let mut world = World::new();
+    let mut message = full(1, 1, &[(1, Desired::Running)]);
+    let PlanChange::Full { assignments } = &mut message.change else { unreachable!("it was made so") };
+    assignments[0].workload.ports = vec![8080];
+    assert!(world.hears(message));
+    world.does(Action::Prepare(id(1)), Outcome::Prepared);
+    world.does(Action::Boot(id(1)), Outcome::Started { boot: id(1), hello_ms: 1 });
+    let mut seen = Vec::new();
+    for half_seconds in 0..24 {
+        let now = NOW + Duration::from_millis(500) * half_seconds;
+        assert_eq!(world.step(now), [Action::Probe(id(1))], "after {half_seconds} half seconds");
+        world.local.begin(&Action::Probe(id(1)), &world.plan, now);
+        let detail = format!("refused, try {half_seconds}");
+        world.local.absorb(id(1), Outcome::Probed { healthy: false, detail }, now);
+        let failure = world.local.slots[&id(1)].status.failure.clone().map(|it| it.to_string());
+        seen.extend(failure.filter(|it| !seen.contains(it)));
+    }
+    assert_eq!(seen, ["healthcheck_failed: refused, try 10"]);
+    let late = NOW + Limits::default().startup_max;
+    world.local.begin(&Action::Stop { instance: id(1), grace: Duration::ZERO }, &world.plan, late);
+    let failure = world.local.slots[&id(1)].status.failure.clone().unwrap().to_string();
+    assert_eq!(failure, "startup_timeout: not ready in time: refused, try 10");
+}

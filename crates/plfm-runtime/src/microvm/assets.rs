@@ -15,6 +15,9 @@ use serde::{Deserialize, Serialize};
 use crate::initramfs;
 use crate::kernel::{Kernel, KernelError};
 
+/// In the directory of a runtime.
+pub const DIR: &str = "assets";
+
 #[derive(Debug, Clone)]
 pub struct Assets {
     pub kernel: PathBuf,
@@ -90,15 +93,20 @@ pub async fn remember<T>(path: &Path, key: &str, find_out: impl Future<Output = 
 where
     T: Serialize + DeserializeOwned,
 {
-    let known: Option<Memo<T>> = fs::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-    if let Some(memo) = known.filter(|memo| memo.key == key) {
-        return memo.value;
+    if let Some(known) = recall(path, |known| known == key) {
+        return known;
     }
     let memo = Memo { key: key.to_owned(), value: find_out.await };
     if let Ok(bytes) = serde_json::to_vec(&memo) {
         let _ = write_whole(path, &bytes);
     }
     memo.value
+}
+
+/// What was said for such a key.
+pub fn recall<T: DeserializeOwned>(path: &Path, is_key: impl FnOnce(&str) -> bool) -> Option<T> {
+    let memo: Memo<T> = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
+    is_key(&memo.key).then_some(memo.value)
 }
 
 /// Changes with each start of the host.

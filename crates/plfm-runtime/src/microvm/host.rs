@@ -24,7 +24,7 @@ pub struct Host {
 
 impl Host {
     pub async fn prepare(config: &Config) -> Result<Self, RuntimeError> {
-        let dir = config.dir.join("assets");
+        let dir = config.dir.join(assets::DIR);
         fs::create_dir_all(&dir).map_err(unprepared("a directory for the kernel"))?;
         let program = tools::require(tools::QEMU).map_err(unprepared("QEMU"))?;
         tools::require(tools::MKE2FS).map_err(unprepared("disks"))?;
@@ -46,7 +46,7 @@ impl Host {
     async fn choose(&mut self, dir: &Path, config: &Config, version: &str) {
         if config.accel != Some(Accel::Tcg) {
             let key = format!("{version} {} {}", self.assets.kernel_digest, assets::host_boot());
-            self.kvm = assets::remember(&dir.join("kvm.json"), &key, probe::run(self, &config.dir)).await;
+            self.kvm = assets::remember(&dir.join(probe::MEMO), &key, probe::run(self, &config.dir)).await;
         }
         self.accel = if self.kvm.usable { Accel::Kvm } else { Accel::Tcg };
     }

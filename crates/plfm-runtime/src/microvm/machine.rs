@@ -21,24 +21,21 @@ use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::accel::patience;
 use super::cgroup::Cgroup;
 use super::console::{self, Console};
 use super::door::Openers;
 use super::host::Host;
-use super::picture::{self, Picture};
 use super::process::Process;
 use super::record::{Record, Run, process_name};
 use super::start::{Source, Start};
-use super::vmm::{self, Running, Vmm};
-use super::{copy, door, sockets};
+use super::{door, sockets};
 use crate::{Machine, MachineSpec, RuntimeError, Tap};
 
+mod pictures;
+
+use pictures::PAUSED;
+
 pub const DISK: &str = "rw.ext4";
-/// Its picture, while it is paused.
-const PAUSED: &str = "paused";
-/// A guest that is halted answers nothing; one that goes on says hello within a round trip.
-const QUIET_WAIT: Duration = Duration::from_secs(5);
 /// A killed process ends when its last system call does; a disk that hangs can hold it.
 const END_WAIT: Duration = Duration::from_secs(10);
 /// The console of a process that has ended holds a socket buffer at most.
@@ -105,49 +102,6 @@ impl Slot {
         let mut owned = self.turn.lock().await;
         self.forget_pause()?;
         self.begin(&mut owned, host, boot, net, None).await
-    }
-
-    /// From a picture, as another machine was or this one.
-    pub async fn restore(
-        &self,
-        host: &Host,
-        boot: BootId,
-        net: Option<Tap>,
-        picture: &Path,
-    ) -> Result<(), RuntimeError> {
-        let mut owned = self.turn.lock().await;
-        self.forget_pause()?;
-        self.begin(&mut owned, host, boot, net, Some(picture)).await?;
-        self.answers(&mut owned, host).await
-    }
-
-    /// Goes on where it was paused; the picture is kept until the guest has answered.
-    pub async fn resume(&self, host: &Host, net: Option<Tap>) -> Result<(), RuntimeError> {
-        let mut owned = self.turn.lock().await;
-        let paused = self.dir.join(PAUSED);
-        let Some(boot) = self.life.borrow().boot.filter(|_| paused.exists()) else {
-            return Err(RuntimeError::NotPaused(self.id));
-        };
-        self.begin(&mut owned, host, boot, net, Some(&paused)).await?;
-        self.answers(&mut owned, host).await?;
-        self.forget_pause()
-    }
-
-    /// Ends the machine when all of it is on disk. It must be quiet: what its workload does from here on would be lost.
-    pub async fn pause(&self, host: &Arc<Host>) -> Result<(), RuntimeError> {
-        let mut owned = self.turn.lock().await;
-        let paused = self.dir.join(PAUSED);
-        if !self.life.borrow().alive && paused.exists() {
-            return Ok(());
-        }
-        self.save(&owned, host, &paused, Keep::Durable).await?;
-        self.halt(&mut owned).await
-    }
-
-    /// Writes a picture of the running machine, which goes on.
-    pub async fn snapshot(&self, host: &Arc<Host>, to: &Path) -> Result<(), RuntimeError> {
-        let owned = self.turn.lock().await;
-        self.save(&owned, host, to, Keep::WithDisk).await
     }
 
     async fn begin(
@@ -228,75 +182,7 @@ impl Slot {
     }
 }
 
-/// What a picture is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Keep {
-    /// For other machines to go on from, as soon as possible.
-    WithDisk,
-    /// For the machine itself, whatever happens to the host. Its disk stays where it is.
-    Durable,
-}
-
 impl Slot {
-    /// The channel falls silent, the guest is halted, what it is is written down, and it goes on.
-    async fn save(&self, owned: &Owned, host: &Arc<Host>, to: &Path, keep: Keep) -> Result<(), RuntimeError> {
-        let fail = |source| RuntimeError::Snapshot { id: self.id, source };
-        let running = owned.attended.as_ref().zip(owned.record.run.as_ref()).filter(|_| self.life.borrow().alive);
-        let (attended, run) = running.ok_or(RuntimeError::NotRunning(self.id))?;
-        let opener = attended.openers.borrow().clone().ok_or_else(|| fail(io::ErrorKind::NotConnected.into()))?;
-        let wait = patience(host.accel.isolation(), QUIET_WAIT);
-        let quiet = tokio::time::timeout(wait, opener.quiesce()).await;
-        quiet.map_err(|late| fail(late.into()))?.map_err(|error| fail(io::Error::other(error)))?;
-        let picture = Picture::of(host, &owned.record.spec, run.card, run.secret.clone());
-        let work = Save {
-            vmm: host.vmm.clone(),
-            dir: self.dir.clone(),
-            pid: attended.process.id().pid,
-            memory: owned.record.spec.memory,
-            from_saved: run.from_saved,
-            picture,
-            keep,
-            to: to.to_owned(),
-        };
-        let saved = tokio::task::spawn_blocking(move || work.run()).await;
-        opener.attach();
-        saved.map_err(io::Error::other).flatten().map_err(fail)
-    }
-
-    /// What a picture gives to a start.
-    fn saved(&self, host: &Host, spec: &MachineSpec, card: bool, dir: &Path) -> Result<(Source, Secret), RuntimeError> {
-        let fail = |source| RuntimeError::Restore { id: self.id, source };
-        let picture = Picture::load(dir).map_err(fail)?;
-        if let Some(why) = picture.misfit(host, spec, card) {
-            return Err(RuntimeError::Misfit { id: self.id, why });
-        }
-        let memory = picture::link_memory(dir, &self.dir).map_err(fail)?;
-        let devices = picture::devices(dir).map_err(fail)?;
-        Ok((Source::Saved { memory, devices }, picture.secret))
-    }
-
-    /// Until the guest has said its first word; one that does not is ended.
-    async fn answers(&self, owned: &mut Owned, host: &Host) -> Result<(), RuntimeError> {
-        let wait = patience(host.accel.isolation(), QUIET_WAIT);
-        let mut openers = owned.attended.as_ref().ok_or(RuntimeError::NotRunning(self.id))?.openers.clone();
-        let linked = async {
-            let opener = openers.wait_for(Option::is_some).await.map_err(io::Error::other)?.clone();
-            opener.expect("waited for it").linked().await.map_err(io::Error::other)
-        };
-        let source = match tokio::time::timeout(wait, linked).await {
-            Ok(Ok(())) => return Ok(()),
-            Ok(Err(error)) => error,
-            Err(late) => late.into(),
-        };
-        self.halt(owned).await?;
-        Err(RuntimeError::Restore { id: self.id, source })
-    }
-
-    fn forget_pause(&self) -> Result<(), RuntimeError> {
-        let fail = |source| RuntimeError::Io { operation: "forget the pause of", id: self.id, source };
-        super::remove_dir(&self.dir.join(PAUSED)).map_err(fail)
-    }
-
     fn prepare(
         &self,
         host: &Host,
@@ -420,45 +306,6 @@ impl Attendant {
         }
         remove_cgroup(self.id).await;
         self.life.send_modify(|life| life.alive = false);
-    }
-}
-
-/// A picture in the making; blocks.
-struct Save {
-    vmm: Arc<dyn Vmm>,
-    dir: PathBuf,
-    pid: i32,
-    memory: Mebibytes,
-    from_saved: bool,
-    picture: Picture,
-    keep: Keep,
-    to: PathBuf,
-}
-
-impl Save {
-    fn run(self) -> io::Result<()> {
-        let fresh = self.to.with_extension("new");
-        super::remove_dir(&fresh)?;
-        super::private_dir(&fresh)?;
-        let saved = self.write(&fresh);
-        // Whatever came of it: a guest that nobody lets go on is lost.
-        let goes_on = if self.keep == Keep::Durable && saved.is_ok() { Ok(()) } else { self.vmm.go_on(&self.dir) };
-        if saved.is_err() {
-            let _ = super::remove_dir(&fresh);
-        }
-        saved.and(goes_on)
-    }
-
-    fn write(&self, fresh: &Path) -> io::Result<()> {
-        let base = self.from_saved.then(|| self.dir.join(vmm::MEMORY));
-        let (dir, disk) = (self.dir.as_path(), self.dir.join(DISK));
-        let running = Running { dir, pid: self.pid, memory: self.memory, base: base.as_deref() };
-        self.vmm.save(&running, fresh)?;
-        match self.keep {
-            Keep::WithDisk => drop(copy::sparse(&disk, &fresh.join(DISK))?),
-            Keep::Durable => File::open(disk)?.sync_all()?,
-        }
-        self.picture.complete(fresh, &self.to, self.keep == Keep::Durable)
     }
 }
 

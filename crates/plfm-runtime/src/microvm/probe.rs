@@ -13,8 +13,10 @@ use serde::{Deserialize, Serialize};
 use super::cgroup::Cgroup;
 use super::host::Host;
 use super::start::{Source, Start, Started};
-use super::{sockets, wall};
+use super::{assets, sockets, wall};
 
+/// Among the assets: a verdict holds until the host, its QEMU or the guest's kernel is another.
+pub const MEMO: &str = "kvm.json";
 /// A KVM guest needs about a third of a second.
 const HELLO_WAIT: Duration = Duration::from_secs(4);
 const MEMORY: Mebibytes = Mebibytes(128);
@@ -26,6 +28,11 @@ pub struct Verdict {
 }
 
 impl Verdict {
+    /// What a runtime in this directory has found since the host was started.
+    pub fn known(dir: &Path) -> Option<Self> {
+        assets::recall(&dir.join(assets::DIR).join(MEMO), |key| key.ends_with(&assets::host_boot()))
+    }
+
     pub fn not_asked() -> Self {
         Self { usable: false, detail: "not wanted".to_owned() }
     }

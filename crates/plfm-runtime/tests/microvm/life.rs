@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 use std::{env, fs};
 
-use plfm_runtime::microvm::Accel;
+use plfm_runtime::microvm::{Accel, Verdict};
 use plfm_runtime::{Isolation, MachineSpec, Runtime, RuntimeError};
 
 use crate::house::*;
@@ -190,6 +190,7 @@ async fn kvm_is_judged_by_a_guest_that_boots() {
     assert_eq!(first.kvm().usable, first.class() == Isolation::Vm);
     let memo = house.dir.path().join("runtime/assets/kvm.json");
     let written = fs::metadata(&memo).unwrap().modified().unwrap();
+    assert_eq!(Verdict::known(&house.dir.path().join("runtime")).as_ref(), Some(first.kvm()), "others may know it too");
     let second = house.open_with(None).await;
     assert_eq!(second.kvm(), first.kvm());
     assert_eq!(fs::metadata(&memo).unwrap().modified().unwrap(), written);

@@ -3,14 +3,19 @@
 use std::sync::Arc;
 
 use axum::extract::{Path, State};
+use axum::response::Response;
 use axum::{Extension, Json};
-use plfm_api::views::{self, EnvView, Explanation, Items};
-use plfm_core::ids::EnvId;
+use http::StatusCode;
+use plfm_api::views::{self, ClosedPorts, EdgeStatus, EnvView, ExplainLine, Explanation, Items};
+use plfm_core::command::Command;
+use plfm_core::event::{Actor, Entry};
+use plfm_core::ids::{EnvId, RouteId};
 use plfm_core::state::State as Fold;
 
 use super::org;
 use crate::ApiError;
 use crate::identity::Caller;
+use crate::routes::{accepted, current_request};
 use crate::serve::Shared;
 
 type EnvPath = Path<(String, String, String)>;
@@ -22,8 +27,10 @@ pub async fn list_envs(
 ) -> Result<Json<Items<EnvView>>, ApiError> {
     let state = shared.writer.state();
     let org = org(&state, &caller, &name)?;
-    let envs = state.envs.iter().filter(|(_, env)| env.org == org);
-    Ok(Json(Items { items: envs.filter_map(|(id, _)| views::env(&state, *id, shared.https_port)).collect() }))
+    let envs = state.envs.iter().filter(|(_, env)| env.org == org).map(|(id, _)| *id);
+    let closed = shared.closed_ports.borrow().clone();
+    let edge = EdgeStatus { https_port: shared.https_port, closed: &closed };
+    Ok(Json(Items { items: envs.filter_map(|id| views::env(&state, id, edge)).collect() }))
 }
 
 pub async fn env(
@@ -33,7 +40,9 @@ pub async fn env(
 ) -> Result<Json<EnvView>, ApiError> {
     let state = shared.writer.state();
     let (id, name) = find(&state, &caller, path)?;
-    views::env(&state, id, shared.https_port).map(Json).ok_or_else(|| ApiError::not_found("environment", name))
+    let closed = shared.closed_ports.borrow().clone();
+    let edge = EdgeStatus { https_port: shared.https_port, closed: &closed };
+    views::env(&state, id, edge).map(Json).ok_or_else(|| ApiError::not_found("environment", name))
 }
 
 pub async fn explain(
@@ -44,7 +53,45 @@ pub async fn explain(
     let state = shared.writer.state();
     let (id, name) = find(&state, &caller, path)?;
     let explained = plfm_core::explain::env(&state, &shared.writer.facts(), id);
-    explained.map(|it| Json(it.into())).ok_or_else(|| ApiError::not_found("environment", name))
+    let mut explained: Explanation = explained.ok_or_else(|| ApiError::not_found("environment", name))?.into();
+    explained.lines.extend(closed_ports(&state, id, &shared.closed_ports.borrow()));
+    Ok(Json(explained))
+}
+
+/// The core knows what is wanted; whether a port could be opened only its edge does.
+fn closed_ports(state: &Fold, env: EnvId, closed: &ClosedPorts) -> Vec<ExplainLine> {
+    let routes = state.routes.values().filter(|route| route.env == env);
+    let ports = routes.filter_map(|route| if let Entry::TcpPort(port) = route.entry { Some(port) } else { None });
+    let line = |port: u16| {
+        let why = closed.get(&port)?.clone();
+        let next =
+            format!("end whoever holds the port, or take it away with `plfm unexpose {port}` and choose another");
+        Some(ExplainLine { what: format!("port {port} of the edge is not open"), why, next })
+    };
+    ports.filter_map(line).collect()
+}
+
+/// By its id, or by what people call it: the port or the host name.
+pub async fn delete_route(
+    State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
+    Path((org, app, env, named)): Path<(String, String, String, String)>,
+) -> Result<Response, ApiError> {
+    let state = shared.writer.state();
+    let (env, _) = find(&state, &caller, Path((org, app, env)))?;
+    let is_named = |id: &RouteId, entry: &Entry| match entry {
+        Entry::TcpPort(port) => named == port.to_string() || named == id.to_string(),
+        Entry::Hostname(name) => named == *name || named == id.to_string(),
+    };
+    let found = state.routes.iter().find(|(id, route)| route.env == env && is_named(id, &route.entry));
+    let (id, route) = found.ok_or_else(|| {
+        let hint = "list them with `plfm routes`";
+        ApiError::new(StatusCode::NOT_FOUND, "route_not_found", format!("there is no route `{named}`"), hint)
+    })?;
+    let actor = caller.actor().unwrap_or(Actor::System);
+    let seq = shared.writer.submit(Command::DeleteRoute { route: *id }, actor, current_request()).await?;
+    let edge = EdgeStatus { https_port: shared.https_port, closed: &ClosedPorts::new() };
+    Ok(accepted(StatusCode::OK, seq, views::route(*id, route, edge)))
 }
 
 fn find(state: &Fold, caller: &Caller, Path((org_name, app, env)): EnvPath) -> Result<(EnvId, String), ApiError> {

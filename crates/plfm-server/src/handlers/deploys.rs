@@ -10,9 +10,9 @@ use http::StatusCode;
 use plfm_api::views::{DeployReceipt, DeployRequest, ExposeRequest};
 use plfm_core::command::{Command, Deploy, Expose};
 use plfm_core::digest::Digest;
-use plfm_core::event::{Entry, ReleaseImage};
+use plfm_core::event::{Entry, Event, ReleaseImage};
 use plfm_core::manifest::Manifest;
-use plfm_core::state::State as Fold;
+use plfm_core::units::Seq;
 use plfm_image::reference::Place;
 use plfm_image::{ImageRef, Platform};
 
@@ -21,6 +21,9 @@ use crate::ApiError;
 use crate::identity::Caller;
 use crate::routes::{accepted, current_request};
 use crate::serve::Shared;
+
+/// More than one deploy makes: its release, itself, and its routes.
+const EVENTS_MAX: usize = 256;
 
 pub async fn create(
     State(shared): State<Arc<Shared>>,
@@ -39,10 +42,9 @@ pub async fn create(
         Some(shared.keep(shared.vault.seal(&vars)).await?)
     };
     let expose = request.expose.into_iter().map(exposed).collect();
-    let wanted = Deploy { org: org_name.clone(), app: app.clone(), env: env.clone(), image, manifest, vars, expose };
+    let wanted = Deploy { org: org_name, app, env, image, manifest, vars, expose };
     let seq = shared.writer.submit(Command::Deploy(Box::new(wanted)), actor, current_request()).await?;
-    let receipt = receipt(&shared.writer.state(), &org_name, &app, &env, seq);
-    Ok(accepted(StatusCode::ACCEPTED, seq, receipt.ok_or_else(|| ApiError::not_found("environment", &env))?))
+    Ok(accepted(StatusCode::ACCEPTED, seq, receipt(&shared, seq).await?))
 }
 
 /// A tag is looked up once, here; from now on only its digest counts.
@@ -84,9 +86,17 @@ fn exposed(request: ExposeRequest) -> Expose {
     Expose { entry: Entry::TcpPort(listen), process, port }
 }
 
-fn receipt(state: &Fold, org: &str, app: &str, env: &str, seq: plfm_core::units::Seq) -> Option<DeployReceipt> {
-    let app = state.app_named(state.org_named(org)?, app)?;
-    let group = state.envs.get(&state.env_named(app, env)?)?.groups.values().next()?;
-    let image = state.releases.get(&group.release)?.image.digest;
-    Some(DeployReceipt { deploy: group.deploy, release: group.release, image, seq })
+/// Of the deploy that this very request made: in the same moment another may have followed it.
+async fn receipt(shared: &Shared, seq: Seq) -> Result<DeployReceipt, ApiError> {
+    let request = current_request();
+    let events = shared.events(Seq(seq.0.saturating_sub(EVENTS_MAX as u64)), EVENTS_MAX).await?;
+    let ours = events.into_iter().filter(|envelope| envelope.request == request).map(|envelope| envelope.event);
+    let mut created = ours.filter_map(|event| match event {
+        Event::DeployCreated { deploy, release, .. } => Some((deploy, release)),
+        _ => None,
+    });
+    let (deploy, release) = created.next().ok_or_else(|| ApiError::not_found("deploy of this request", seq))?;
+    let state = shared.writer.state();
+    let image = state.releases.get(&release).ok_or_else(|| ApiError::not_found("release", release))?.image.digest;
+    Ok(DeployReceipt { deploy, release, image, seq })
 }

@@ -7,7 +7,6 @@ use axum::response::Response;
 use futures::StreamExt;
 use futures::stream;
 use plfm_api::views::EventLine;
-use plfm_core::event::Envelope;
 use plfm_core::units::Seq;
 use serde::Deserialize;
 
@@ -32,7 +31,9 @@ pub async fn stream(State(shared): State<Arc<Shared>>, Query(wanted): Query<Want
         loop {
             let head = published.borrow_and_update().seq;
             if after < head {
-                let page = page(&shared, after).await?;
+                let page = shared.events(after, PAGE).await;
+                let page =
+                    page.inspect_err(|error| tracing::error!(%error, "cannot read the log for a stream")).ok()?;
                 let last = page.last()?.seq;
                 return Some((page, (shared, published, last)));
             }
@@ -43,10 +44,4 @@ pub async fn stream(State(shared): State<Arc<Shared>>, Query(wanted): Query<Want
         }
     });
     Ok(ndjson(pages.flat_map(|page| stream::iter(page.iter().map(EventLine::from).collect::<Vec<_>>()))))
-}
-
-async fn page(shared: &Arc<Shared>, after: Seq) -> Option<Vec<Envelope>> {
-    let store = shared.store.clone();
-    let read = tokio::task::spawn_blocking(move || store.read(after, PAGE)).await.ok()?;
-    read.inspect_err(|error| tracing::error!(%error, "cannot read the log for a stream")).ok()
 }

@@ -23,6 +23,9 @@ use crate::{ApiError, terminal};
 pub struct Filter {
     app: Option<String>,
     env: Option<String>,
+    /// Those too of which nothing is left but their logs.
+    #[serde(default)]
+    all: bool,
 }
 
 pub async fn list(
@@ -33,7 +36,8 @@ pub async fn list(
 ) -> Result<Json<Items<InstanceView>>, ApiError> {
     let state = shared.writer.state();
     let org = org(&state, &caller, &name)?;
-    let there = state.instances.iter().filter(|(_, it)| it.org == org && it.status.phase != InstancePhase::Gone);
+    let is_shown = |it: &Instance| filter.all || it.status.phase != InstancePhase::Gone;
+    let there = state.instances.iter().filter(|(_, it)| it.org == org && is_shown(it));
     let views = there.map(|(id, it)| views::instance(&state, *id, it));
     let asked = |view: &InstanceView| {
         filter.app.as_ref().is_none_or(|app| *app == view.app) && filter.env.as_ref().is_none_or(|env| *env == view.env)

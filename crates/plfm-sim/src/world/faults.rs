@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use plfm_core::event::Actor;
+use plfm_core::event::{Actor, Degradation};
 use plfm_core::facts::Facts;
 use plfm_core::sequencer::desk::Ask;
 use plfm_core::units::{Mebibytes, Seq};
@@ -46,6 +46,8 @@ impl World {
             }
             Fault::NodeCut { node, lasts_ms } => self.node_is_cut_off(node, lasts_ms),
             Fault::NodeShrinks { node, percent } => shrinks(&mut nodes[node], percent),
+            Fault::NodeDiskFills { node } => nodes[node].capacity.degraded = [Degradation::DiskPressure].into(),
+            Fault::NodeDiskEmpties { node } => nodes[node].capacity.degraded.clear(),
             Fault::NodeClock { node, ahead_ms } => nodes[node].clock = Clock(ahead_ms),
             Fault::WorkloadEnds { node } => workload_ends(ctx, &mut nodes[node]),
             Fault::WorkloadSick { node, lasts_ms } => workload_sick(ctx, &mut nodes[node], ms(lasts_ms)),

@@ -1,12 +1,14 @@
 //! `plfm deploy`: check the manifest here, send it, follow the rollout.
 
-use plfm_api::views::{DeployReceipt, DeployRequest};
+use plfm_api::views::{DeployReceipt, DeployRequest, EnvView};
 use serde_json::{Value, json};
 
 use crate::cli::DeployArgs;
 use crate::context::Context;
 use crate::printer::Printer;
 use crate::{CliError, Exit, manifest};
+
+use super::routes;
 
 mod progress;
 mod rollout;
@@ -23,6 +25,9 @@ pub async fn run(args: DeployArgs, context: &Context, out: &mut Printer) -> Resu
         return Err(CliError::NoImage);
     }
     let client = context.client()?;
+    if let Some(note) = new_env(&client.envs(&org).await?.items, &app, &env) {
+        out.note(note);
+    }
     let expose = args.expose.into_iter().map(|expose| expose.0).collect();
     let request = DeployRequest { manifest: checked.text, image: args.image, expose };
     out.note(format_args!("deploying {app} to {env} of {org} at {}", client.api_url()));
@@ -31,6 +36,13 @@ pub async fn run(args: DeployArgs, context: &Context, out: &mut Printer) -> Resu
     let rollout = Rollout { client: &client, org: &org, app: &app, env: &env, receipt: &receipt };
     let outcome = if args.no_wait { Outcome::Accepted } else { rollout.follow(args.wait_timeout, out).await? };
     show(&rollout, &outcome, out)
+}
+
+/// Whoever mistypes the name of an environment gets another one.
+fn new_env(envs: &[EnvView], app: &str, env: &str) -> Option<String> {
+    let known: Vec<_> = envs.iter().filter(|it| it.app == app).map(|it| it.env.as_str()).collect();
+    let is_new = !known.is_empty() && !known.contains(&env);
+    is_new.then(|| format!("{env} is a new environment of {app}, which is in {} so far", known.join(", ")))
 }
 
 fn show(rollout: &Rollout<'_>, outcome: &Outcome, out: &mut Printer) -> Result<Exit, CliError> {
@@ -46,8 +58,11 @@ fn show(rollout: &Rollout<'_>, outcome: &Outcome, out: &mut Printer) -> Result<E
         }
         Outcome::Converged { env: view, took } => {
             out.done(format_args!("deployed {app} to {env} in {}", crate::time::short(*took)));
-            for url in rollout.urls(view) {
-                out.line(url)?;
+            for route in routes::reachable(&view.routes, rollout.client.api_url()) {
+                out.line(&route.url)?;
+                if let Some(why) = &route.closed {
+                    out.warn(routes::closed(&route, why));
+                }
             }
         }
     }

@@ -1,6 +1,7 @@
 //! `plfm doctor`: whether this machine can run instances, and whether the API answers.
 
 use std::fs::File;
+use std::path::Path;
 
 use plfm_runtime::doctor::{self, Check, Facts};
 use plfm_runtime::microvm::Verdict;
@@ -16,7 +17,7 @@ const REQUIRED: &[&str] = &["qemu", "kernel", "mke2fs", "free_disk"];
 
 pub async fn run(args: DoctorArgs, context: &Context, out: &mut Printer) -> Result<Exit, CliError> {
     let data = role::data_dir(args.data.as_deref())?;
-    let facts = Facts::gather(&data, &role::kernel_roots(&args.kernel, &data), kvm()).await;
+    let facts = Facts::gather(&data, &role::kernel_roots(&args.kernel, &data), kvm(&data)).await;
     let mut findings: Vec<Finding> = doctor::checks(&facts).into_iter().map(Finding::of).collect();
     let api = api(context).await;
     findings.extend(api.as_ref().map(|(finding, _)| finding.clone()));
@@ -42,8 +43,11 @@ impl Finding {
     }
 }
 
-/// That a guest boots on it is found out when a node starts; here only whether it could be tried.
-fn kvm() -> Verdict {
+/// What the node found when it started; else whether it could be tried.
+fn kvm(data: &Path) -> Verdict {
+    if let Some(known) = Verdict::known(&data.join(role::MACHINES)) {
+        return known;
+    }
     match File::options().read(true).write(true).open("/dev/kvm") {
         Ok(_) => {
             Verdict { usable: true, detail: "/dev/kvm opens; a node tries it with a guest when it starts".to_owned() }

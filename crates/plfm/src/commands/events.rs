@@ -27,16 +27,29 @@ fn at(event: &EventLine) -> Timestamp {
     Timestamp(event.envelope.get("at").and_then(Value::as_u64).unwrap_or_default())
 }
 
-/// The values of the body that are words or numbers; what is nested is for `--json`.
+/// Objects in a body that are too long for a line; `--json` has them.
+const LEFT_OUT: [&str; 2] = ["manifest", "platforms"];
+
 fn text(event: &EventLine) -> String {
     let seq = event.envelope.get("seq").and_then(Value::as_u64).unwrap_or_default();
-    let body = event.envelope.get("body").and_then(Value::as_object).into_iter().flatten();
-    let words = body.filter_map(|(name, value)| match value {
-        Value::String(text) => Some(format!(" {name}={text}")),
-        Value::Number(number) => Some(format!(" {name}={number}")),
-        _ => None,
-    });
-    format!("{seq:>6} {} {}{}", at(event), event.kind, words.collect::<String>())
+    let mut words = String::new();
+    for (name, value) in event.envelope.get("body").and_then(Value::as_object).into_iter().flatten() {
+        add(&mut words, name, value);
+    }
+    format!("{seq:>6} {} {}{words}", at(event), event.kind)
+}
+
+/// ` name=value`, and ` outer.inner=value` for what is in an object.
+fn add(words: &mut String, name: &str, value: &Value) {
+    match value {
+        Value::String(text) if text.contains(char::is_whitespace) => *words += &format!(" {name}={text:?}"),
+        Value::String(text) => *words += &format!(" {name}={text}"),
+        Value::Number(_) | Value::Bool(_) => *words += &format!(" {name}={value}"),
+        Value::Object(inner) if !LEFT_OUT.contains(&name) => {
+            inner.iter().for_each(|(inner, value)| add(words, &format!("{name}.{inner}"), value));
+        }
+        _ => {}
+    }
 }
 
 #[cfg(test)]
@@ -48,8 +61,8 @@ mod tests {
 
     #[test]
     fn one_line_each() {
-        let envelope = json!({ "seq": 12, "at": 1_767_225_599_999_u64, "body": { "org": "org_1", "name": "default", "more": {} } });
-        expect!["    12 2025-12-31T23:59:59.999Z org.created name=default org=org_1"]
+        let envelope = json!({ "seq": 12, "at": 1_767_225_599_999_u64, "body": { "org": "org_1", "name": "the default", "manifest": { "a": 1 }, "status": { "phase": "ready", "failure": null } } });
+        expect![[r#"    12 2025-12-31T23:59:59.999Z org.created name="the default" org=org_1 status.phase=ready"#]]
             .assert_eq(&text(&EventLine { kind: "org.created".to_owned(), envelope }));
     }
 }

@@ -37,8 +37,13 @@ pub async fn run(args: ExecArgs, context: &Context, out: &mut Printer) -> Result
 
 async fn first_ready(client: &Client, org: &str, args: &ExecArgs, context: &Context) -> Result<InstanceId, CliError> {
     let (app, env) = (context.app(args.app.as_ref())?, context.env(&args.env));
-    let filter = InstanceFilter { app: Some(app.clone()), env: Some(env.clone()) };
-    let wanted = client.instances(org, &filter).await?.items.into_iter().filter(|it| it.desired == Desired::Running);
+    let filter = InstanceFilter { app: Some(app.clone()), env: Some(env.clone()), all: false };
+    let instances = client.instances(org, &filter).await?.items;
+    if instances.is_empty() {
+        // What is not there at all is another matter than what is not ready.
+        client.env(org, &app, &env).await?;
+    }
+    let wanted = instances.into_iter().filter(|it| it.desired == Desired::Running);
     let mut ready = wanted.filter(|it| matches!(it.phase, InstancePhase::Ready | InstancePhase::Unready));
     ready.next().map(|it| it.id).ok_or(CliError::NoReadyInstance { app, env })
 }

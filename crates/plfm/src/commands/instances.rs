@@ -10,7 +10,7 @@ use crate::printer::{Printer, Table};
 use crate::{CliError, Exit, time};
 
 pub async fn run(args: InstancesArgs, context: &Context, out: &mut Printer) -> Result<Exit, CliError> {
-    let filter = InstanceFilter { app: args.app, env: args.env };
+    let filter = InstanceFilter { app: args.app, env: args.env, all: args.all };
     let instances = context.client()?.instances(&context.org(), &filter).await?;
     if out.is_json() {
         out.document("instances", &instances)?;

@@ -63,7 +63,7 @@ impl Source {
             Wanted::Instance(instance) => return Ok(vec![*instance]),
             Wanted::App { app, env } => (Some(app.clone()), Some(env.clone())),
         };
-        let all = self.client.instances(&self.org, &InstanceFilter { app, env }).await?;
+        let all = self.client.instances(&self.org, &InstanceFilter { app, env, all: true }).await?;
         let is_there = |it: &&InstanceView| it.phase != InstancePhase::Gone;
         let there: Vec<_> = all.items.iter().filter(is_there).map(|it| it.id).collect();
         // Where nothing is any more, what was last has left its output, which is what is asked for then.

@@ -30,7 +30,7 @@ fn table(nodes: &[NodeView]) -> Table {
         table.row([
             node.name.clone(),
             node.id.to_string(),
-            node.phase.to_string(),
+            phase(node),
             offer.arch.clone(),
             format!("{:?}", offer.isolation).to_lowercase(),
             offer.cpu.to_string(),
@@ -39,4 +39,10 @@ fn table(nodes: &[NodeView]) -> Table {
         ]);
     }
     table
+}
+
+/// What keeps new work away stands beside it.
+fn phase(node: &NodeView) -> String {
+    let why: Vec<_> = node.capacity.degraded.iter().map(|why| why.code()).collect();
+    if why.is_empty() { node.phase.to_string() } else { format!("{} ({})", node.phase, why.join(", ")) }
 }

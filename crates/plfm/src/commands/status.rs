@@ -3,7 +3,7 @@
 use plfm_api::views::{DeployView, EnvView};
 use plfm_core::units::Timestamp;
 
-use super::instances;
+use super::{instances, routes};
 use crate::cli::StatusArgs;
 use crate::context::Context;
 use crate::printer::{Printer, Table};
@@ -15,9 +15,7 @@ pub async fn run(args: StatusArgs, context: &Context, out: &mut Printer) -> Resu
         return all(&client.envs(&org).await?.items, out);
     };
     let mut env = client.env(&org, &app, &context.env(&args.env)).await?;
-    for url in &mut env.urls {
-        *url = reachable(url, client.api_url());
-    }
+    env.routes = routes::reachable(&env.routes, client.api_url());
     if out.is_json() {
         out.document("status", &env)?;
     } else {
@@ -34,7 +32,7 @@ fn all(envs: &[EnvView], out: &mut Printer) -> Result<Exit, CliError> {
     let mut table = Table::new(["APP", "ENV", "DEPLOY", "READY", "URL"]);
     for env in envs {
         let deploy = env.deploy.as_ref().map(|deploy| deploy.status.to_string()).unwrap_or_default();
-        let url = env.urls.first().cloned().unwrap_or_default();
+        let url = env.routes.first().map(|route| route.url.clone()).unwrap_or_default();
         table.row([env.app.clone(), env.env.clone(), deploy, ready(env), url]);
     }
     out.table(&table)?;
@@ -60,7 +58,12 @@ pub(super) fn text(env: &EnvView, now: Timestamp) -> String {
             text += &format!("  waiting: {waiting}\n");
         }
     }
-    text += &env.urls.iter().map(|url| format!("url: {url}\n")).collect::<String>();
+    for route in &env.routes {
+        text += &format!("url: {}\n", route.url);
+        if let Some(why) = &route.closed {
+            text += &format!("  {}\n", routes::closed(route, why));
+        }
+    }
     if !env.instances.is_empty() {
         text += &format!("\n{}", instances::table(&env.instances, now));
     }
@@ -72,19 +75,6 @@ fn headline(deploy: &DeployView, now: Timestamp) -> String {
     let failure =
         deploy.failure.as_ref().map(|it| format!("\n  {it}\n  hint: {}", it.reason.hint())).unwrap_or_default();
     format!("{} {} for {age}, image {}{failure}\n", deploy.id, deploy.status, deploy.image)
-}
-
-/// A port of the edge has no host of its own: the API's stands in.
-pub(super) fn reachable(url: &str, api_url: &str) -> String {
-    match (url.strip_prefix("tcp://:"), host(api_url)) {
-        (Some(port), Some(host)) => format!("tcp://{host}:{port}"),
-        _ => url.to_owned(),
-    }
-}
-
-fn host(api_url: &str) -> Option<&str> {
-    let authority = api_url.split_once("://")?.1.split('/').next()?;
-    Some(authority.rsplit_once(':').map_or(authority, |(host, _)| host))
 }
 
 #[cfg(test)]

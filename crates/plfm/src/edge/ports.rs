@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use plfm_api::views::{EdgeRoute, RouteTable};
+use plfm_api::views::{ClosedPorts, EdgeRoute, RouteTable};
 use plfm_core::event::Entry;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
@@ -18,13 +18,13 @@ const RETRY_EVERY: Duration = Duration::from_secs(5);
 
 pub async fn serve(shared: &Arc<Shared>, ip: IpAddr) {
     let mut routes = shared.routes.clone();
-    let mut ports = Ports { shared: shared.clone(), ip, open: BTreeMap::new(), taken: BTreeSet::new() };
+    let mut ports = Ports { shared: shared.clone(), ip, open: BTreeMap::new(), closed: ClosedPorts::new() };
     loop {
         let wanted = wanted(&routes.borrow_and_update());
         ports.follow(&wanted).await;
         tokio::select! {
             changed = routes.changed() => if changed.is_err() { std::future::pending().await },
-            () = tokio::time::sleep(RETRY_EVERY), if !ports.taken.is_empty() => {}
+            () = tokio::time::sleep(RETRY_EVERY), if !ports.closed.is_empty() => {}
         }
     }
 }
@@ -39,33 +39,40 @@ struct Ports {
     ip: IpAddr,
     /// A listener ends when its guard is dropped.
     open: BTreeMap<u16, DropGuard>,
-    /// Wanted, but they could not be opened.
-    taken: BTreeSet<u16>,
+    closed: ClosedPorts,
 }
 
 impl Ports {
     async fn follow(&mut self, wanted: &BTreeSet<u16>) {
         self.open.retain(|port, _| wanted.contains(port));
-        self.taken.retain(|port| wanted.contains(port));
+        self.closed.retain(|port, _| wanted.contains(port));
         for port in wanted {
             if !self.open.contains_key(port) {
                 self.open(*port).await;
             }
         }
+        self.shared.closed.send_if_modified(|told| {
+            let is_news = *told != self.closed;
+            if is_news {
+                told.clone_from(&self.closed);
+            }
+            is_news
+        });
     }
 
     async fn open(&mut self, port: u16) {
         match TcpListener::bind((self.ip, port)).await {
             Ok(listener) => {
-                self.taken.remove(&port);
+                self.closed.remove(&port);
                 let stop = CancellationToken::new();
                 self.open.insert(port, stop.clone().drop_guard());
                 tokio::spawn(listen(self.shared.clone(), listener, port, stop));
             }
-            Err(error) if self.taken.insert(port) => {
-                tracing::error!(port, %error, "cannot open a port of the edge; the others go on");
+            Err(error) => {
+                if self.closed.insert(port, error.to_string()).is_none() {
+                    tracing::error!(port, %error, "cannot open a port of the edge; the others go on");
+                }
             }
-            Err(_) => {}
         }
     }
 }

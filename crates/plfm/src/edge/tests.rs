@@ -23,6 +23,7 @@ struct World {
     ca: Ca,
     https: SocketAddr,
     table: watch::Sender<Arc<RouteTable>>,
+    closed: watch::Receiver<ClosedPorts>,
     _stop: watch::Sender<bool>,
     _edge: JoinHandle<()>,
 }
@@ -31,16 +32,18 @@ impl World {
     async fn new() -> Self {
         let ca = Ca::new();
         let (table, routes) = watch::channel(Arc::default());
+        let (tell_closed, closed) = watch::channel(ClosedPorts::new());
         let config = Config {
             https: "127.0.0.1:0".parse().unwrap(),
             domain: "localhost".to_owned(),
             identity: ca.identity("edge", "edge", "edge.plfm"),
             certificates: issue(ca.clone()),
             routes,
+            closed: tell_closed,
         };
         let edge = Edge::build(config).await.unwrap();
         let (https, (stop, stopped)) = (edge.https_address(), watch::channel(false));
-        Self { ca, https, table, _stop: stop, _edge: tokio::spawn(edge.run(stopped)) }
+        Self { ca, https, table, closed, _stop: stop, _edge: tokio::spawn(edge.run(stopped)) }
     }
 
     fn route(&self, entry: Entry, backends: Vec<Backend>) {

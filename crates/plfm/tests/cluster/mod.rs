@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use plfm_api::views::ClosedPorts;
 use plfm_core::digest::Digest;
 use plfm_server::{Config, Server};
 use serde_json::{Value, json};
@@ -14,6 +15,8 @@ use tokio::sync::watch;
 pub struct Cluster {
     dir: TempDir,
     environment: Vec<(&'static str, String)>,
+    /// What the edge would tell the server.
+    pub closed: watch::Sender<ClosedPorts>,
     _stop: watch::Sender<bool>,
 }
 
@@ -28,12 +31,14 @@ pub struct Ran {
 impl Cluster {
     pub async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
+        let (closed, closed_ports) = watch::channel(Default::default());
         let config = Config {
             data: dir.path().join("server"),
             listen: "127.0.0.1:0".parse().unwrap(),
             hosts: Vec::new(),
             domain: "localhost".to_owned(),
             https_port: 443,
+            closed_ports,
             registries: Default::default(),
             local_images: true,
         };
@@ -47,7 +52,7 @@ impl Cluster {
         let (stop, stopped) = watch::channel(false);
         tokio::spawn(server.run(stopped));
         fs::create_dir(dir.path().join("work")).unwrap();
-        Self { dir, environment, _stop: stop }
+        Self { dir, environment, closed, _stop: stop }
     }
 
     pub async fn plfm(&self, args: &[&str]) -> Ran {

@@ -25,98 +25,104 @@ fn launch() -> Launch {
     }
 }
 
-/// One option a line.
-fn check(launch: &Launch, expected: Expect) {
-    expected.assert_eq(&args(launch).join(" ").replace(" -", "\n-"));
+/// One option with its value each.
+fn options(launch: &Launch) -> Vec<String> {
+    let text = args(launch).join(" ").replace(" -", "\n-");
+    text.lines().map(str::to_owned).collect()
+}
+
+/// What this launch leaves out of that of a machine with everything, and what it has beside it.
+fn check_changes(launch: &Launch, expected: Expect) {
+    let (all, these) = (options(&self::launch()), options(launch));
+    let lost = all.iter().filter(|it| !these.contains(it)).map(|it| format!("< {it}\n"));
+    let won = these.iter().filter(|it| !all.contains(it)).map(|it| format!("> {it}\n"));
+    expected.assert_eq(&lost.chain(won).collect::<String>());
 }
 
 #[test]
 fn a_machine_with_everything() {
-    check(
-        &launch(),
-        expect![[r#"
-            -name plfm-inst_X-boot_Y
-            -nodefaults
-            -no-user-config
-            -display none
-            -no-reboot
-            -sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny
-            -M microvm,memory-backend=ram,suppress-vmdesc=on
-            -global virtio-mmio.force-legacy=false
-            -global migration.send-configuration=off
-            -accel tcg,tb-size=128
-            -cpu max
-            -smp 2
-            -m 256M
-            -object memory-backend-ram,id=ram,size=256M,share=off
-            -kernel /kernel
-            -initrd /initramfs
-            -append console=ttyS0 quiet reboot=t panic=-1 tsc_early_khz=2300000 tsc=reliable no_timer_check mitigations=off random.trust_cpu=on 8250.nr_uarts=1 cryptomgr.notests plfm.secret=abababababababababababababababababababababababababababababababab
-            -chardev socket,id=console,fd=4,server=on,wait=off
-            -serial chardev:console
-            -chardev socket,id=control,fd=5,server=on,wait=off
-            -mon chardev=control,mode=control
-            -chardev socket,id=channel,fd=6,server=on,wait=off
-            -device virtio-serial-device,id=ports
-            -device virtserialport,bus=ports.0,chardev=channel,name=plfm.0
-            -add-fd fd=7,set=0
-            -blockdev driver=raw,node-name=img0,file.driver=file,file.filename=/dev/fdset/0,read-only=on
-            -device virtio-blk-device,drive=img0,serial=img0,werror=report,rerror=report
-            -add-fd fd=8,set=1
-            -blockdev driver=raw,node-name=img1,file.driver=file,file.filename=/dev/fdset/1,read-only=on
-            -device virtio-blk-device,drive=img1,serial=img1,werror=report,rerror=report
-            -add-fd fd=9,set=2
-            -blockdev driver=raw,node-name=rw,file.driver=file,file.filename=/dev/fdset/2,cache.no-flush=on,discard=unmap
-            -device virtio-blk-device,drive=rw,serial=rw,werror=report,rerror=report
-            -object rng-builtin,id=rng
-            -device virtio-rng-device,rng=rng
-            -netdev tap,id=net,fd=10,vhost=off
-            -device virtio-net-device,netdev=net,mac=02:70:6c:66:6d:01,host_mtu=1420"#]],
-    );
+    expect![[r#"
+    -name plfm-inst_X-boot_Y
+    -nodefaults
+    -no-user-config
+    -display none
+    -no-reboot
+    -sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny
+    -M microvm,memory-backend=ram,suppress-vmdesc=on
+    -global virtio-mmio.force-legacy=false
+    -global migration.send-configuration=off
+    -accel tcg,tb-size=128
+    -cpu max
+    -smp 2
+    -m 256M
+    -object memory-backend-ram,id=ram,size=256M,share=off
+    -kernel /kernel
+    -initrd /initramfs
+    -append console=ttyS0 quiet reboot=t panic=-1 tsc_early_khz=2300000 tsc=reliable no_timer_check mitigations=off random.trust_cpu=on 8250.nr_uarts=1 cryptomgr.notests plfm.secret=abababababababababababababababababababababababababababababababab
+    -chardev socket,id=console,fd=4,server=on,wait=off
+    -serial chardev:console
+    -chardev socket,id=control,fd=5,server=on,wait=off
+    -mon chardev=control,mode=control
+    -chardev socket,id=channel,fd=6,server=on,wait=off
+    -device virtio-serial-device,id=ports
+    -device virtserialport,bus=ports.0,chardev=channel,name=plfm.0
+    -add-fd fd=7,set=0
+    -blockdev driver=raw,node-name=img0,file.driver=file,file.filename=/dev/fdset/0,read-only=on
+    -device virtio-blk-device,drive=img0,serial=img0,werror=report,rerror=report
+    -add-fd fd=8,set=1
+    -blockdev driver=raw,node-name=img1,file.driver=file,file.filename=/dev/fdset/1,read-only=on
+    -device virtio-blk-device,drive=img1,serial=img1,werror=report,rerror=report
+    -add-fd fd=9,set=2
+    -blockdev driver=raw,node-name=rw,file.driver=file,file.filename=/dev/fdset/2,cache.no-flush=on,discard=unmap
+    -device virtio-blk-device,drive=rw,serial=rw,werror=report,rerror=report
+    -object rng-builtin,id=rng
+    -device virtio-rng-device,rng=rng
+    -netdev tap,id=net,fd=10,vhost=off
+    -device virtio-net-device,netdev=net,mac=02:70:6c:66:6d:01,host_mtu=1420"#]]
+    .assert_eq(&options(&launch()).join("\n"));
 }
 
 #[test]
 fn a_probe_on_kvm() {
     let launch = Launch { accel: Accel::Kvm, images: Vec::new(), disk: None, net: None, ..launch() };
-    check(
+    check_changes(
         &launch,
         expect![[r#"
-            -name plfm-inst_X-boot_Y
-            -nodefaults
-            -no-user-config
-            -display none
-            -no-reboot
-            -sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny
-            -M microvm,memory-backend=ram,suppress-vmdesc=on
-            -global virtio-mmio.force-legacy=false
-            -global migration.send-configuration=off
-            -accel kvm
-            -cpu host
-            -smp 2
-            -m 256M
-            -object memory-backend-ram,id=ram,size=256M,share=off
-            -kernel /kernel
-            -initrd /initramfs
-            -append console=ttyS0 quiet reboot=t panic=-1 tsc_early_khz=2300000 tsc=reliable no_timer_check random.trust_cpu=on 8250.nr_uarts=1 cryptomgr.notests plfm.secret=abababababababababababababababababababababababababababababababab
-            -chardev socket,id=console,fd=4,server=on,wait=off
-            -serial chardev:console
-            -chardev socket,id=control,fd=5,server=on,wait=off
-            -mon chardev=control,mode=control
-            -chardev socket,id=channel,fd=6,server=on,wait=off
-            -device virtio-serial-device,id=ports
-            -device virtserialport,bus=ports.0,chardev=channel,name=plfm.0
-            -object rng-builtin,id=rng
-            -device virtio-rng-device,rng=rng"#]],
+        < -accel tcg,tb-size=128
+        < -cpu max
+        < -append console=ttyS0 quiet reboot=t panic=-1 tsc_early_khz=2300000 tsc=reliable no_timer_check mitigations=off random.trust_cpu=on 8250.nr_uarts=1 cryptomgr.notests plfm.secret=abababababababababababababababababababababababababababababababab
+        < -add-fd fd=7,set=0
+        < -blockdev driver=raw,node-name=img0,file.driver=file,file.filename=/dev/fdset/0,read-only=on
+        < -device virtio-blk-device,drive=img0,serial=img0,werror=report,rerror=report
+        < -add-fd fd=8,set=1
+        < -blockdev driver=raw,node-name=img1,file.driver=file,file.filename=/dev/fdset/1,read-only=on
+        < -device virtio-blk-device,drive=img1,serial=img1,werror=report,rerror=report
+        < -add-fd fd=9,set=2
+        < -blockdev driver=raw,node-name=rw,file.driver=file,file.filename=/dev/fdset/2,cache.no-flush=on,discard=unmap
+        < -device virtio-blk-device,drive=rw,serial=rw,werror=report,rerror=report
+        < -netdev tap,id=net,fd=10,vhost=off
+        < -device virtio-net-device,netdev=net,mac=02:70:6c:66:6d:01,host_mtu=1420
+        > -accel kvm
+        > -cpu host
+        > -append console=ttyS0 quiet reboot=t panic=-1 tsc_early_khz=2300000 tsc=reliable no_timer_check random.trust_cpu=on 8250.nr_uarts=1 cryptomgr.notests plfm.secret=abababababababababababababababababababababababababababababababab
+    "#]],
     );
 }
 
 #[test]
 fn one_that_goes_on_needs_no_kernel() {
     let begin = Begin::Saved { memory: "/memory".into(), devices: 11 };
-    let args = args(&Launch { begin, images: Vec::new(), disk: None, net: None, ..launch() }).join(" ");
-    assert!(!args.contains("-kernel") && !args.contains("-append"), "{args}");
-    assert!(args.contains("-object memory-backend-file,id=ram,size=256M,share=off,mem-path=/memory"), "{args}");
-    assert!(args.contains("-incoming fd:11"), "{args}");
+    check_changes(
+        &Launch { begin, ..launch() },
+        expect![[r#"
+        < -object memory-backend-ram,id=ram,size=256M,share=off
+        < -kernel /kernel
+        < -initrd /initramfs
+        < -append console=ttyS0 quiet reboot=t panic=-1 tsc_early_khz=2300000 tsc=reliable no_timer_check mitigations=off random.trust_cpu=on 8250.nr_uarts=1 cryptomgr.notests plfm.secret=abababababababababababababababababababababababababababababababab
+        > -object memory-backend-file,id=ram,size=256M,share=off,mem-path=/memory
+        > -incoming fd:11
+    "#]],
+    );
 }
 
 #[tokio::test]

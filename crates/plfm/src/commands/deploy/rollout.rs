@@ -102,11 +102,6 @@ impl Rollout<'_> {
     fn superseded(&self, by: String) -> CliError {
         CliError::Superseded { deploy: self.receipt.deploy, by }
     }
-
-    /// A port of the edge has no host of its own: the API's stands in.
-    pub fn urls(&self, env: &EnvView) -> Vec<String> {
-        env.urls.iter().map(|url| super::super::status::reachable(url, self.client.api_url())).collect()
-    }
 }
 
 fn lost(error: &ApiError) -> String {

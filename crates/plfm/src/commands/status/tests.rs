@@ -2,9 +2,9 @@ use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use expect_test::expect;
-use plfm_api::views::{InstanceView, ProcessView};
+use plfm_api::views::{InstanceView, ProcessView, RouteView};
 use plfm_core::digest::Digest;
-use plfm_core::ids::{DeployId, InstanceId, ReleaseId};
+use plfm_core::ids::{DeployId, InstanceId, ReleaseId, RouteId};
 use plfm_core::phase::{DeployStatus, Desired, InstancePhase};
 use plfm_core::reason::{Failure, Reason};
 use plfm_core::units::{Mebibytes, Seq};
@@ -42,12 +42,25 @@ fn instance(number: u128, phase: InstancePhase, failure: Option<Failure>) -> Ins
     }
 }
 
+fn route(url: &str, closed: Option<String>) -> RouteView {
+    RouteView {
+        id: RouteId::new(Ulid::from_parts(1, 1)),
+        url: url.to_owned(),
+        process: "web".to_owned(),
+        port: 80,
+        closed,
+    }
+}
+
 pub(crate) fn env() -> EnvView {
     let failure = Failure::new(Reason::OomKilled, "killed at 64 MiB");
     EnvView {
         app: "shop".to_owned(),
         env: "dev".to_owned(),
-        urls: vec!["https://shop.localhost".to_owned(), "tcp://127.0.0.1:9000".to_owned()],
+        routes: vec![
+            route("https://shop.localhost", None),
+            route("tcp://127.0.0.1:9000", Some("Address already in use".to_owned())),
+        ],
         deploy: Some(DeployView {
             id: DeployId::new(Ulid::from_parts(1, 1)),
             release: ReleaseId::new(Ulid::from_parts(1, 1)),
@@ -77,6 +90,7 @@ fn one_app() {
           waiting: no node is active
         url: https://shop.localhost
         url: tcp://127.0.0.1:9000
+          not open: Address already in use; free the port, or take it away with `plfm unexpose 9000`
 
         INSTANCE                         APP   ENV  PROCESS  NODE    PHASE   SINCE  RESTARTS  REASON
         inst_00000000010000000000000001  shop  dev  web      node-a  ready   90s    0         -
@@ -89,11 +103,4 @@ fn a_rollout_in_lines() {
     expect![[r#"
         web: 1 of 3 ready, waiting: no node is active
         web inst_00000000010000000000000002 is failed on node-a: oom_killed: killed at 64 MiB (raise `resources.memory`)"#]].assert_eq(&super::super::deploy::progress_lines(&env()).join("\n"));
-}
-
-#[test]
-fn a_port_of_the_edge_gets_the_host_of_the_api() {
-    for (url, expected) in [("tcp://:9000", "tcp://[::1]:9000"), ("https://shop.localhost", "https://shop.localhost")] {
-        assert_eq!(reachable(url, "https://[::1]:7443"), expected);
-    }
 }

@@ -74,6 +74,11 @@ async fn a_port_that_someone_holds_does_not_stop_the_others() {
     world.route(Entry::TcpPort(taken), vec![direct(1, at)]);
     world.route(Entry::TcpPort(free), vec![direct(1, at)]);
     assert_eq!(said(free).await, "HELLO");
+    let mut closed = world.closed.clone();
+    let why = closed.wait_for(|closed| !closed.is_empty()).await.unwrap().clone();
+    assert!(why.keys().eq([&taken]) && why[&taken].contains("in use"), "{why:?}");
+    world.table.send_replace(Arc::default());
+    closed.wait_for(|closed| closed.is_empty()).await.unwrap();
 }
 
 #[tokio::test]
