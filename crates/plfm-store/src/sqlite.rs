@@ -19,7 +19,6 @@ const SCHEMA: &str = "
         seq INTEGER PRIMARY KEY, at INTEGER NOT NULL, org TEXT, kind TEXT NOT NULL, version INTEGER NOT NULL,
         actor TEXT NOT NULL, request TEXT NOT NULL, cause INTEGER, body TEXT NOT NULL
     ) STRICT;
-    CREATE INDEX events_by_org ON events (org, seq);
     CREATE TRIGGER events_stay BEFORE UPDATE ON events BEGIN SELECT raise(ABORT, 'events are never edited'); END;
     CREATE TRIGGER events_remain BEFORE DELETE ON events BEGIN SELECT raise(ABORT, 'events are never deleted'); END;
     CREATE TABLE blobs (hash TEXT PRIMARY KEY, body BLOB NOT NULL) STRICT;

@@ -50,7 +50,6 @@ fn made(events: &[Event]) -> Usage {
     let deleted = count(|event| matches!(event, Event::RouteDeleted { .. }));
     Usage {
         apps: count(|event| matches!(event, Event::AppCreated { .. })),
-        projects: count(|event| matches!(event, Event::ProjectCreated { .. })),
         envs: count(|event| matches!(event, Event::EnvCreated { .. })),
         routes: count(|event| matches!(event, Event::RouteCreated { .. })).saturating_sub(deleted),
         ..Usage::default()

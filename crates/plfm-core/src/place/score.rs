@@ -50,11 +50,59 @@ fn share(weight: u64, part: u64, whole: u64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::{Capacity, Isolation};
+    use crate::phase::NodePhase;
+    use crate::units::{Mebibytes, MilliCpu, Seq};
 
     #[test]
     fn shares_are_whole_numbers_between_nothing_and_the_weight() {
         assert_eq!((share(100, 1, 3), share(100, 0, 0), share(100, 5, 0)), (33, 0, 100));
         assert_eq!(share(SPREAD, u64::MAX, u64::MAX), 100_000);
         assert_eq!((spread(0, 4), spread(1, 4), spread(4, 4), spread(9, 4)), (100_000, 75_000, 0, 0));
+    }
+
+    fn node(failed_boots: Vec<Timestamp>) -> Node {
+        let capacity = Capacity {
+            arch: "amd64".to_owned(),
+            isolation: Isolation::Vm,
+            cpu: MilliCpu(1_000),
+            memory: Mebibytes(1_000),
+            disk: Mebibytes(1_000),
+            overhead: Mebibytes(0),
+            tunnel: String::new(),
+            degraded: Default::default(),
+        };
+        let (phase, phase_at, version) = (NodePhase::Active, Timestamp(0), Seq(1));
+        Node {
+            name: "a".to_owned(),
+            number: 1,
+            capacity,
+            phase,
+            returns_to: phase,
+            phase_at,
+            next_host: 1,
+            failed_boots,
+            version,
+        }
+    }
+
+    #[test]
+    fn processors_are_shared_and_memory_is_not() {
+        let held =
+            |cpu, memory| Committed { cpu: MilliCpu(cpu).into(), memory: Mebibytes(memory), ..Committed::default() };
+        let worth = |held| of_node(&node(Vec::new()), held, Timestamp(0));
+        assert_eq!(worth(held(0, 0)), 70_000);
+        assert_eq!(worth(held(1_000, 0)), 57_500, "a quarter of four times as much");
+        assert_eq!(worth(held(4_000, 250)), 15_000);
+    }
+
+    #[test]
+    fn trouble_is_three_failed_boots_in_ten_minutes() {
+        let at = |count| vec![Timestamp(0); count];
+        let worth = |boots, now| of_node(&node(boots), Committed::default(), now);
+        let window = Timestamp(0) + TROUBLE_WINDOW;
+        assert_eq!(worth(at(2), Timestamp(0)), 70_000);
+        assert_eq!(worth(at(3), Timestamp(window.0 - 1)), 40_000);
+        assert_eq!(worth(at(3), window), 70_000);
     }
 }

@@ -1,6 +1,12 @@
 use expect_test::{Expect, expect};
+use plfm_core::command::Command;
+use plfm_core::event::{Capacity, InstanceStatus};
+use plfm_core::ids::BootId;
+use plfm_core::phase::InstancePhase;
+use plfm_core::reason::Reason;
+use plfm_core::units::Mebibytes;
 
-use crate::fleet::check_script;
+use crate::fleet::{Fleet, check_script};
 
 const TWO: &str = "node a; node b; deploy v1 x2; ready;";
 const TEN: &str =
@@ -45,6 +51,45 @@ fn a_drained_node_is_replaced_before_it_is_left() {
         node a draining
     "#]],
     );
+}
+
+#[test]
+fn a_node_that_says_it_has_less_keeps_what_is_promised_on_it() {
+    let mut fleet = Fleet::new();
+    ["node a", "deploy v1 x1", "ready"].iter().for_each(|line| fleet.follow(line));
+    let node = fleet.node("a");
+    let (held, capacity) = (fleet.state().index().held(node), fleet.state().nodes[&node].capacity.clone());
+    let told = Capacity { memory: Mebibytes(1), disk: Mebibytes(2), ..capacity };
+    fleet.submit(Command::Observe { node, capacity: Some(told), instances: Vec::new() }).unwrap();
+    let kept = &fleet.state().nodes[&node].capacity;
+    assert_eq!((kept.memory, kept.disk), (held.memory, held.disk));
+    assert!(held.memory > Mebibytes(1) && held.disk > Mebibytes(2));
+}
+
+#[test]
+fn a_way_back_is_news_of_another_boot_only() {
+    let mut fleet = Fleet::new();
+    ["node a", "deploy v1 x1", "ready"].iter().for_each(|line| fleet.follow(line));
+    let (instance, it) = fleet.state().instances.iter().next().unwrap();
+    let (instance, node, known) = (*instance, it.node, it.status.clone());
+    let mut events_of = |boot| {
+        let status = InstanceStatus { phase: InstancePhase::Booting, boot, ..known.clone() };
+        fleet.submit(Command::Observe { node, capacity: None, instances: vec![(instance, status)] }).unwrap()
+    };
+    assert_eq!(events_of(known.boot), 0, "it says late what was so before");
+    assert_eq!(events_of(Some(BootId::new(ulid::Ulid::from_parts(7, 7)))), 1);
+}
+
+#[test]
+fn what_was_to_be_stopped_on_a_lost_node_ends_with_it() {
+    let mut fleet = Fleet::new();
+    let script = ["node a", "node b", "deploy v1 x1", "ready", "mute a", "pass 60", "ready"];
+    script.iter().for_each(|line| fleet.follow(line));
+    let node = fleet.node("a");
+    fleet.follow("decommission a");
+    let (lost, status) = fleet.state().instances.iter().map(|(_, it)| (it.node, it.status.clone())).next().unwrap();
+    assert_eq!((lost, status.phase), (node, InstancePhase::Gone));
+    assert_eq!(status.failure.unwrap().reason, Reason::NodeLost);
 }
 
 #[test]

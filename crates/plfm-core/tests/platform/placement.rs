@@ -44,6 +44,17 @@ fn where_the_image_is_already_is_better_than_elsewhere() {
 }
 
 #[test]
+fn who_has_not_been_heard_for_thirty_seconds_gets_nothing() {
+    let waiting = |script: &str| {
+        let mut fleet = Fleet::new();
+        script.split("; ").for_each(|line| fleet.follow(line));
+        fleet.state().instances.is_empty()
+    };
+    assert!(!waiting("node a; mute a; pass 29; deploy v1 x1"));
+    assert!(waiting("node a; mute a; pass 30; deploy v1 x1"));
+}
+
+#[test]
 fn of_equal_nodes_the_smallest_id_is_taken() {
     check_script(
         "node a; node b; node c; deploy v1 x1",

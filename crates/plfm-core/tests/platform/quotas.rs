@@ -1,5 +1,7 @@
 use expect_test::expect;
 use plfm_core::command::Command;
+use plfm_core::fair::Class;
+use plfm_core::place::{Wanted, place};
 use plfm_core::quota::Dimension;
 use plfm_core::refusal::Refusal;
 
@@ -91,4 +93,35 @@ fn a_limit_is_said_once() {
     fleet.follow("limit instances 3");
     let limits = fleet.state().orgs[&fleet.org()].limits.clone();
     assert_eq!(fleet.submit(Command::SetLimits { org: fleet.org(), limits }), Ok(0));
+}
+
+#[test]
+fn what_a_deploy_makes_counts_before_it_is_made() {
+    let denied = |limit: &str, command| {
+        let mut fleet = Fleet::new();
+        fleet.follow(limit);
+        match fleet.submit(command) {
+            Err(Refusal::QuotaExceeded(excess)) => (excess.dimension, excess.requested),
+            other => panic!("{other:?}"),
+        }
+    };
+    let plain = || deploy("v1", manifest(0, 64, 1));
+    assert_eq!(denied("limit apps 0", plain()), (Dimension::Apps, 1));
+    assert_eq!(denied("limit envs 0", plain()), (Dimension::Envs, 1));
+    assert_eq!(denied("limit routes 0", plain()), (Dimension::Routes, 1), "its host name");
+}
+
+#[test]
+fn one_decision_does_not_spend_a_quota_twice() {
+    for (limit, most) in [("limit instances 3", 3), ("limit starts_per_minute 2", 2)] {
+        let mut fleet = Fleet::new();
+        fleet.report_only("node a memory=4096");
+        fleet.report_only("deploy v1 x5");
+        fleet.report_only(limit);
+        fleet.beat();
+        let (env, group) = fleet.state().envs.iter().map(|(id, env)| (*id, env.groups["web"].clone())).next().unwrap();
+        let (process, class) = ("web".to_owned(), Class::Normal);
+        let wanted = [Wanted { env, process, release: group.release, count: 5, class, since: None }];
+        assert_eq!(place(fleet.state(), &fleet.facts, &wanted).choices.len(), most, "{limit}");
+    }
 }

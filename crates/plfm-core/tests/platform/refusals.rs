@@ -293,3 +293,18 @@ fn a_node_may_claim_to_be_endless() {
     fleet.submit(Command::Observe { node, capacity: Some(endless), instances: Vec::new() }).expect("it is a claim");
     fleet.follow("deploy v2 x3");
 }
+
+#[test]
+fn an_app_belongs_to_a_project_of_its_own_org() {
+    let mut fleet = fleet("node a");
+    let mut state = fleet.state().clone();
+    let project = plfm_core::state::Project { org: none(), ..state.projects.values().next().unwrap().clone() };
+    state.projects.insert(none(), project);
+    fleet.facts.entropy += 1;
+    let events = plfm_core::decide::decide(&state, named("new", "dev", "default"), &fleet.facts).unwrap();
+    let made = events.iter().find_map(|event| match event {
+        plfm_core::event::Event::AppCreated { project, .. } => Some(*project),
+        _ => None,
+    });
+    assert_eq!(made.and_then(|project| Some(state.projects.get(&project)?.org)), Some(fleet.org()));
+}

@@ -52,3 +52,60 @@ fn interval(health: Option<&Health>, ready: bool) -> Duration {
         None => IMPLICIT_INTERVAL,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use plfm_core::manifest::HealthCheck;
+
+    use super::*;
+    use crate::mind::tests::workload;
+
+    fn checked() -> Workload {
+        let health = Health {
+            check: HealthCheck::Tcp,
+            port: 8080,
+            path: None,
+            interval_seconds: 7,
+            timeout_seconds: 1,
+            grace_period_seconds: 0,
+            success_threshold: 2,
+            failure_threshold: 4,
+        };
+        Workload { health: Some(health), ..workload() }
+    }
+
+    /// The verdicts on these answers, one after another, and when the next is asked for.
+    fn verdicts(workload: &Workload, ready: bool, answers: &[bool]) -> Vec<(Verdict, u64)> {
+        let (mut tally, now) = (Tally::default(), Timestamp(0));
+        let count = |healthy: &bool| {
+            let verdict = tally.count(*healthy, ready, workload, now);
+            (verdict, tally.next_at.map_or(0, |at| at.since(now).as_millis() as u64))
+        };
+        answers.iter().map(count).collect()
+    }
+
+    #[test]
+    fn without_a_check_one_answer_is_enough_and_three_misses_are_too_many() {
+        use Verdict::*;
+        let (yes, no) = (true, false);
+        assert_eq!(verdicts(&workload(), false, &[yes]), [(Healthy, 10_000)]);
+        assert_eq!(verdicts(&workload(), false, &[no, no, no]), [(Undecided, 500), (Undecided, 500), (Sick, 500)]);
+        let broken = verdicts(&workload(), true, &[no, no, yes, no]);
+        assert_eq!(broken, [(Undecided, 10_000), (Undecided, 10_000), (Healthy, 10_000), (Undecided, 10_000)]);
+    }
+
+    #[test]
+    fn a_check_has_thresholds_and_an_interval_of_its_own() {
+        use Verdict::*;
+        let (yes, no) = (true, false);
+        assert_eq!(
+            verdicts(&checked(), false, &[no, yes, yes]),
+            [(Undecided, 500), (Undecided, 7_000), (Healthy, 7_000)]
+        );
+        let sick = verdicts(&checked(), true, &[no, no, no, no]);
+        assert_eq!(
+            sick.iter().map(|(verdict, _)| *verdict).collect::<Vec<_>>(),
+            [Undecided, Undecided, Undecided, Sick]
+        );
+    }
+}

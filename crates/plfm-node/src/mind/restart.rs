@@ -111,6 +111,16 @@ mod tests {
     }
 
     #[test]
+    fn what_is_forgiven_counts_no_more() {
+        let always = policy(RestartPolicy::Always, None);
+        let (mut history, now) = (History::default(), Timestamp(0));
+        let wait = |history: &mut History| history.failed(exited(), Some(1), &always, now).at.unwrap().since(now);
+        assert_eq!([wait(&mut history), wait(&mut history)], [Duration::from_secs(2), Duration::from_secs(4)]);
+        history.forgive();
+        assert_eq!(wait(&mut history), Duration::from_secs(2));
+    }
+
+    #[test]
     fn the_policy_decides_what_an_end_means() {
         let retries = |which, max, code, times| {
             let (mut history, restart) = (History::default(), policy(which, max));

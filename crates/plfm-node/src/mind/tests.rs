@@ -3,6 +3,7 @@ use plfm_core::digest::Digest;
 use plfm_core::event::Resources;
 use plfm_core::ids::{LogId, OrgId, ReleaseId};
 use plfm_core::manifest::{Restart, RestartPolicy};
+use plfm_core::reason::{Failure, Reason};
 use plfm_core::units::{Mebibytes, MilliCpu, Seq, Term};
 use ulid::Ulid;
 
@@ -14,7 +15,7 @@ fn id<I: From<Ulid>>(number: u128) -> I {
     Ulid::from(number).into()
 }
 
-fn workload() -> Workload {
+pub(super) fn workload() -> Workload {
     Workload {
         version: WORKLOAD_VERSION,
         org: id::<OrgId>(1),
@@ -221,4 +222,157 @@ fn who_does_not_answer_while_booting_is_told_once() {
     world.local.begin(&Action::Stop { instance: id(1), grace: Duration::ZERO }, &world.plan, late);
     let failure = world.local.slots[&id(1)].status.failure.clone().unwrap().to_string();
     assert_eq!(failure, "startup_timeout: not ready in time: refused, try 10");
+}
+
+impl World {
+    fn running() -> Self {
+        let mut world = Self::new();
+        assert!(world.hears(full(1, 1, &[(1, Desired::Running)])));
+        world.brings_up(1);
+        world
+    }
+
+    fn slot(&self) -> &Slot {
+        &self.local.slots[&id(1)]
+    }
+
+    fn ends(&mut self, boot: u128, now: Timestamp) {
+        let failure = Failure::new(Reason::WorkloadExited, "ended with code 1");
+        self.local.absorb(id(1), Outcome::Ended { boot: id(boot), exit_code: Some(1), failure }, now);
+    }
+
+    fn probed(&mut self, healthy: bool, now: Timestamp) {
+        self.local.begin(&Action::Probe(id(1)), &self.plan, now);
+        self.local.absorb(id(1), Outcome::Probed { healthy, detail: "refused".to_owned() }, now);
+    }
+}
+
+#[test]
+fn an_answer_to_another_question_is_none() {
+    let mut world = World::new();
+    assert!(world.hears(full(1, 1, &[(1, Desired::Running)])));
+    world.local.begin(&Action::Prepare(id(1)), &world.plan, NOW);
+    for outcome in
+        [Outcome::Started { boot: id(1), hello_ms: 1 }, Outcome::Destroyed, Outcome::Stopped { exit_code: None }]
+    {
+        world.local.absorb(id(1), outcome, NOW);
+        assert_eq!((world.slot().doing.as_ref(), world.slot().prepared), (Some(&Action::Prepare(id(1))), false));
+    }
+}
+
+#[test]
+fn only_the_end_of_this_boot_counts_and_only_once() {
+    let mut world = World::running();
+    world.ends(9, NOW);
+    assert_eq!(world.slot().status.phase, InstancePhase::Ready);
+    world.ends(1, NOW);
+    let failed = world.slot().status.clone();
+    assert_eq!((failed.phase, failed.exit_code), (InstancePhase::Failed, Some(1)));
+    let retry_at = world.slot().retry_at;
+    world.ends(1, NOW + Duration::from_secs(30));
+    assert_eq!(world.slot().retry_at, retry_at, "it is no second failure");
+
+    world.does(Action::Stop { instance: id(1), grace: Duration::ZERO }, Outcome::Stopped { exit_code: None });
+    let then = retry_at.unwrap();
+    assert_eq!((world.step(NOW), next_step(&world.local, NOW)), (Vec::new(), Some(then)));
+    assert_eq!(next_step(&world.local, then), None, "it is due, and said by step");
+    world.local.begin(&Action::Prepare(id(1)), &world.plan, then);
+    assert_eq!((world.slot().status.restarts, world.slot().status.boot), (1, None));
+}
+
+#[test]
+fn a_long_good_time_makes_earlier_failures_forgotten() {
+    let wait_after = |ready_for| {
+        let mut world = World::running();
+        world.local.slots.get_mut(&id(1)).unwrap().history.failed(
+            Failure::new(Reason::WorkloadExited, ""),
+            Some(1),
+            &workload().restart,
+            NOW,
+        );
+        let end = world.slot().since + ready_for;
+        world.ends(1, end);
+        world.slot().retry_at.unwrap().since(end)
+    };
+    let good = super::restart::FORGIVEN_AFTER;
+    assert_eq!(wait_after(good), Duration::from_secs(1));
+    assert_eq!(wait_after(good - Duration::from_millis(1)), Duration::from_secs(2));
+}
+
+#[test]
+fn one_that_stays_sick_is_taken_down_for_what_it_did_not_answer() {
+    let mut world = World::running();
+    let checked = |check| plfm_core::manifest::Health {
+        check,
+        port: 8080,
+        path: None,
+        interval_seconds: 1,
+        timeout_seconds: 1,
+        grace_period_seconds: 0,
+        success_threshold: 1,
+        failure_threshold: 1,
+    };
+    let health = Some(checked(plfm_core::manifest::HealthCheck::Tcp));
+    world.local.slots.get_mut(&id(1)).unwrap().workload.health = health;
+    let sick = NOW + Duration::from_secs(60);
+    world.probed(false, sick);
+    assert_eq!(world.slot().status.phase, InstancePhase::Unready);
+    let end = sick + world.local.limits.unready_max;
+    assert_eq!(next_step(&world.local, sick), Some(sick + Duration::from_secs(1)), "it is asked again");
+    let stop = Action::Stop { instance: id(1), grace: Duration::ZERO };
+    assert_ne!(world.step(Timestamp(end.0 - 1)), std::slice::from_ref(&stop));
+    assert_eq!(world.step(end), std::slice::from_ref(&stop));
+    world.local.begin(&stop, &world.plan, end);
+    let failure = world.slot().status.failure.clone().unwrap();
+    assert_eq!(failure.to_string(), "healthcheck_failed: refused");
+    assert_eq!(world.slot().status.phase, InstancePhase::Failed);
+}
+
+#[test]
+fn what_could_not_be_taken_down_rests_and_is_tried_again() {
+    let mut world = World::running();
+    assert!(world.hears(full(1, 2, &[(1, Desired::Stopped)])));
+    let stop = Action::Stop { instance: id(1), grace: Duration::ZERO };
+    let refused = || Outcome::Failed(Failure::new(Reason::WorkloadExited, "the disk hangs"));
+    world.local.begin(&stop, &world.plan, NOW);
+    assert_eq!(world.slot().status.phase, InstancePhase::Draining);
+    world.local.absorb(id(1), refused(), NOW);
+    let again = NOW + super::slot::REST;
+    assert_eq!((world.step(NOW), next_step(&world.local, NOW)), (Vec::new(), Some(again)));
+    assert_eq!(world.step(again), std::slice::from_ref(&stop));
+    world.local.begin(&stop, &world.plan, again);
+    world.local.absorb(id(1), Outcome::Stopped { exit_code: None }, again);
+    assert!(!world.local.is_empty(), "its disk is there");
+    world.local.begin(&Action::Destroy(id(1)), &world.plan, again);
+    world.local.absorb(id(1), Outcome::Destroyed, again);
+    assert!(world.local.is_empty());
+
+    let (stray, mut world) = (id(7), World::new());
+    assert!(world.hears(full(1, 1, &[])));
+    world.observed.insert(stray, None);
+    world.local.begin(&Action::Destroy(stray), &world.plan, NOW);
+    assert!(!world.local.is_empty());
+    world.local.absorb(stray, refused(), NOW);
+    assert_eq!((world.step(NOW), world.step(again)), (Vec::new(), vec![Action::Destroy(stray)]));
+}
+
+#[test]
+fn a_foreign_log_stops_nothing_that_runs() {
+    let mut world = World::running();
+    assert!(world.hears(full(2, 9, &[(1, Desired::Stopped)])));
+    assert_eq!(world.step(NOW), []);
+    assert!(world.hears(full(2, 10, &[(1, Desired::Running)])));
+    assert_eq!(world.step(NOW + Duration::from_secs(60)), [Action::Probe(id(1))]);
+}
+
+#[test]
+fn another_guest_that_answers_is_not_taken_over() {
+    let mut world = World::running();
+    let json = serde_json::to_vec(&world.local).unwrap();
+    let local: Local = serde_json::from_slice(&json).unwrap();
+    world.local = local.wake(Limits::default(), &[(id(1), Some(id(1)))].into(), NOW);
+    world.observed.insert(id(1), Some(id(1)));
+    world.local.begin(&Action::Adopt(id(1), id(1)), &world.plan, NOW);
+    world.local.absorb(id(1), Outcome::Adopted { boot: id(2) }, NOW);
+    assert_eq!((world.slot().attached, world.slot().status.phase), (false, InstancePhase::Failed));
 }
