@@ -228,3 +228,54 @@ impl<'a> Kind<'a> {
         resources_on(self.process, node)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{Capacity, Isolation};
+    use crate::units::{MilliCpu, Seq};
+
+    fn node(memory: u64) -> Node {
+        let capacity = Capacity {
+            arch: "amd64".to_owned(),
+            isolation: Isolation::Vm,
+            cpu: MilliCpu(2_000),
+            memory: Mebibytes(memory),
+            disk: Mebibytes(5_000),
+            overhead: Mebibytes(0),
+            tunnel: String::new(),
+            degraded: Default::default(),
+        };
+        let (phase, phase_at, version) = (NodePhase::Active, Timestamp(0), Seq(1));
+        let (name, failed_boots) = ("a".to_owned(), Vec::new());
+        Node { name, number: 1, capacity, phase, returns_to: phase, phase_at, next_host: 1, failed_boots, version }
+    }
+
+    #[test]
+    fn the_whole_counts_processors_as_often_as_they_are_shared() {
+        let (mut state, mut facts) = (State::default(), Facts::default());
+        for (number, memory) in [(1, 300), (2, 700)] {
+            let id = NodeId::new(ulid::Ulid::from_parts(1, number));
+            state.nodes.insert(id, node(memory));
+            facts.hear(id, Default::default());
+        }
+        let whole = Amounts([16_000, 1_000, 10_000, 2 * u64::from(NODE_INSTANCES_MAX)]);
+        assert_eq!(Board::new(&state, &facts).capacity(), whole);
+    }
+
+    #[test]
+    fn a_seat_has_as_much_of_a_need_as_of_what_is_scarcest() {
+        let (node, id) = (node(1_000), NodeId::new(ulid::Ulid::from_parts(1, 1)));
+        let held = Committed { memory: Mebibytes(700), disk: Mebibytes(1_000), ..Committed::default() };
+        let seat = Seat { id, node: &node, held, worth: 0, reserved: false };
+        let needs = |memory, disk| Resources {
+            cpu: MilliCpu(100),
+            memory: Mebibytes(memory),
+            overhead: Mebibytes(100),
+            disk: Mebibytes(disk),
+        };
+        assert_eq!(seat.part_free_of(&needs(500, 1_000)), 500, "300 of 600 MiB of memory");
+        assert_eq!(seat.part_free_of(&needs(100, 16_000)), 250, "4,000 of 16,000 MiB of disk");
+        assert_eq!(seat.part_free_of(&needs(100, 10)), 1_000, "all of it");
+    }
+}

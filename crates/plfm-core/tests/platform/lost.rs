@@ -169,10 +169,11 @@ fn nobody_is_drained_on_account_of_one_who_is_lost() {
 fn the_silence_of_decommissioned_nodes_is_no_mass_failure() {
     check_script(
         "node a; node b; node c; node d; deploy v1 x1; ready; drain c; drain d; mute c; mute d;
-         decommission c; decommission d; mute b; pass 45",
+         decommission c; decommission d; mute b; pass 60",
         expect![[r#"
             1 v1 a ready
             deploy v1 succeeded
+            node b offline
             node c decommissioned
             node d decommissioned
         "#]],

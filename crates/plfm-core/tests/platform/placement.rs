@@ -1,9 +1,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use expect_test::expect;
 use plfm_core::command::Command;
 use plfm_core::event::{Capacity, Degradation};
+use plfm_core::facts::INELIGIBLE_AFTER;
 use plfm_core::fair::Class;
 use plfm_core::place::report::{Verdict, report};
 use plfm_core::place::{Choice, NoPlace, Wanted, one, place};
@@ -45,13 +47,17 @@ fn where_the_image_is_already_is_better_than_elsewhere() {
 
 #[test]
 fn who_has_not_been_heard_for_thirty_seconds_gets_nothing() {
-    let waiting = |script: &str| {
-        let mut fleet = Fleet::new();
-        script.split("; ").for_each(|line| fleet.follow(line));
-        fleet.state().instances.is_empty()
+    let mut fleet = Fleet::new();
+    fleet.report_only("node a");
+    fleet.report_only("deploy v1 x1");
+    fleet.beat();
+    let (wanted, heard) = (everything(&fleet), fleet.facts.now);
+    let mut choices = |silent: Duration| {
+        fleet.facts.now = heard + silent;
+        place(fleet.state(), &fleet.facts, &wanted).choices.len()
     };
-    assert!(!waiting("node a; mute a; pass 29; deploy v1 x1"));
-    assert!(waiting("node a; mute a; pass 30; deploy v1 x1"));
+    assert_eq!(choices(INELIGIBLE_AFTER - Duration::from_millis(1)), 1);
+    assert_eq!(choices(INELIGIBLE_AFTER), 0);
 }
 
 #[test]

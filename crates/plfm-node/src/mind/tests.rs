@@ -376,3 +376,22 @@ fn another_guest_that_answers_is_not_taken_over() {
     world.local.absorb(id(1), Outcome::Adopted { boot: id(2) }, NOW);
     assert_eq!((world.slot().attached, world.slot().status.phase), (false, InstancePhase::Failed));
 }
+
+#[test]
+fn what_cannot_be_started_has_failed() {
+    let mut world = World::new();
+    assert!(world.hears(full(1, 1, &[(1, Desired::Running)])));
+    world.does(Action::Prepare(id(1)), Outcome::Prepared);
+    world.local.begin(&Action::Boot(id(1)), &world.plan, NOW);
+    let failure = Failure::new(Reason::VmmStartFailed, "no memory");
+    world.local.absorb(id(1), Outcome::Failed(failure.clone()), NOW);
+    assert_eq!(
+        (world.slot().status.phase, world.slot().status.failure.as_ref()),
+        (InstancePhase::Failed, Some(&failure))
+    );
+    assert_eq!(
+        world.step(NOW),
+        [Action::Stop { instance: id(1), grace: Duration::ZERO }],
+        "something of it may be there"
+    );
+}
