@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use plfm_core::digest::Digest;
-use plfm_image::manifest::{Document, ImageConfig};
+use plfm_image::manifest::{Config, Document};
 use plfm_image::{ImageRef, Limits};
 
 fuzz_target!(|bytes: &[u8]| {
@@ -11,7 +11,7 @@ fuzz_target!(|bytes: &[u8]| {
     if let Ok(Document::Manifest(manifest)) = Document::parse(&digest, bytes) {
         let _ = manifest.check(&Limits::default());
     }
-    let _ = ImageConfig::parse(&digest, bytes, 1);
+    let _ = Config::parse(&digest, bytes, 1);
     if let Some(reference) = std::str::from_utf8(bytes).ok().and_then(|text| text.parse::<ImageRef>().ok()) {
         assert_eq!(reference.to_string().parse::<ImageRef>().expect("its own form is read"), reference);
     }
