@@ -50,6 +50,10 @@ pub fn run(shell: &Shell, args: &Args) -> anyhow::Result<()> {
         cmd!(shell, "cargo mutants --version").quiet().ignore_stderr().read().is_ok(),
         "cargo-mutants is not installed: run `cargo install cargo-mutants --locked`"
     );
+    ensure!(
+        cmd!(shell, "cargo nextest --version").quiet().ignore_stdout().ignore_stderr().run().is_ok(),
+        "cargo-nextest is not installed: run `cargo install cargo-nextest --locked`"
+    );
     let all = list(shell)?;
     let sample = sample(&all, args.sample, args.seed);
     println!("{} of {} changes, seed {}", sample.len(), all.len(), args.seed);
@@ -127,9 +131,9 @@ fn attempt(
     };
     let caught = read("caught.txt")?.into_iter().chain(read("timeout.txt")?).collect();
     let outcome = Outcome { caught, missed: read("missed.txt")?, unviable: read("unviable.txt")? };
-    let tried = outcome.caught.len() + outcome.missed.len() + outcome.unviable.len();
-    // A name may stand for more than one change.
-    ensure!(tried >= mutants.len(), "{tried} of {} changes were tried; see {}", mutants.len(), lists.display());
+    let tried: BTreeSet<_> = [&outcome.caught, &outcome.missed, &outcome.unviable].into_iter().flatten().collect();
+    let untried = mutants.iter().filter(|name| !tried.contains(name)).count();
+    ensure!(untried == 0, "{untried} of {} changes were not tried; see {}", mutants.len(), lists.display());
     Ok(outcome)
 }
 

@@ -1,6 +1,5 @@
 //! What the HTTP API takes and answers. Converted from the core in one direction, in one place.
 
-use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
 
 use plfm_core::event::{Entry, Envelope};
@@ -10,6 +9,8 @@ use plfm_core::reason::Failure;
 use plfm_core::state::{Instance, Route, State};
 use plfm_core::units::{Mebibytes, Seq, Timestamp};
 use serde::{Deserialize, Serialize};
+
+pub use plfm_core::explain::ClosedPorts;
 
 pub use nodes::{
     JoinReply, JoinRequest, JoinTokenRequest, JoinTokenView, NodeOrder, NodeOrderRequest, NodeView, NodesView, node,
@@ -145,9 +146,6 @@ pub struct EventLine {
     #[serde(flatten)]
     pub envelope: serde_json::Value,
 }
-
-/// Ports of its table that an edge could not open, and why.
-pub type ClosedPorts = BTreeMap<u16, String>;
 
 /// One line of the route stream to an edge: always the whole table.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

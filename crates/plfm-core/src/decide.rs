@@ -136,7 +136,7 @@ fn allocate(state: &State, choice: Choice, facts: &Facts) -> Result<Vec<Event>, 
     let (owner, host) = state.envs.get(&env).zip(state.nodes.get(&node)).ok_or_else(stale)?;
     let group = owner.groups.get(&process).filter(|group| group.release == release).ok_or_else(stale)?;
     let resources = resources(state, release, &process, host).ok_or_else(stale)?;
-    fresh(host.phase == NodePhase::Active && place::has_room(host, state.index.held(node), &resources), node)?;
+    fresh(host.takes_work() && place::has_room(host, state.index.held(node), &resources), node)?;
     quotas::start(state, owner.org, &resources, facts.now)?;
     Ok(vec![Event::InstanceAllocated(Box::new(InstanceAllocated {
         instance: facts.ids().fresh(),

@@ -1,6 +1,8 @@
 //! Why something is here, or not: what, why, and what to type next. Read from the state; nothing is remembered for it.
 
-use crate::event::Waiting;
+use std::collections::BTreeMap;
+
+use crate::event::{Entry, Waiting};
 use crate::facts::{Facts, INELIGIBLE_AFTER};
 use crate::fair::Class;
 use crate::ids::*;
@@ -25,8 +27,11 @@ pub struct Finding {
     pub next: String,
 }
 
-/// An app in an env: its deploy, the room for it, its instances. None when there is no such env.
-pub fn env(state: &State, facts: &Facts, id: EnvId) -> Option<Explanation> {
+/// Ports of its table that an edge could not open, and why.
+pub type ClosedPorts = BTreeMap<u16, String>;
+
+/// An app in an env: its deploy, the room for it, its instances, its ports. None when there is no such env.
+pub fn env(state: &State, facts: &Facts, closed: &ClosedPorts, id: EnvId) -> Option<Explanation> {
     let env = state.envs.get(&id)?;
     let app = &state.apps.get(&env.app)?.name;
     let subject = format!("{app} in {}", env.name);
@@ -34,7 +39,8 @@ pub fn env(state: &State, facts: &Facts, id: EnvId) -> Option<Explanation> {
         (failed_deploys(state, env), env.groups.iter().filter_map(|(name, it)| room(state, facts, id, name, it)));
     let wanted = state.live_in(id).filter(|(_, it)| it.desired == Desired::Running);
     let instances = wanted.filter_map(|(id, it)| trouble(state, facts, id, it));
-    let findings: Vec<_> = deploys.into_iter().chain(rooms).chain(instances).collect();
+    let ports = ports(state, id).filter_map(|port| Some(shut(port, closed.get(&port)?, app, &env.name)));
+    let findings: Vec<_> = deploys.into_iter().chain(rooms).chain(instances).chain(ports).collect();
     let counts: Vec<_> = env.groups.iter().map(|(name, group)| count(state, id, name, group)).collect();
     let all = counts.iter().all(|(_, whole)| *whole) && findings.is_empty();
     let counts = counts.into_iter().map(|(text, _)| text).collect::<Vec<_>>().join(", ");
@@ -67,6 +73,20 @@ fn count(state: &State, env: EnvId, name: &str, group: &Group) -> (String, bool)
     let wanted = state.process(group.release, name).map_or(0, |process| process.scaling.min as usize);
     let ready = state.live_in(env).filter(|(_, it)| it.process == name && it.is_ready()).count();
     (format!("{name} {ready} of {wanted} ready"), ready >= wanted)
+}
+
+fn ports(state: &State, env: EnvId) -> impl Iterator<Item = u16> + '_ {
+    let routes = state.routes.values().filter(move |route| route.env == env);
+    routes.filter_map(|route| if let Entry::TcpPort(port) = route.entry { Some(port) } else { None })
+}
+
+fn shut(port: u16, why: &str, app: &str, env: &str) -> Finding {
+    Finding { what: format!("port {port} of the edge is not open"), why: why.to_owned(), next: reopen(port, app, env) }
+}
+
+/// What to do about a port that an edge cannot open.
+pub fn reopen(port: u16, app: &str, env: &str) -> String {
+    format!("make the port free for the edge, or take it away with `plfm unexpose {port} --app {app} --env {env}`")
 }
 
 fn failed_deploys(state: &State, env: &Env) -> Vec<Finding> {

@@ -49,7 +49,7 @@ reasons! {
     ImagePullFailed = "image_pull_failed", Elsewhere, "check the reference, and that the registry holds the image as it was pushed";
     ImagePullTimeout = "image_pull_timeout", Elsewhere, "the registry is slow or the image large; use a nearer mirror";
     ImageTooLarge = "image_too_large", User, "make the image smaller";
-    ImageLayerInvalid = "image_layer_invalid", User, "rebuild and push the image: the detail says which layer cannot be read, and why";
+    ImageLayerInvalid = "image_layer_invalid", User, "rebuild and push the image: the detail says what of it is not valid";
     ImagePlatformUnavailable = "image_platform_unavailable", User, "build the image for the architecture of a node (see `plfm nodes`)";
     RootfsBuildFailed = "rootfs_build_failed", Elsewhere, "look at the node's log and disk";
     DiskFull = "disk_full", Elsewhere, "free disk space on the node or ask for a smaller disk";
@@ -63,7 +63,7 @@ reasons! {
     PrestartFailed = "prestart_failed", User, "see `plfm logs`: the prestart command did not end well";
     WorkloadStartFailed = "workload_start_failed", User, "check `command`, `workdir` and `user` against what the image holds";
     StartupTimeout = "startup_timeout", User, "the process did not become ready in time; see `plfm logs`";
-    HealthcheckFailed = "healthcheck_failed", Retry, "see `plfm logs`: the process does not answer on the port that the manifest names";
+    HealthcheckFailed = "healthcheck_failed", Retry, "see `plfm logs`: the process does not answer well on the port in the manifest";
     OomKilled = "oom_killed", User, "raise `resources.memory`";
     WorkloadExited = "workload_exited", Retry, "see `plfm logs`: the process ended";
     CrashLoopBackoff = "crash_loop_backoff", User, "see `plfm logs`: the process keeps ending";
@@ -113,6 +113,12 @@ impl fmt::Display for Failure {
             write!(f, "{}: {}", self.reason, self.detail)
         }
     }
+}
+
+/// An error with its causes, in one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |error| error.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 #[cfg(test)]

@@ -233,6 +233,13 @@ pub struct Node {
     pub version: Seq,
 }
 
+impl Node {
+    /// As far as it is known from the node and its operator.
+    pub fn takes_work(&self) -> bool {
+        self.phase == NodePhase::Active && self.capacity.degraded.is_empty()
+    }
+}
+
 const fn one() -> u32 {
     1
 }

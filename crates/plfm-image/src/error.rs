@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use plfm_core::digest::Digest;
-use plfm_core::reason::{Failure, Reason};
+use plfm_core::reason::{Failure, Reason, chain};
 
 use crate::erofs;
 use crate::layer::Fault;
@@ -114,12 +114,6 @@ impl ImageError {
             error => Self::Build(error),
         }
     }
-}
-
-/// An error with its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |error| error.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 fn is_full(error: &io::Error) -> bool {

@@ -7,14 +7,12 @@ use plfm_core::event::{Capacity, Degradation};
 use plfm_core::units::{Mebibytes, MilliCpu};
 use plfm_image::Platform;
 use plfm_runtime::Runtime;
+use plfm_runtime::space::Space;
 
 /// What the host keeps for itself at the least.
 const RESERVED_MIN: Mebibytes = Mebibytes(2048);
 /// Disk space comes and goes with caches; only whole steps of this are reported.
 const DISK_STEP_MIB: u64 = 1024;
-
-/// With less than this, and less than a tenth of the disk, no new work comes here.
-const FREE_MIN_MIB: u64 = 10 * 1024;
 
 /// `memory` replaces what was measured, for a host that does more than this.
 pub fn measure(
@@ -38,16 +36,8 @@ pub fn measure(
 
 /// What keeps new work away now; `before` what did so far.
 pub fn degraded(data: &Path, before: &BTreeSet<Degradation>) -> std::io::Result<BTreeSet<Degradation>> {
-    let stat = rustix::fs::statvfs(data)?;
-    let (total, free) = ((stat.f_blocks * stat.f_frsize) >> 20, (stat.f_bavail * stat.f_frsize) >> 20);
-    let is_full = is_full(total, free, before.contains(&Degradation::DiskPressure));
-    Ok(is_full.then_some(Degradation::DiskPressure).into_iter().collect())
-}
-
-/// A tenth of a large disk is still much. Once full it has to be a good deal emptier, so that it does not come and go.
-fn is_full(total_mib: u64, free_mib: u64, before: bool) -> bool {
-    let least = (total_mib / 10).min(FREE_MIN_MIB);
-    free_mib < if before { least / 2 * 3 } else { least }
+    let is_scarce = Space::of(data)?.is_scarce(before.contains(&Degradation::DiskPressure));
+    Ok(is_scarce.then_some(Degradation::DiskPressure).into_iter().collect())
 }
 
 fn physical() -> std::io::Result<Mebibytes> {
@@ -64,27 +54,6 @@ fn allocatable(physical: Mebibytes) -> Mebibytes {
 }
 
 fn disk(data: &Path) -> std::io::Result<Mebibytes> {
-    let stat = rustix::fs::statvfs(data)?;
-    let total = (stat.f_blocks * stat.f_frsize) >> 20;
+    let total = Space::of(data)?.total.0;
     Ok(Mebibytes(total / 10 * 9 / DISK_STEP_MIB * DISK_STEP_MIB))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_disk_is_full_below_a_tenth_and_ten_gibibytes_and_for_a_while_above() {
-        for (total, free, before, full) in [
-            (100, 9, false, true),
-            (100, 10, false, false),
-            (100, 14, true, true),
-            (100, 15, true, false),
-            (1 << 20, (10 << 10) - 1, false, true),
-            (1 << 20, 10 << 10, false, false),
-            (1 << 20, 15 << 10, true, false),
-        ] {
-            assert_eq!(is_full(total, free, before), full, "{free} of {total}, before {before}");
-        }
-    }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use plfm_api::documents::{IMAGES_MAX, Report, ReportNumber, WORKLOAD_VERSION, Workload};
-use plfm_core::event::Capacity;
+use plfm_core::event::{Capacity, Degradation};
 use plfm_core::ids::InstanceId;
 use plfm_core::reason::{Failure, Reason};
 use plfm_core::units::Timestamp;
@@ -50,6 +50,8 @@ impl Executor {
     /// Until `stop` changes, or the node is dismissed and nothing is left. Machines are left as they are: a later start takes them up
     /// again, or starts them anew if they are to end with the node.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>, at_end: AtEnd) -> Ended {
+        let mut looks = tokio::time::interval(LOOK_EVERY);
+        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             self.act();
             let again_at = self.save();
@@ -62,7 +64,7 @@ impl Executor {
                 Some(word) = self.words.recv() => self.hear(word),
                 Some((id, outcome)) = self.outcomes.recv() => self.absorb(id, outcome),
                 () = until(again_at.into_iter().chain(next_step(&self.local, now())).min()) => {}
-                () = tokio::time::sleep(LOOK_EVERY) => self.look(),
+                _ = looks.tick() => self.look(),
             }
         }
         if at_end == AtEnd::StopMachines {
@@ -76,16 +78,24 @@ impl Executor {
     /// could have kept, and does no other harm.
     fn save(&mut self) -> Option<Timestamp> {
         let error = self.memory.save(&self.local).err()?;
-        tracing::error!(error = crate::hands::chain(&error), "the node cannot write down what it does");
+        tracing::error!(error = plfm_core::reason::chain(&error), "the node cannot write down what it does");
         Some(now() + SAVE_AGAIN)
     }
 
     /// At what changes without anybody's doing here.
     fn look(&mut self) {
-        match capacity::degraded(&self.data, &self.capacity.degraded) {
-            Ok(degraded) => self.capacity.degraded = degraded,
-            Err(error) => tracing::warn!(%error, "cannot see how full the disk is"),
+        let degraded = match capacity::degraded(&self.data, &self.capacity.degraded) {
+            Ok(degraded) => degraded,
+            Err(error) => return tracing::warn!(%error, "cannot see how full the disk is"),
+        };
+        if degraded.contains(&Degradation::DiskPressure) && self.capacity.degraded.is_empty() {
+            tracing::warn!(
+                "the disk is nearly full: images that no machine uses are removed, and no new work is taken"
+            );
+            let images = self.hands.images.clone();
+            drop(tokio::task::spawn_blocking(move || images.collect(0)));
         }
+        self.capacity.degraded = degraded;
     }
 
     fn act(&mut self) {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use plfm_api::documents::Workload;
 use plfm_api::guest::Client;
 use plfm_core::ids::{BootId, InstanceId};
-use plfm_core::reason::{Failure, Reason};
+use plfm_core::reason::{Failure, Reason, chain};
 use plfm_image::{Image, ImageRef, ImageStore, Platform, Registries};
 use plfm_runtime::microvm::{HELLO_WAIT, patience};
 use plfm_runtime::{MachineSpec, Runtime, RuntimeError};
@@ -295,10 +295,4 @@ fn failure(error: &RuntimeError) -> Failure {
 
 fn network(error: &crate::net::NetError) -> Failure {
     Failure::new(error.reason(), chain(error))
-}
-
-/// An error with its causes, in one line.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |error| error.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

@@ -30,7 +30,7 @@ pub async fn towards_at_last(server: &str) -> IpAddr {
     loop {
         match towards(server).await {
             Ok(address) => return address,
-            Err(error) => tracing::warn!(error = crate::hands::chain(&error), "waiting for the network"),
+            Err(error) => tracing::warn!(error = plfm_core::reason::chain(&error), "waiting for the network"),
         }
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(BACKOFF.1);
@@ -94,7 +94,7 @@ impl Link {
                     let _ = words.send(Word::Dismissed).await;
                     return words.closed().await;
                 }
-                Err(error) => tracing::warn!(error = crate::hands::chain(&error), "the plan stream broke"),
+                Err(error) => tracing::warn!(error = plfm_core::reason::chain(&error), "the plan stream broke"),
             }
             tokio::time::sleep(wait).await;
             wait = if followed == before { (wait * 2).min(BACKOFF.1) } else { BACKOFF.0 };
@@ -140,7 +140,7 @@ impl Link {
                     REPORT_EVERY
                 }
                 Err(error) => {
-                    tracing::warn!(error = crate::hands::chain(&error), "a report did not reach the server");
+                    tracing::warn!(error = plfm_core::reason::chain(&error), "a report did not reach the server");
                     wait = (wait * 2).min(REPORT_EVERY);
                     wait
                 }

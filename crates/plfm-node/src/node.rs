@@ -162,7 +162,12 @@ impl Node {
 fn limits(runtime: &dyn Runtime) -> Limits {
     let limits = Limits::default();
     let longer = |limit| patience(runtime.class(), limit);
-    Limits { startup_max: longer(limits.startup_max), unready_max: longer(limits.unready_max), ..limits }
+    Limits {
+        startup_max: longer(limits.startup_max),
+        unready_max: longer(limits.unready_max),
+        silence_max: longer(limits.silence_max),
+        ..limits
+    }
 }
 
 async fn observe(runtime: &dyn Runtime) -> Result<Observed, NodeError> {

@@ -99,7 +99,7 @@ async fn tunnel(
         Ok(Err(plfm_runtime::RuntimeError::NoSuchMachine(_))) => {
             return problem(StatusCode::NOT_FOUND, format!("{instance} is not on this node"));
         }
-        Ok(Err(error)) => return problem(StatusCode::BAD_GATEWAY, crate::hands::chain(&error)),
+        Ok(Err(error)) => return problem(StatusCode::BAD_GATEWAY, plfm_core::reason::chain(&error)),
         Err(_) => return problem(StatusCode::BAD_GATEWAY, "the guest did not answer in time".to_owned()),
     };
     tokio::spawn(async move {

@@ -11,6 +11,7 @@ use plfm_core::units::Mebibytes;
 use crate::kernel::Kernel;
 use crate::microvm::cgroup::{self, Support};
 use crate::microvm::{Verdict, tools, wall};
+use crate::space::Space;
 
 /// Images and disks of a handful of small apps.
 const FREE_MIN: Mebibytes = Mebibytes(2048);
@@ -42,7 +43,7 @@ pub struct Facts {
     /// Whether each machine has a user of its own.
     pub own_users: bool,
     pub cgroup: Support,
-    pub free: Mebibytes,
+    pub space: Space,
 }
 
 impl Facts {
@@ -64,7 +65,8 @@ impl Facts {
                 .map_err(|error| format!("/dev/net/tun: {error}")),
             own_users: wall::can_build(),
             cgroup: cgroup::support(),
-            free: free_space(dir),
+            // Of a disk that cannot be asked nothing is known to be free.
+            space: Space::of(dir).unwrap_or(Space { total: Mebibytes(0), free: Mebibytes(0) }),
         }
     }
 }
@@ -111,12 +113,7 @@ pub fn checks(facts: &Facts) -> Vec<Check> {
                 "run as root with the memory controller; else a machine's process has no limit",
             ),
         },
-        Check {
-            name: "free_disk",
-            ok: facts.free >= FREE_MIN,
-            detail: facts.free.to_string(),
-            fix: unless(facts.free >= FREE_MIN, "free some space or choose another --data directory"),
-        },
+        free_disk(facts.space),
     ]
 }
 
@@ -149,10 +146,14 @@ fn unless(ok: bool, fix: &'static str) -> &'static str {
     if ok { "" } else { fix }
 }
 
-fn free_space(dir: &Path) -> Mebibytes {
-    // The directory may be made later; what counts is the disk it will be on.
-    let stat = dir.ancestors().find_map(|dir| rustix::fs::statvfs(dir).ok());
-    stat.map_or(Mebibytes(0), |stat| Mebibytes((stat.f_bavail * stat.f_frsize) >> 20))
+fn free_disk(space: Space) -> Check {
+    let (name, detail) = ("free_disk", space.free.to_string());
+    if space.free < FREE_MIN {
+        return Check { name, ok: false, detail, fix: "free some space or choose another --data directory" };
+    }
+    let scarce = space.is_scarce(false);
+    let fix = unless(!scarce, "free some space: with less than a tenth and 5 GiB free a node takes no new work");
+    Check { name, ok: !scarce, detail, fix }
 }
 
 #[cfg(test)]

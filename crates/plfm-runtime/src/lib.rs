@@ -21,6 +21,7 @@ pub mod fake;
 pub mod initramfs;
 pub mod kernel;
 pub mod microvm;
+pub mod space;
 
 pub use error::RuntimeError;
 pub use plfm_core::event::Isolation;

@@ -45,7 +45,7 @@ mod vmm;
 pub(crate) mod wall;
 
 pub use accel::{Accel, EMULATED_FACTOR, HELLO_WAIT, patience};
-pub use probe::Verdict;
+pub use probe::{Verdict, opens as kvm_opens};
 
 use crate::{BoxedStream, Capabilities, IMAGES_MAX, Machine, MachineSpec, Runtime, RuntimeError, Tap};
 use host::{Host, unprepared};

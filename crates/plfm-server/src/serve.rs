@@ -10,12 +10,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use http::StatusCode;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use plfm_api::documents::Assignment;
 use plfm_api::tls::{self, Identity, Peer, Role};
 use plfm_api::tunnel::{Tunnel, TunnelError, Tunnels};
-use plfm_api::views::ClosedPorts;
+use plfm_api::views::{ClosedPorts, EdgeStatus};
 use plfm_core::command::Command;
 use plfm_core::digest::Digest;
 use plfm_core::event::Envelope;
@@ -213,12 +214,18 @@ impl Shared {
     }
 
     /// What was appended after `after`, at most `limit` of it.
-    pub async fn events(&self, after: Seq, limit: usize) -> Result<Vec<Envelope>, SubmitError> {
+    pub async fn events(&self, after: Seq, limit: usize) -> Result<Vec<Envelope>, ApiError> {
         let store = self.store.clone();
-        match tokio::task::spawn_blocking(move || store.read(after, limit)).await {
-            Ok(read) => read.map_err(|error| SubmitError::Store(error.to_string())),
-            Err(_) => Err(SubmitError::Stopped),
-        }
+        let read = tokio::task::spawn_blocking(move || store.read(after, limit)).await;
+        let unreadable = |error: StoreError| {
+            let detail = format!("the server cannot read its log: {}", plfm_core::reason::chain(&error));
+            ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "log_unreadable", detail, "look at the disk of the server")
+        };
+        read.map_err(|_| ApiError::from(SubmitError::Stopped))?.map_err(unreadable)
+    }
+
+    pub fn edge<'a>(&self, closed: &'a ClosedPorts) -> EdgeStatus<'a> {
+        EdgeStatus { https_port: self.https_port, closed }
     }
 
     /// Adds the values of variables, which are not in the state. None where they cannot be read: a workload that starts without
@@ -315,6 +322,6 @@ fn server_hosts(config: &Config) -> Vec<String> {
 
 impl From<StoreError> for SubmitError {
     fn from(error: StoreError) -> Self {
-        Self::Store(crate::writer::chain(&error))
+        Self::Store(plfm_core::reason::chain(&error))
     }
 }

@@ -12,6 +12,7 @@ use plfm_core::event::{Actor, Envelope};
 use plfm_core::evolve::evolve;
 use plfm_core::facts::Facts;
 use plfm_core::ids::{NodeId, RequestId};
+use plfm_core::reason::chain;
 use plfm_core::refusal::Refusal;
 use plfm_core::sequencer::desk::{Ask, Desk, Heard, ROUNDS_MAX, Rules};
 use plfm_core::state::State;
@@ -314,12 +315,6 @@ fn entropy() -> u128 {
 
 fn trace(envelope: &Envelope) {
     tracing::info!(seq = envelope.seq.0, kind = envelope.event.kind(), "event");
-}
-
-/// An error with its causes, in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |error| error.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 pub fn now() -> Timestamp {

@@ -60,7 +60,7 @@ pub enum Command {
     Instances(InstancesArgs),
     /// Show where traffic enters, and where it leads
     Routes(RoutesArgs),
-    /// Take an entry of the edge away
+    /// Take an entry of the edge away; a managed host name comes back with the next deploy
     Unexpose(UnexposeArgs),
     /// List nodes
     Nodes,

@@ -11,6 +11,7 @@ use plfm_core::state::State;
 use plfm_node::join::{Invitation, Membership};
 use plfm_node::{AtEnd, Claim, Node};
 use plfm_runtime::Runtime;
+use plfm_runtime::space::Space;
 use plfm_server::Server;
 use tokio::sync::watch;
 
@@ -134,6 +135,9 @@ fn welcome(out: &mut Printer, data: &Path, api: SocketAddr, https: SocketAddr, i
     out.note(format_args!("  CA    {}", data.join("server/ca.pem").display()));
     if isolation != Isolation::Vm {
         out.warn("KVM does not work here: machines are emulated, slow, and no wall against hostile code");
+    }
+    if Space::of(data).is_ok_and(|space| space.is_scarce(false)) {
+        out.warn("the disk is nearly full: with less than a tenth and 5 GiB free nothing new is started");
     }
     out.done("ready; deploy with `plfm deploy`, stop with Ctrl-C");
 }

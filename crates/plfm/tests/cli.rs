@@ -48,7 +48,7 @@ async fn a_deploy_without_a_node_waits_and_explain_says_why() {
     expect![[r#"
         deploying shop to dev of default at https://API
         accepted: dep_… with rel_…, image sha256:…
-        web: 0 of 1 ready, waiting: no node is active
+        web: 0 of 1 ready, waiting: no node takes new work
         error: dep_… is not done yet; that need not mean that it has failed
 
         hint: see `plfm explain shop`, and watch with `plfm status shop`
@@ -60,7 +60,7 @@ async fn a_deploy_without_a_node_waits_and_explain_says_why() {
         shop in dev is not as it should be: web 0 of 1 ready
 
         web waits for a place
-          why:  no node is active
+          why:  no node takes new work
           next: join a node: `plfm node token` prints the command
     "#]]
     .assert_eq(&explained.out);
@@ -91,14 +91,14 @@ async fn a_port_that_the_edge_cannot_open_is_seen_and_taken_away() {
     expect![[r#"
          of the edge is not open
           why:  Address already in use
-          next: end whoever holds the port, or take it away with `plfm unexpose 9000` and choose another
+          next: make the port free for the edge, or take it away with `plfm unexpose 9000 --app shop --env dev`
     "#]]
     .assert_eq(line);
     let status = cluster.plfm(&["status"]).await.out;
     assert!(status.contains("not open: Address already in use"), "{status}");
     let gone = cluster.plfm(&["unexpose", "9000", "--env", "dev"]).await;
     expect![[r#"
-        done: tcp://127.0.0.1:9000 leads to web of shop no more
+        done: tcp://127.0.0.1:9000 leads to web of shop in dev no more
     "#]]
     .assert_eq(&gone.err);
     let routes = cluster.plfm(&["routes", "--env", "dev", "--json"]).await.out;

@@ -47,7 +47,7 @@ impl Waiting {
 impl fmt::Display for Waiting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoNodesActive => write!(f, "no node is active"),
+            Self::NoNodesActive => write!(f, "no node takes new work"),
             Self::NoCapacityMemory { wanted, largest_free } => {
                 write!(f, "no node has {wanted} of memory free (the most is {largest_free})")
             }

@@ -19,12 +19,13 @@ use crate::units::{Mebibytes, MilliCpu, Seq, Timestamp};
 struct World {
     state: State,
     facts: Facts,
+    closed: ClosedPorts,
 }
 
 impl World {
     fn new() -> Self {
         let facts = Facts { now: Timestamp(1_000_000), ..Facts::default() };
-        let mut world = Self { state: State::default(), facts };
+        let mut world = Self { state: State::default(), facts, closed: ClosedPorts::new() };
         let prefix = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0);
         world.command(Command::Bootstrap { domain: "plfm.localhost".to_owned(), prefix, admin: Digest::of(b"admin") });
         world
@@ -99,7 +100,7 @@ impl World {
 
     fn check_env(&self, expected: Expect) {
         let (id, _) = self.state.envs.iter().next().expect("it is deployed");
-        expected.assert_eq(&text(&env(&self.state, &self.facts, *id).expect("the env is there")));
+        expected.assert_eq(&text(&env(&self.state, &self.facts, &self.closed, *id).expect("the env is there")));
     }
 
     fn check_instance(&self, expected: Expect) {
@@ -146,7 +147,7 @@ fn without_a_node() {
     World::new().deploy(1).check_env(expect![[r#"
         shop in dev: shop in dev is not as it should be: web 0 of 1 ready
         - web waits for a place
-          no node is active
+          no node takes new work
           join a node: `plfm node token` prints the command
     "#]]);
 }
@@ -161,8 +162,25 @@ fn on_a_full_disk() {
     world.deploy(1).check_env(expect![[r#"
         shop in dev: shop in dev is not as it should be: web 0 of 1 ready
         - web waits for a place
-          no node is active; of 1 nodes 1 disk_pressure; nearest: a has a disk that is nearly full
+          no node takes new work; of 1 nodes 1 disk_pressure; nearest: a has a disk that is nearly full
           make room on the disk of a node, or add a node: `plfm node token` prints the command
+    "#]]);
+}
+
+#[test]
+fn a_port_of_the_edge_is_not_open() {
+    let mut world = World::new().node("a", "amd64", 4000).deploy(1).report(InstancePhase::Ready, None, 0);
+    let (env, org, app) = world.state.envs.iter().map(|(id, env)| (*id, env.org, env.app)).next().expect("it is there");
+    let (route, process) = (RouteId::new(Ulid::from_parts(1, 1)), "web".to_owned());
+    let event = Event::RouteCreated { route, org, app, env, entry: Entry::TcpPort(9000), process, port: 80 };
+    let envelope = envelope(world.state.seq.next(), world.facts.now, event);
+    evolve(&mut world.state, &envelope);
+    world.closed = [(9000, "Address already in use".to_owned()), (9001, "of another env".to_owned())].into();
+    world.check_env(expect![[r#"
+        shop in dev: shop in dev is not as it should be: web 1 of 1 ready
+        - port 9000 of the edge is not open
+          Address already in use
+          make the port free for the edge, or take it away with `plfm unexpose 9000 --app shop --env dev`
     "#]]);
 }
 
@@ -284,7 +302,7 @@ fn unhealthy() {
         shop in dev: shop in dev is not as it should be: web 0 of 1 ready
         - inst_… does not answer on a
           healthcheck_failed: 3 checks failed
-          see `plfm logs`: the process does not answer on the port that the manifest names
+          see `plfm logs`: the process does not answer well on the port in the manifest
     "#]]);
 }
 

@@ -14,7 +14,6 @@ use crate::facts::{Facts, INELIGIBLE_AFTER};
 use crate::fair::Amounts;
 use crate::ids::*;
 use crate::manifest::Process;
-use crate::phase::NodePhase;
 use crate::state::{Committed, Node, Release, State};
 use crate::units::{Mebibytes, Timestamp};
 
@@ -51,7 +50,7 @@ pub struct Kind<'a> {
 }
 
 pub fn is_eligible(facts: &Facts, id: NodeId, node: &Node) -> bool {
-    node.phase == NodePhase::Active && node.capacity.degraded.is_empty() && facts.silent(id) < INELIGIBLE_AFTER
+    node.takes_work() && facts.silent(id) < INELIGIBLE_AFTER
 }
 
 impl<'a> Board<'a> {
@@ -233,6 +232,7 @@ impl<'a> Kind<'a> {
 mod tests {
     use super::*;
     use crate::event::{Capacity, Isolation};
+    use crate::phase::NodePhase;
     use crate::units::{MilliCpu, Seq};
 
     fn node(memory: u64) -> Node {

@@ -88,8 +88,7 @@ mod tests {
 
     #[test]
     fn processors_are_shared_and_memory_is_not() {
-        let held =
-            |cpu, memory| Committed { cpu: MilliCpu(cpu).into(), memory: Mebibytes(memory), ..Committed::default() };
+        let held = |cpu, memory| Committed { cpu: MilliCpu(cpu), memory: Mebibytes(memory), ..Committed::default() };
         let worth = |held| of_node(&node(Vec::new()), held, Timestamp(0));
         assert_eq!(worth(held(0, 0)), 70_000);
         assert_eq!(worth(held(1_000, 0)), 57_500, "a quarter of four times as much");

@@ -82,6 +82,10 @@ fn one_of_each() -> Vec<Event> {
         waiting(Some(Waiting::NoCapacityInstances { most: 1_000 })),
         Event::InstanceDesiredChanged { instance, desired: Desired::Draining, why: DesiredChange::NodeDraining },
         Event::InstanceDesiredChanged { instance, desired: Desired::Stopped, why: DesiredChange::DrainDeadline },
+        Event::NodeCapacityChanged {
+            node,
+            capacity: Capacity { degraded: [Degradation::DiskPressure].into(), ..capacity(512, 10_240) },
+        },
     ]
 }
 

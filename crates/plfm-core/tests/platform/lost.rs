@@ -83,7 +83,7 @@ fn one_word_of_a_lost_node_does_not_bring_it_back() {
         expect![[r#"
             deploy v1 rolling
             node a offline
-            waits: no node is active
+            waits: no node takes new work
         "#]],
     );
 }
@@ -95,7 +95,7 @@ fn a_new_writer_takes_nobody_for_back_whom_it_has_not_heard() {
         expect![[r#"
             deploy v1 rolling
             node a offline
-            waits: no node is active
+            waits: no node takes new work
         "#]],
     );
 }

@@ -137,7 +137,7 @@ fn without_nodes_everything_waits() {
         "deploy v1 x2",
         expect![[r#"
         deploy v1 rolling
-        waits: no node is active
+        waits: no node takes new work
     "#]],
     );
     check_script(

@@ -35,6 +35,8 @@ pub struct Limits {
     pub startup_max: Duration,
     /// How long an instance with a health check of its own may be unready before it is started anew (P-VM-33).
     pub unready_max: Duration,
+    /// A workload that has run this long without answering is worth a word; most answer sooner.
+    pub silence_max: Duration,
     pub drain_grace: Duration,
 }
 
@@ -43,6 +45,7 @@ impl Default for Limits {
         Self {
             startup_max: Duration::from_secs(120),
             unready_max: Duration::from_secs(60),
+            silence_max: Duration::from_secs(5),
             drain_grace: Duration::from_secs(10),
         }
     }
@@ -141,7 +144,7 @@ impl Local {
     /// Something came of it. What answers nothing that is under way, or concerns an earlier boot, is old news.
     pub fn absorb(&mut self, id: InstanceId, outcome: Outcome, now: Timestamp) {
         match self.slots.get_mut(&id) {
-            Some(slot) => slot.absorb(outcome, now),
+            Some(slot) => slot.absorb(outcome, &self.limits, now),
             None => self.stray(id, &outcome, now),
         }
     }

@@ -18,6 +18,10 @@ pub struct Tally {
     pub next_at: Option<Timestamp>,
     pub successes: u32,
     pub failures: u32,
+    /// What was seen the last time that it was not well.
+    pub last_miss: String,
+    /// That it does not answer has been said.
+    pub told: bool,
 }
 
 /// What an answer amounts to.

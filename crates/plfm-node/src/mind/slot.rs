@@ -16,8 +16,6 @@ use super::local::Limits;
 use super::probe::{ALIVE_IS_READY, Tally, Verdict};
 use super::restart::{FORGIVEN_AFTER, History};
 
-/// A workload that has run this long without answering is worth a word; most answer sooner.
-const SILENCE_TOLD_AFTER: Duration = Duration::from_secs(5);
 /// Before a machine that could not be taken down is tried again: such failures rarely pass within a moment.
 pub const REST: Duration = Duration::from_secs(2);
 
@@ -185,18 +183,18 @@ impl Slot {
         match (self.status.phase, &self.status.failure) {
             _ if !self.attached => vanished(),
             (InstancePhase::Unready, Some(unanswered)) => unanswered.clone(),
-            (_, Some(unanswered)) if unanswered.reason == Reason::HealthcheckFailed => {
-                Failure::new(Reason::StartupTimeout, format!("not ready in time: {}", unanswered.detail))
+            _ if !self.tally.last_miss.is_empty() => {
+                Failure::new(Reason::StartupTimeout, format!("not ready in time: {}", self.tally.last_miss))
             }
             _ => Failure::new(Reason::StartupTimeout, "the workload did not become ready in time"),
         }
     }
 
-    pub(super) fn absorb(&mut self, outcome: Outcome, now: Timestamp) {
+    pub(super) fn absorb(&mut self, outcome: Outcome, limits: &Limits, now: Timestamp) {
         if let Outcome::Ended { boot, exit_code, failure } = outcome {
             self.ended(boot, exit_code, failure, now);
         } else if self.doing.as_ref().is_some_and(|doing| outcome.answers(doing)) {
-            self.done(outcome, now);
+            self.done(outcome, limits, now);
         }
     }
 
@@ -207,7 +205,7 @@ impl Slot {
         }
     }
 
-    fn done(&mut self, outcome: Outcome, now: Timestamp) {
+    fn done(&mut self, outcome: Outcome, limits: &Limits, now: Timestamp) {
         let doing = self.doing.take();
         match outcome {
             Outcome::Prepared => self.prepared = true,
@@ -218,7 +216,7 @@ impl Slot {
                 self.rests_until = Some(now + REST);
             }
             Outcome::Failed(failure) => self.fail(failure, None, now),
-            Outcome::Probed { healthy, detail } if self.lives() => self.probed(healthy, detail, now),
+            Outcome::Probed { healthy, detail } if self.lives() => self.probed(healthy, detail, limits, now),
             Outcome::Stopped { exit_code } => self.stopped(exit_code, now),
             Outcome::Destroyed => {
                 self.machine = false;
@@ -263,8 +261,11 @@ impl Slot {
         }
     }
 
-    fn probed(&mut self, healthy: bool, detail: String, now: Timestamp) {
+    fn probed(&mut self, healthy: bool, detail: String, limits: &Limits, now: Timestamp) {
         let ready = self.status.phase == InstancePhase::Ready;
+        if !healthy {
+            self.tally.last_miss.clone_from(&detail);
+        }
         match self.tally.count(healthy, ready, &self.workload, now) {
             Verdict::Healthy if !ready => {
                 self.status.failure = None;
@@ -275,7 +276,8 @@ impl Slot {
                 self.status.failure = Some(Failure::new(Reason::HealthcheckFailed, detail));
                 self.enter(InstancePhase::Unready, now);
             }
-            Verdict::Sick if self.is_silent(now) => {
+            Verdict::Sick if self.is_silent(limits, now) => {
+                self.tally.told = true;
                 self.status.failure = Some(Failure::new(Reason::HealthcheckFailed, detail));
             }
             _ => {}
@@ -283,9 +285,10 @@ impl Slot {
     }
 
     /// Since it was started nobody has heard of it, and nobody has been told.
-    fn is_silent(&self, now: Timestamp) -> bool {
-        let told = self.status.failure.as_ref().is_some_and(|failure| failure.reason == Reason::HealthcheckFailed);
-        self.status.phase == InstancePhase::Booting && !told && now.since(self.since) >= SILENCE_TOLD_AFTER
+    fn is_silent(&self, limits: &Limits, now: Timestamp) -> bool {
+        let grace = self.workload.health.as_ref().map_or(0, |health| health.grace_period_seconds);
+        let wait = limits.silence_max.max(Duration::from_secs(grace.into()));
+        self.status.phase == InstancePhase::Booting && !self.tally.told && now.since(self.since) >= wait
     }
 
     pub(super) fn probe_due(&self, now: Timestamp) -> bool {

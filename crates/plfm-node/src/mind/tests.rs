@@ -221,7 +221,7 @@ fn who_does_not_answer_while_booting_is_told_once() {
     let late = NOW + Limits::default().startup_max;
     world.local.begin(&Action::Stop { instance: id(1), grace: Duration::ZERO }, &world.plan, late);
     let failure = world.local.slots[&id(1)].status.failure.clone().unwrap().to_string();
-    assert_eq!(failure, "startup_timeout: not ready in time: refused, try 10");
+    assert_eq!(failure, "startup_timeout: not ready in time: refused, try 23");
 }
 
 impl World {

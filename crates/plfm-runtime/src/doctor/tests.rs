@@ -2,6 +2,10 @@ use expect_test::{Expect, expect};
 
 use super::*;
 
+fn space(free: u64) -> Space {
+    Space { total: Mebibytes(200_000), free: Mebibytes(free) }
+}
+
 fn good() -> Facts {
     Facts {
         qemu: Ok("7.2.22".to_owned()),
@@ -14,7 +18,7 @@ fn good() -> Facts {
         tun: Ok(()),
         own_users: true,
         cgroup: Support::V2,
-        free: Mebibytes(80_000),
+        space: space(80_000),
     }
 }
 
@@ -42,7 +46,7 @@ fn a_bare_host_hears_what_to_do() {
         tun: Err("permission denied".to_owned()),
         own_users: false,
         cgroup: Support::None,
-        free: Mebibytes(100),
+        space: space(100),
     };
     failing(
         &bare,
@@ -78,10 +82,20 @@ fn a_bare_host_hears_what_to_do() {
     );
 }
 
+#[test]
+fn what_keeps_new_work_away_is_said_before_it_does() {
+    failing(
+        &Facts { space: space(4_000), ..good() },
+        expect![[r#"
+        free_disk: 4000 MiB
+          free some space: with less than a tenth and 5 GiB free a node takes no new work"#]],
+    );
+}
+
 #[tokio::test]
 async fn this_host_is_looked_at() {
     let kvm = Verdict { usable: false, detail: String::new() };
     let facts = Facts::gather(Path::new("/not/made/yet"), &[], kvm).await;
-    assert!(facts.free > Mebibytes(0), "an ancestor is on a disk");
+    assert!(facts.space.free > Mebibytes(0), "an ancestor is on a disk");
     assert!(facts.kernel.is_err());
 }

@@ -46,7 +46,10 @@ impl Host {
     async fn choose(&mut self, dir: &Path, config: &Config, version: &str) {
         if config.accel != Some(Accel::Tcg) {
             let key = format!("{version} {} {}", self.assets.kernel_digest, assets::host_boot());
-            self.kvm = assets::remember(&dir.join(probe::MEMO), &key, probe::run(self, &config.dir)).await;
+            self.kvm = match probe::opens() {
+                Ok(()) => assets::remember(&dir.join(probe::MEMO), &key, probe::run(self, &config.dir)).await,
+                Err(verdict) => verdict,
+            };
         }
         self.accel = if self.kvm.usable { Accel::Kvm } else { Accel::Tcg };
     }

@@ -1,7 +1,7 @@
 //! Whether KVM runs guests here. That `/dev/kvm` opens says little: on some nested hosts a guest starts and never gets anywhere, so a
 //! small guest has to boot until its daemon answers.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 use std::time::Duration;
@@ -30,7 +30,8 @@ pub struct Verdict {
 impl Verdict {
     /// What a runtime in this directory has found since the host was started.
     pub fn known(dir: &Path) -> Option<Self> {
-        assets::recall(&dir.join(assets::DIR).join(MEMO), |key| key.ends_with(&assets::host_boot()))
+        let boot = assets::host_boot();
+        assets::recall(&dir.join(assets::DIR).join(MEMO), |key| !boot.is_empty() && key.ends_with(&boot))
     }
 
     pub fn not_asked() -> Self {
@@ -38,11 +39,14 @@ impl Verdict {
     }
 }
 
+/// Whether it can be tried at all; asked each time, for a module may be loaded and a right given while the host runs.
+pub fn opens() -> Result<(), Verdict> {
+    let opened = File::options().read(true).write(true).open("/dev/kvm");
+    opened.map(drop).map_err(|error| Verdict { usable: false, detail: format!("/dev/kvm: {error}") })
+}
+
 /// Boots a guest on KVM, in a directory of its own that is gone afterwards.
 pub async fn run(host: &Host, dir: &Path) -> Verdict {
-    if !Path::new("/dev/kvm").exists() {
-        return Verdict { usable: false, detail: "there is no /dev/kvm".to_owned() };
-    }
     let name = format!("probe-{}", std::process::id());
     let dir = dir.join(&name);
     let answer = boot(host, &dir, &name).await;

@@ -6,7 +6,7 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use axum::{Extension, Json};
 use http::StatusCode;
-use plfm_api::views::{self, ClosedPorts, EdgeStatus, EnvView, ExplainLine, Explanation, Items};
+use plfm_api::views::{self, ClosedPorts, EnvView, Explanation, Items};
 use plfm_core::command::Command;
 use plfm_core::event::{Actor, Entry};
 use plfm_core::ids::{EnvId, RouteId};
@@ -29,7 +29,7 @@ pub async fn list_envs(
     let org = org(&state, &caller, &name)?;
     let envs = state.envs.iter().filter(|(_, env)| env.org == org).map(|(id, _)| *id);
     let closed = shared.closed_ports.borrow().clone();
-    let edge = EdgeStatus { https_port: shared.https_port, closed: &closed };
+    let edge = shared.edge(&closed);
     Ok(Json(Items { items: envs.filter_map(|id| views::env(&state, id, edge)).collect() }))
 }
 
@@ -41,7 +41,7 @@ pub async fn env(
     let state = shared.writer.state();
     let (id, name) = find(&state, &caller, path)?;
     let closed = shared.closed_ports.borrow().clone();
-    let edge = EdgeStatus { https_port: shared.https_port, closed: &closed };
+    let edge = shared.edge(&closed);
     views::env(&state, id, edge).map(Json).ok_or_else(|| ApiError::not_found("environment", name))
 }
 
@@ -52,23 +52,9 @@ pub async fn explain(
 ) -> Result<Json<Explanation>, ApiError> {
     let state = shared.writer.state();
     let (id, name) = find(&state, &caller, path)?;
-    let explained = plfm_core::explain::env(&state, &shared.writer.facts(), id);
-    let mut explained: Explanation = explained.ok_or_else(|| ApiError::not_found("environment", name))?.into();
-    explained.lines.extend(closed_ports(&state, id, &shared.closed_ports.borrow()));
-    Ok(Json(explained))
-}
-
-/// The core knows what is wanted; whether a port could be opened only its edge does.
-fn closed_ports(state: &Fold, env: EnvId, closed: &ClosedPorts) -> Vec<ExplainLine> {
-    let routes = state.routes.values().filter(|route| route.env == env);
-    let ports = routes.filter_map(|route| if let Entry::TcpPort(port) = route.entry { Some(port) } else { None });
-    let line = |port: u16| {
-        let why = closed.get(&port)?.clone();
-        let next =
-            format!("end whoever holds the port, or take it away with `plfm unexpose {port}` and choose another");
-        Some(ExplainLine { what: format!("port {port} of the edge is not open"), why, next })
-    };
-    ports.filter_map(line).collect()
+    let closed = shared.closed_ports.borrow().clone();
+    let explained = plfm_core::explain::env(&state, &shared.writer.facts(), &closed, id);
+    explained.map(|it| Json(it.into())).ok_or_else(|| ApiError::not_found("environment", name))
 }
 
 /// By its id, or by what people call it: the port or the host name.
@@ -90,8 +76,7 @@ pub async fn delete_route(
     })?;
     let actor = caller.actor().unwrap_or(Actor::System);
     let seq = shared.writer.submit(Command::DeleteRoute { route: *id }, actor, current_request()).await?;
-    let edge = EdgeStatus { https_port: shared.https_port, closed: &ClosedPorts::new() };
-    Ok(accepted(StatusCode::OK, seq, views::route(*id, route, edge)))
+    Ok(accepted(StatusCode::OK, seq, views::route(*id, route, shared.edge(&ClosedPorts::new()))))
 }
 
 fn find(state: &Fold, caller: &Caller, Path((org_name, app, env)): EnvPath) -> Result<(EnvId, String), ApiError> {

@@ -89,7 +89,11 @@ fn exposed(request: ExposeRequest) -> Expose {
 /// Of the deploy that this very request made: in the same moment another may have followed it.
 async fn receipt(shared: &Shared, seq: Seq) -> Result<DeployReceipt, ApiError> {
     let request = current_request();
-    let events = shared.events(Seq(seq.0.saturating_sub(EVENTS_MAX as u64)), EVENTS_MAX).await?;
+    let events = shared.events(Seq(seq.0.saturating_sub(EVENTS_MAX as u64)), EVENTS_MAX).await;
+    let events = events.map_err(|mut error| {
+        error.0.hint = "the deploy was accepted all the same: see `plfm status`".to_owned();
+        error
+    })?;
     let ours = events.into_iter().filter(|envelope| envelope.request == request).map(|envelope| envelope.event);
     let mut created = ours.filter_map(|event| match event {
         Event::DeployCreated { deploy, release, .. } => Some((deploy, release)),

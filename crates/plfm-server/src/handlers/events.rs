@@ -33,7 +33,7 @@ pub async fn stream(State(shared): State<Arc<Shared>>, Query(wanted): Query<Want
             if after < head {
                 let page = shared.events(after, PAGE).await;
                 let page =
-                    page.inspect_err(|error| tracing::error!(%error, "cannot read the log for a stream")).ok()?;
+                    page.inspect_err(|error| tracing::error!(error = error.0.detail, "an event stream ends")).ok()?;
                 let last = page.last()?.seq;
                 return Some((page, (shared, published, last)));
             }

@@ -122,6 +122,6 @@ fn find<'a>(
 }
 
 fn unreachable_node(error: &dyn std::error::Error) -> ApiError {
-    let detail = format!("the node of the instance does not answer: {}", crate::writer::chain(error));
+    let detail = format!("the node of the instance does not answer: {}", plfm_core::reason::chain(error));
     ApiError::new(StatusCode::BAD_GATEWAY, "node_unreachable", detail, "see `plfm nodes`")
 }

@@ -90,7 +90,7 @@ pub async fn create_join_token(
 /// Open: the token in the body is what admits.
 pub async fn join(State(shared): State<Arc<Shared>>, Json(request): Json<JoinRequest>) -> Result<Response, ApiError> {
     let unusable = |error: ServerError| {
-        ApiError::invalid(crate::writer::chain(&error), "send the public key as a PEM `PUBLIC KEY` block")
+        ApiError::invalid(plfm_core::reason::chain(&error), "send the public key as a PEM `PUBLIC KEY` block")
     };
     // Before the token is spent.
     shared.ca.certify(None, "", &[], &request.public_key_pem).map_err(unusable)?;

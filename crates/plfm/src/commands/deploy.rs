@@ -25,8 +25,9 @@ pub async fn run(args: DeployArgs, context: &Context, out: &mut Printer) -> Resu
         return Err(CliError::NoImage);
     }
     let client = context.client()?;
-    if let Some(note) = new_env(&client.envs(&org).await?.items, &app, &env) {
-        out.note(note);
+    // A hint, and no more: without it the deploy is none the worse.
+    if let Ok(envs) = client.envs(&org).await {
+        new_env(&envs.items, &app, &env).into_iter().for_each(|note| out.note(note));
     }
     let expose = args.expose.into_iter().map(|expose| expose.0).collect();
     let request = DeployRequest { manifest: checked.text, image: args.image, expose };
@@ -61,7 +62,7 @@ fn show(rollout: &Rollout<'_>, outcome: &Outcome, out: &mut Printer) -> Result<E
             for route in routes::reachable(&view.routes, rollout.client.api_url()) {
                 out.line(&route.url)?;
                 if let Some(why) = &route.closed {
-                    out.warn(routes::closed(&route, why));
+                    out.warn(routes::closed(&route, why, app, env));
                 }
             }
         }

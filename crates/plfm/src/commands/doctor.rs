@@ -1,10 +1,9 @@
 //! `plfm doctor`: whether this machine can run instances, and whether the API answers.
 
-use std::fs::File;
 use std::path::Path;
 
 use plfm_runtime::doctor::{self, Check, Facts};
-use plfm_runtime::microvm::Verdict;
+use plfm_runtime::microvm::{Verdict, kvm_opens};
 use serde::Serialize;
 
 use crate::cli::DoctorArgs;
@@ -45,14 +44,11 @@ impl Finding {
 
 /// What the node found when it started; else whether it could be tried.
 fn kvm(data: &Path) -> Verdict {
-    if let Some(known) = Verdict::known(&data.join(role::MACHINES)) {
-        return known;
-    }
-    match File::options().read(true).write(true).open("/dev/kvm") {
-        Ok(_) => {
-            Verdict { usable: true, detail: "/dev/kvm opens; a node tries it with a guest when it starts".to_owned() }
-        }
-        Err(error) => Verdict { usable: false, detail: format!("/dev/kvm: {error}") },
+    let untried =
+        || Verdict { usable: true, detail: "/dev/kvm opens; a node tries it with a guest when it starts".to_owned() };
+    match kvm_opens() {
+        Ok(()) => Verdict::known(&data.join(role::MACHINES)).unwrap_or_else(untried),
+        Err(verdict) => verdict,
     }
 }
 

@@ -44,7 +44,7 @@ mod tests {
     fn what_why_and_next() {
         let line = ExplainLine {
             what: "web waits for a place".to_owned(),
-            why: "no node is active".to_owned(),
+            why: "no node takes new work".to_owned(),
             next: "join a node: `plfm node token` prints the command".to_owned(),
         };
         let answer = "shop in dev is not as it should be: web 0 of 1 ready".to_owned();
@@ -53,7 +53,7 @@ mod tests {
             shop in dev is not as it should be: web 0 of 1 ready
 
             web waits for a place
-              why:  no node is active
+              why:  no node takes new work
               next: join a node: `plfm node token` prints the command
         "#]]
         .assert_eq(&text(&explanation));

@@ -1,6 +1,7 @@
 //! `plfm routes`: where traffic enters and where it leads; `plfm unexpose` takes an entry away.
 
 use plfm_api::views::RouteView;
+use plfm_core::explain::reopen;
 
 use crate::cli::{RoutesArgs, UnexposeArgs};
 use crate::context::Context;
@@ -28,11 +29,14 @@ pub async fn unexpose(args: UnexposeArgs, context: &Context, out: &mut Printer) 
     let (client, org) = (context.client()?, context.org());
     let (app, env) = (context.app(args.app.app.as_ref())?, context.explicit_env(&args.env)?);
     let gone = client.delete_route(&org, &app, &env, &args.entry).await?;
+    let gone = RouteView { url: with_host(&gone.url, client.api_url()), ..gone };
     if out.is_json() {
         out.document("route", &gone)?;
-    } else {
-        let [gone] = &reachable(&[gone], client.api_url())[..] else { unreachable!("one goes in, one comes out") };
-        out.done(format_args!("{} leads to {} of {app} no more", gone.url, gone.process));
+        return Ok(Exit::Success);
+    }
+    out.done(format_args!("{} leads to {} of {app} in {env} no more", gone.url, gone.process));
+    if gone.url.starts_with("https:") {
+        out.note("a managed host name comes back with the next deploy");
     }
     Ok(Exit::Success)
 }
@@ -54,9 +58,9 @@ fn host(api_url: &str) -> Option<&str> {
     Some(authority.rsplit_once(':').map_or(authority, |(host, _)| host))
 }
 
-pub(super) fn closed(route: &RouteView, why: &str) -> String {
-    let port = route.url.rsplit(':').next().unwrap_or_default();
-    format!("not open: {why}; free the port, or take it away with `plfm unexpose {port}`")
+pub(super) fn closed(route: &RouteView, why: &str, app: &str, env: &str) -> String {
+    let port = route.url.rsplit(':').next().and_then(|port| port.parse().ok()).unwrap_or_default();
+    format!("not open: {why}; {}", reopen(port, app, env))
 }
 
 #[cfg(test)]

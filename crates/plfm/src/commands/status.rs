@@ -61,7 +61,7 @@ pub(super) fn text(env: &EnvView, now: Timestamp) -> String {
     for route in &env.routes {
         text += &format!("url: {}\n", route.url);
         if let Some(why) = &route.closed {
-            text += &format!("  {}\n", routes::closed(route, why));
+            text += &format!("  {}\n", routes::closed(route, why, &env.app, &env.env));
         }
     }
     if !env.instances.is_empty() {

@@ -74,7 +74,7 @@ pub(crate) fn env() -> EnvView {
             name: "web".to_owned(),
             wanted: 3,
             ready: 1,
-            waiting: Some("no node is active".to_owned()),
+            waiting: Some("no node takes new work".to_owned()),
         }],
         instances: vec![instance(1, InstancePhase::Ready, None), instance(2, InstancePhase::Failed, Some(failure))],
         seq: Seq(9),
@@ -87,10 +87,10 @@ fn one_app() {
         shop in dev
         dep_00000000010000000000000001 rolling for 10m, image shop:1
         web: 1 of 3 ready
-          waiting: no node is active
+          waiting: no node takes new work
         url: https://shop.localhost
         url: tcp://127.0.0.1:9000
-          not open: Address already in use; free the port, or take it away with `plfm unexpose 9000`
+          not open: Address already in use; make the port free for the edge, or take it away with `plfm unexpose 9000 --app shop --env dev`
 
         INSTANCE                         APP   ENV  PROCESS  NODE    PHASE   SINCE  RESTARTS  REASON
         inst_00000000010000000000000001  shop  dev  web      node-a  ready   90s    0         -
@@ -101,6 +101,6 @@ fn one_app() {
 #[test]
 fn a_rollout_in_lines() {
     expect![[r#"
-        web: 1 of 3 ready, waiting: no node is active
+        web: 1 of 3 ready, waiting: no node takes new work
         web inst_00000000010000000000000002 is failed on node-a: oom_killed: killed at 64 MiB (raise `resources.memory`)"#]].assert_eq(&super::super::deploy::progress_lines(&env()).join("\n"));
 }
