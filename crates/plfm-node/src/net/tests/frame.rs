@@ -51,6 +51,19 @@ impl Card {
         self.receive_within(5_000).expect("a frame for the guest within 5 s")
     }
 
+    /// The same, of what is sent again each second: the first datagram into a network that was just made may be dropped while the
+    /// neighbours look for each other, as any datagram may.
+    pub fn receive_sent_again(&mut self, send: impl Fn()) -> Datagram {
+        let mut tries = (0..30).filter_map(|_| {
+            send();
+            self.receive_within(1_000)
+        });
+        let received = tries.next().expect("a frame for the guest within 30 s");
+        drop(tries);
+        while self.receive_now().is_some() {}
+        received
+    }
+
     /// What is there already.
     pub fn receive_now(&mut self) -> Option<Datagram> {
         self.receive_within(0)
