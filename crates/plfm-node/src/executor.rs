@@ -88,12 +88,14 @@ impl Executor {
             Ok(degraded) => degraded,
             Err(error) => return tracing::warn!(%error, "cannot see how full the disk is"),
         };
-        if degraded.contains(&Degradation::DiskPressure) && self.capacity.degraded.is_empty() {
-            tracing::warn!(
-                "the disk is nearly full: images that no machine uses are removed, and no new work is taken"
-            );
-            let images = self.hands.images.clone();
-            drop(tokio::task::spawn_blocking(move || images.collect(0)));
+        if degraded.contains(&Degradation::DiskPressure) {
+            if self.capacity.degraded.is_empty() {
+                tracing::warn!(
+                    "the disk is nearly full: images without a machine are removed, and no new work is taken"
+                );
+            }
+            let hands = self.hands.clone();
+            drop(tokio::spawn(async move { hands.make_room().await }));
         }
         self.capacity.degraded = degraded;
     }

@@ -67,9 +67,13 @@ impl Hands {
             logs.prune(&live);
             images.collect(IMAGES_BYTES_MAX)
         });
-        if let Ok(Err(error)) = collected.await {
-            tracing::warn!(error = chain(&error), "cannot remove images that nobody uses");
-        }
+        told(collected.await);
+    }
+
+    /// Where the disk is nearly full: nothing is kept for a machine that may come.
+    pub async fn make_room(&self) {
+        let images = self.images.clone();
+        told(tokio::task::spawn_blocking(move || images.collect(0)).await);
     }
 
     fn tell(&self, id: InstanceId, outcome: Outcome) {
@@ -246,6 +250,12 @@ impl Hands {
         }
         self.images.release(id).map_err(|error| error.failure())?;
         Ok(Outcome::Destroyed)
+    }
+}
+
+fn told<T>(collected: Result<Result<T, plfm_image::ImageError>, tokio::task::JoinError>) {
+    if let Ok(Err(error)) = collected {
+        tracing::warn!(error = chain(&error), "cannot remove images that nobody uses");
     }
 }
 

@@ -331,9 +331,9 @@ impl Drawn for Fault {
             13 => Self::ServerCut { server, lasts_ms: rng.u64(500..30_000) },
             14 | 15 => Self::Append { glitch: [Append::Full, Append::Unheard, Append::CrashAfter][rng.usize(..3)] },
             16 => Self::LogCrashes { down_ms: rng.u64(100..10_000) },
+            17 => Self::EdgeCut { edge: rng.usize(..EDGES), lasts_ms },
             18 if rng.bool() => Self::NodeDiskFills { node },
             18 => Self::NodeDiskEmpties { node },
-            17 => Self::EdgeCut { edge: rng.usize(..EDGES), lasts_ms },
             _ => Self::Next { node, glitch: Glitch::ALL[rng.usize(..Glitch::ALL.len())] },
         }
     }
