@@ -7,11 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv6Addr;
 
 use plfm_core::digest::Digest;
-use plfm_core::event::{Capacity, InstanceStatus, Resources};
+use plfm_core::event::{Capacity, InstanceStatus, ReleaseImage, Resources};
 use plfm_core::ids::*;
-use plfm_core::manifest::{Health, Restart};
+use plfm_core::manifest::{Health, Restart, RestartPolicy};
 use plfm_core::phase::Desired;
-use plfm_core::state::{Position, State};
+use plfm_core::state::{Instance, Position, Replica, Role, Sandbox, State};
 use plfm_core::units::Seq;
 use serde::{Deserialize, Serialize};
 
@@ -55,10 +55,7 @@ pub struct Assignment {
 pub struct Workload {
     pub version: u32,
     pub org: OrgId,
-    pub app: String,
-    pub env: String,
-    pub process: String,
-    pub release: ReleaseId,
+    pub purpose: Purpose,
     pub image: ImageSource,
     /// The image's own entrypoint and command where none is given.
     pub command: Option<Vec<String>>,
@@ -71,6 +68,22 @@ pub struct Workload {
     pub ports: Vec<u16>,
     pub health: Option<Health>,
     pub restart: Restart,
+}
+
+/// What an instance is there for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Purpose {
+    /// It runs a process of an app, and is there when that answers.
+    Replica { app: String, env: String, process: String, release: ReleaseId },
+    /// It runs nothing by itself, and is there when its guest daemon answers.
+    Sandbox { template: String },
+}
+
+impl Workload {
+    pub const fn is_sandbox(&self) -> bool {
+        matches!(self.purpose, Purpose::Sandbox { .. })
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -196,19 +209,27 @@ fn assignment(state: &State, id: InstanceId) -> Option<Assignment> {
 
 fn workload(state: &State, id: InstanceId) -> Option<Workload> {
     let instance = state.instances.get(&id)?;
-    let release = state.releases.get(&instance.release)?;
-    let process = release.manifest.processes.get(&instance.process)?;
-    let effective = release.manifest.merged(&instance.process)?;
-    let arch = &state.nodes.get(&instance.node)?.capacity.arch;
-    let (app, env) = (state.apps.get(&instance.app)?, state.envs.get(&instance.env)?);
+    match &instance.role {
+        Role::Replica(replica) => of_replica(state, instance, replica),
+        Role::Sandbox(sandbox) => of_sandbox(state, instance, sandbox),
+    }
+}
+
+fn of_replica(state: &State, instance: &Instance, replica: &Replica) -> Option<Workload> {
+    let release = state.releases.get(&replica.release)?;
+    let process = release.manifest.processes.get(&replica.process)?;
+    let effective = release.manifest.merged(&replica.process)?;
+    let (app, env) = (state.apps.get(&replica.app)?, state.envs.get(&replica.env)?);
     Some(Workload {
         version: WORKLOAD_VERSION,
         org: instance.org,
-        app: app.name.clone(),
-        env: env.name.clone(),
-        process: instance.process.clone(),
-        release: instance.release,
-        image: ImageSource { reference: release.image.reference.clone(), digest: *release.image.platforms.get(arch)? },
+        purpose: Purpose::Replica {
+            app: app.name.clone(),
+            env: env.name.clone(),
+            process: replica.process.clone(),
+            release: replica.release,
+        },
+        image: source(state, instance, &release.image)?,
         command: effective.command,
         prestart: effective.prestart.into_iter().map(prestart).collect(),
         workdir: effective.workdir,
@@ -220,4 +241,30 @@ fn workload(state: &State, id: InstanceId) -> Option<Workload> {
         health: process.health.clone(),
         restart: process.restart,
     })
+}
+
+/// What ends stays ended: nothing of a sandbox comes back by itself.
+fn of_sandbox(state: &State, instance: &Instance, sandbox: &Sandbox) -> Option<Workload> {
+    Some(Workload {
+        version: WORKLOAD_VERSION,
+        org: instance.org,
+        purpose: Purpose::Sandbox { template: sandbox.template_name.clone() },
+        image: source(state, instance, &sandbox.image)?,
+        command: None,
+        prestart: Vec::new(),
+        workdir: None,
+        user: None,
+        vars: BTreeMap::new(),
+        resources: instance.resources,
+        address: instance.address,
+        ports: Vec::new(),
+        health: None,
+        restart: Restart { policy: RestartPolicy::Never, max_retries: None, backoff_seconds: 0 },
+    })
+}
+
+/// The manifest for the architecture of the node.
+fn source(state: &State, instance: &Instance, image: &ReleaseImage) -> Option<ImageSource> {
+    let arch = &state.nodes.get(&instance.node)?.capacity.arch;
+    Some(ImageSource { reference: image.reference.clone(), digest: *image.platforms.get(arch)? })
 }

@@ -12,6 +12,8 @@ pub mod channel;
 pub mod client;
 #[cfg(feature = "envd")]
 pub mod envd;
+#[cfg(feature = "tunnel")]
+pub mod forward;
 #[cfg(feature = "guest")]
 pub mod guest;
 #[cfg(feature = "rpc")]

@@ -12,12 +12,18 @@ use serde::{Deserialize, Serialize};
 
 pub use plfm_core::explain::ClosedPorts;
 
+pub use sandboxes::{
+    ApiKeyView, SandboxRequest, SandboxState, SandboxView, TemplateRequest, TemplateView, TimeoutRequest, sandbox,
+    sandbox_id, sandbox_name, template, templates,
+};
+
 pub use nodes::{
     JoinReply, JoinRequest, JoinTokenRequest, JoinTokenView, NodeOrder, NodeOrderRequest, NodeView, NodesView, node,
     nodes,
 };
 
 mod nodes;
+mod sandboxes;
 
 /// `POST /v1/orgs/{org}/apps/{app}/envs/{env}/deploys`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -200,17 +206,19 @@ pub struct Capabilities {
     pub domain: String,
 }
 
-pub fn instance(state: &State, id: InstanceId, instance: &Instance) -> InstanceView {
+/// Of a replica; a sandbox is shown by [`sandbox`].
+pub fn instance(state: &State, id: InstanceId, instance: &Instance) -> Option<InstanceView> {
+    let replica = instance.replica()?;
     let name = |found: Option<&String>| found.cloned().unwrap_or_default();
     let failure = instance.status.failure.clone();
-    InstanceView {
+    Some(InstanceView {
         id,
-        app: name(state.apps.get(&instance.app).map(|app| &app.name)),
-        env: name(state.envs.get(&instance.env).map(|env| &env.name)),
-        process: instance.process.clone(),
+        app: name(state.apps.get(&replica.app).map(|app| &app.name)),
+        env: name(state.envs.get(&replica.env).map(|env| &env.name)),
+        process: replica.process.clone(),
         node: name(state.nodes.get(&instance.node).map(|node| &node.name)),
-        release: instance.release,
-        deploy: instance.deploy,
+        release: replica.release,
+        deploy: replica.deploy,
         desired: instance.desired,
         phase: instance.status.phase,
         hint: failure.as_ref().map(|failure| failure.reason.hint().to_owned()),
@@ -223,7 +231,7 @@ pub fn instance(state: &State, id: InstanceId, instance: &Instance) -> InstanceV
         memory: instance.resources.memory,
         created_at: instance.created_at,
         changed_at: instance.changed_at,
-    }
+    })
 }
 
 /// What views say of the edge.
@@ -236,8 +244,10 @@ pub struct EdgeStatus<'a> {
 
 pub fn env(state: &State, id: EnvId, edge: EdgeStatus<'_>) -> Option<EnvView> {
     let env = state.envs.get(&id)?;
-    let of_env = |it: &Instance| it.env == id && it.status.phase != InstancePhase::Gone;
-    let instances = state.instances.iter().filter(|(_, it)| of_env(it)).map(|(id, it)| instance(state, *id, it));
+    let of_env =
+        |it: &Instance| it.replica().is_some_and(|replica| replica.env == id) && it.status.phase != InstancePhase::Gone;
+    let there = state.instances.iter().filter(|(_, it)| of_env(it));
+    let instances = there.filter_map(|(id, it)| instance(state, *id, it));
     Some(EnvView {
         app: state.apps.get(&env.app)?.name.clone(),
         env: env.name.clone(),
@@ -283,7 +293,7 @@ pub fn deploy(state: &State, id: DeployId) -> Option<DeployView> {
 fn process(state: &State, env: EnvId, name: &str) -> Option<ProcessView> {
     let group = state.envs.get(&env)?.groups.get(name)?;
     let wanted = state.process(group.release, name)?.scaling.min;
-    let ready = state.live_in(env).filter(|(_, it)| it.process == name && it.is_ready()).count();
+    let ready = state.live_in(env).filter(|(_, it)| it.is_of(env, name) && it.is_ready()).count();
     Some(ProcessView {
         name: name.to_owned(),
         wanted,
@@ -296,7 +306,7 @@ fn process(state: &State, env: EnvId, name: &str) -> Option<ProcessView> {
 pub fn route_table(state: &State) -> RouteTable {
     let routes = state.routes.values().filter_map(|route| {
         let app = state.apps.get(&route.app)?.name.clone();
-        let ready = state.live_in(route.env).filter(|(_, it)| it.process == route.process && it.is_ready());
+        let ready = state.live_in(route.env).filter(|(_, it)| it.is_of(route.env, &route.process) && it.is_ready());
         let backend = |(instance, it): (InstanceId, &Instance)| {
             let tunnel = state.nodes.get(&it.node)?.capacity.tunnel.clone();
             Some(Backend { instance, node: it.node, tunnel, address: it.address, port: route.port })

@@ -8,7 +8,7 @@ use crate::event::{Entry, Event};
 use crate::ids::*;
 use crate::index::Index;
 use crate::phase::{InstancePhase, NodePhase};
-use crate::state::{Instance, State};
+use crate::state::{Instance, Role, State};
 use crate::units::Mebibytes;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,7 +107,9 @@ pub fn check_step(before: &State, event: &Event) -> Option<Violation> {
             let told_by =
                 (known.node != *node).then_some(Violation::ForeignNode { instance: *instance, told_by: *node });
             let allowed = now.phase == next || now.phase.may_become(next, now.boot != status.boot);
-            told_by.or_else(|| impossible(instance, now.phase, next, allowed))
+            let is_other = known.served && now.boot != status.boot && next == InstancePhase::Ready;
+            let reborn = known.sandbox().is_some() && is_other;
+            told_by.or_else(|| impossible(instance, now.phase, next, allowed && !reborn))
         }
         Event::DeployStatusChanged { deploy, status, .. } => {
             let now = before.deploys.get(deploy)?.status;
@@ -201,14 +203,22 @@ fn ownership(state: &State, violations: &mut Vec<Violation>) {
             owned(id, env.org, &group.deploy, deploy);
         }
     }
+    for (id, template) in &state.templates {
+        let org = state.orgs.get(&template.org).map(|_| template.org);
+        owned(id, template.org, &template.org, org);
+    }
     for (id, route) in &state.routes {
         owned(id, route.org, &route.env, state.envs.get(&route.env).map(|env| env.org));
     }
     for (id, instance) in &state.instances {
-        let env = state.envs.get(&instance.env).map(|env| env.org);
-        owned(id, instance.org, &instance.env, env);
-        let release = state.releases.get(&instance.release).map(|release| release.org);
-        owned(id, instance.org, &instance.release, release);
+        let project = state.projects.get(&instance.project).map(|project| project.org);
+        owned(id, instance.org, &instance.project, project);
+        if let Role::Replica(replica) = &instance.role {
+            let env = state.envs.get(&replica.env).map(|env| env.org);
+            owned(id, instance.org, &replica.env, env);
+            let release = state.releases.get(&replica.release).map(|release| release.org);
+            owned(id, instance.org, &replica.release, release);
+        }
         let node = state.nodes.get(&instance.node).map(|_| instance.org);
         owned(id, instance.org, &instance.node, node);
     }
@@ -250,9 +260,13 @@ fn index(state: &State, violations: &mut Vec<Violation>) {
     if *state.index() != Index::of(state) {
         violations.push(Violation::IndexAstray { what: "the whole".to_owned() });
     }
+    let of = |it: &Instance| match &it.role {
+        Role::Replica(replica) => Some(replica.env),
+        Role::Sandbox(_) => None,
+    };
     for (id, env) in &state.envs {
         let live: BTreeSet<_> =
-            state.instances.iter().filter(|(_, it)| it.env == *id && !has_ended(it)).map(|it| *it.0).collect();
+            state.instances.iter().filter(|(_, it)| of(it) == Some(*id) && !has_ended(it)).map(|it| *it.0).collect();
         let all_ready = live.iter().all(|it| state.instances[it].status.phase == InstancePhase::Ready);
         let waits = env.groups.values().any(|group| group.waiting.is_some());
         let unsettled = state.index().unsettled().any(|it| it == *id);

@@ -1,12 +1,14 @@
 //! What someone wants to happen. People and nodes send the first half; the platform gives itself the second.
 
+use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
+use std::time::Duration;
 
 use crate::digest::Digest;
 use crate::event::{Capacity, DesiredChange, Entry, InstanceStatus, ReleaseImage, Scope, Waiting};
 use crate::fair::Class;
 use crate::ids::*;
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, Resources as Size};
 use crate::phase::{DeployStatus, Desired, NodePhase};
 use crate::quota::Limits;
 use crate::reason::Failure;
@@ -25,6 +27,8 @@ pub enum Command {
     /// A server that may write from now on.
     StartWriter,
     CreateToken {
+        /// The only one it is good for, if not for all.
+        org: Option<OrgId>,
         hash: Digest,
         scopes: Vec<Scope>,
     },
@@ -41,6 +45,22 @@ pub enum Command {
     /// Takes an entry of the edge away; the next deploy makes a managed host name anew.
     DeleteRoute {
         route: RouteId,
+    },
+    /// What sandboxes are made of, from now on under this name.
+    CreateTemplate {
+        org: String,
+        name: String,
+        image: ReleaseImage,
+        size: Size,
+    },
+    /// Accepts and places it at once, or says why not; nothing waits.
+    CreateSandbox(Box<CreateSandbox>),
+    SetSandboxTimeout {
+        instance: InstanceId,
+        ends_at: Timestamp,
+    },
+    KillSandbox {
+        instance: InstanceId,
     },
     /// An operator's word, in whole: what is not named is as by default.
     SetLimits {
@@ -128,6 +148,21 @@ pub struct Deploy {
     pub vars: Option<Digest>,
     /// Ports of the edge to open, beside the managed host name.
     pub expose: Vec<Expose>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CreateSandbox {
+    /// Drawn by whoever asks: who asks again asks for the same one.
+    pub instance: InstanceId,
+    pub org: String,
+    pub project: String,
+    /// A name or an id.
+    pub template: String,
+    pub vars: Option<Digest>,
+    pub metadata: BTreeMap<String, String>,
+    pub class: Class,
+    /// From the moment it is ready.
+    pub timeout: Duration,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

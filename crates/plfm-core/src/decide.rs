@@ -7,12 +7,12 @@ use crate::command::Command;
 use crate::event::{Capacity, Event, InstanceAllocated, InstanceStatus, Isolation, Resources, Waiting};
 use crate::facts::Facts;
 use crate::ids::*;
-use crate::manifest::Process;
+use crate::manifest::Resources as Size;
 use crate::phase::{DeployStatus, InstancePhase, NodePhase};
 use crate::place::{self, Choice};
 use crate::reason::Failure;
 use crate::refusal::Refusal;
-use crate::state::{Node, State};
+use crate::state::{Instance, Node, State};
 use crate::units::{Mebibytes, Timestamp};
 
 mod bootstrap;
@@ -20,6 +20,7 @@ mod deploy;
 pub mod mass;
 mod nodes;
 mod quotas;
+pub mod sandboxes;
 
 /// A silent node is judged lost after this (P-SCH-40).
 pub const OFFLINE_AFTER: Duration = Duration::from_secs(60);
@@ -35,8 +36,9 @@ pub fn decide(state: &State, command: Command, facts: &Facts) -> Result<Vec<Even
         Command::Bootstrap { domain, prefix, admin } => bootstrap::bootstrap(state, domain, prefix, admin, facts),
         Command::StartLog => Ok(vec![Event::LogStarted { log: facts.ids().fresh() }]),
         Command::StartWriter => Ok(vec![Event::WriterStarted { term: state.term + crate::units::Term(1) }]),
-        Command::CreateToken { hash, scopes } => {
-            Ok(vec![Event::TokenCreated { token: facts.ids().fresh(), org: None, hash, scopes }])
+        Command::CreateToken { org, hash, scopes } => {
+            org.map_or(Ok(()), |org| state.orgs.get(&org).map(|_| ()).ok_or(Refusal::OrgUnknown(org)))?;
+            Ok(vec![Event::TokenCreated { token: facts.ids().fresh(), org, hash, scopes }])
         }
         Command::CreateJoinToken { hash, expires_at } => {
             Ok(vec![Event::JoinTokenCreated { token: facts.ids().fresh(), hash, expires_at }])
@@ -55,6 +57,12 @@ pub fn decide(state: &State, command: Command, facts: &Facts) -> Result<Vec<Even
         Command::Allocate { env, process, release, node, class } => {
             allocate(state, Choice { env, process, release, node, class }, facts)
         }
+        Command::CreateTemplate { org, name, image, size } => {
+            sandboxes::create_template(state, &org, name, image, size, facts)
+        }
+        Command::CreateSandbox(wanted) => sandboxes::create(state, *wanted, facts),
+        Command::SetSandboxTimeout { instance, ends_at } => sandboxes::set_timeout(state, instance, ends_at, facts),
+        Command::KillSandbox { instance } => sandboxes::kill(state, instance),
         Command::SetLimits { org, limits } => quotas::set_limits(state, org, limits),
         Command::SetOrgWeight { org, weight } => quotas::set_org_weight(state, org, weight),
         Command::SetProjectWeight { project, weight } => quotas::set_project_weight(state, project, weight),
@@ -103,7 +111,7 @@ fn observe(
         if !is_explained(&status) {
             return Err(Refusal::StatusUnexplained { instance, phase: status.phase });
         }
-        if is_news(&known.status, &status) {
+        if is_news(known, &status) {
             events.push(Event::InstanceStatusChanged { instance, node: id, status });
         }
     }
@@ -116,8 +124,12 @@ fn at_least_held(state: &State, node: NodeId, told: Capacity) -> Capacity {
     Capacity { memory: told.memory.max(held.memory), disk: told.disk.max(held.disk), ..told }
 }
 
-fn is_news(known: &InstanceStatus, told: &InstanceStatus) -> bool {
-    known != told && (known.phase == told.phase || known.phase.may_become(told.phase, known.boot != told.boot))
+fn is_news(instance: &Instance, told: &InstanceStatus) -> bool {
+    let known = &instance.status;
+    // What a sandbox was is lost with its machine: no other boot is the same sandbox.
+    let is_over = instance.sandbox().is_some() && known.phase == InstancePhase::Failed && told.phase.is_live();
+    let other_boot = known.boot != told.boot && instance.sandbox().is_none();
+    known != told && !is_over && (known.phase == told.phase || known.phase.may_become(told.phase, other_boot))
 }
 
 fn is_explained(status: &InstanceStatus) -> bool {
@@ -155,13 +167,13 @@ fn allocate(state: &State, choice: Choice, facts: &Facts) -> Result<Vec<Event>, 
 
 /// What one instance of a process type takes on a node.
 pub fn resources(state: &State, release: ReleaseId, process: &str, node: &Node) -> Option<Resources> {
-    Some(resources_on(state.process(release, process)?, node))
+    Some(resources_on(&state.process(release, process)?.resources, node))
 }
 
-pub(crate) fn resources_on(process: &Process, node: &Node) -> Resources {
+pub(crate) fn resources_on(size: &Size, node: &Node) -> Resources {
     let bare = node.capacity.isolation == Isolation::Process;
     let overhead = if bare { Mebibytes(0) } else { node.capacity.overhead.min(OVERHEAD_MAX) };
-    Resources { cpu: process.resources.cpu, memory: process.resources.memory, overhead, disk: process.resources.disk }
+    Resources { cpu: size.cpu, memory: size.memory, overhead, disk: size.disk }
 }
 
 fn note_waiting(state: &State, env: EnvId, process: String, waiting: Option<Waiting>) -> Result<Vec<Event>, Refusal> {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Digest;
 use crate::fair::Class;
 use crate::ids::*;
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, Resources as Size};
 use crate::phase::{DeployStatus, Desired, InstancePhase, NodePhase};
 use crate::quota::Limits;
 use crate::reason::Failure;
@@ -89,6 +89,12 @@ pub enum Event {
     GroupWaiting { env: EnvId, process: String, waiting: Option<Waiting> },
     #[serde(rename = "instance.allocated")]
     InstanceAllocated(Box<InstanceAllocated>),
+    #[serde(rename = "template.created")]
+    TemplateCreated { template: TemplateId, org: OrgId, name: String, image: ReleaseImage, size: Size },
+    #[serde(rename = "sandbox.created")]
+    SandboxCreated(Box<SandboxCreated>),
+    #[serde(rename = "sandbox.timeout_set")]
+    SandboxTimeoutSet { instance: InstanceId, ends_at: Timestamp },
     #[serde(rename = "instance.desired_changed")]
     InstanceDesiredChanged { instance: InstanceId, desired: Desired, why: DesiredChange },
     #[serde(rename = "instance.status_changed")]
@@ -158,6 +164,28 @@ pub struct InstanceAllocated {
     pub address: Ipv6Addr,
     pub resources: Resources,
     /// As which it was served, in its project.
+    #[serde(default)]
+    pub class: Class,
+}
+
+/// A sandbox, placed in the decision that accepted it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SandboxCreated {
+    pub instance: InstanceId,
+    pub org: OrgId,
+    pub project: ProjectId,
+    pub template: TemplateId,
+    pub template_name: String,
+    pub image: ReleaseImage,
+    /// Blob with the encrypted values of its variables, if it has any.
+    pub vars: Option<Digest>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metadata: BTreeMap<String, String>,
+    /// From the moment it is ready.
+    pub timeout_seconds: u64,
+    pub node: NodeId,
+    pub address: Ipv6Addr,
+    pub resources: Resources,
     #[serde(default)]
     pub class: Class,
 }
@@ -241,6 +269,12 @@ pub enum DesiredChange {
     NodeDraining,
     /// It had its time to take leave.
     DrainDeadline,
+    /// Someone said so.
+    Killed,
+    /// A sandbox had the time it was given.
+    TimedOut,
+    /// A sandbox ended by itself, or never came to be; nothing takes its place.
+    Failed,
 }
 
 /// What a token may do.
@@ -258,11 +292,23 @@ pub enum Scope {
     ExecWrite,
     #[serde(rename = "nodes:admin")]
     NodesAdmin,
+    #[serde(rename = "sandboxes:read")]
+    SandboxesRead,
+    #[serde(rename = "sandboxes:write")]
+    SandboxesWrite,
 }
 
 impl Scope {
-    pub const ALL: &[Scope] =
-        &[Self::AppsRead, Self::DeploysWrite, Self::LogsRead, Self::EventsRead, Self::ExecWrite, Self::NodesAdmin];
+    pub const ALL: &[Scope] = &[
+        Self::AppsRead,
+        Self::DeploysWrite,
+        Self::LogsRead,
+        Self::EventsRead,
+        Self::ExecWrite,
+        Self::NodesAdmin,
+        Self::SandboxesRead,
+        Self::SandboxesWrite,
+    ];
 }
 
 macro_rules! kinds {
@@ -297,6 +343,9 @@ impl Event {
         Self::RouteDeleted { .. } => "route.deleted",
         Self::GroupWaiting { .. } => "group.waiting",
         Self::InstanceAllocated(_) => "instance.allocated",
+        Self::TemplateCreated { .. } => "template.created",
+        Self::SandboxCreated(_) => "sandbox.created",
+        Self::SandboxTimeoutSet { .. } => "sandbox.timeout_set",
         Self::InstanceDesiredChanged { .. } => "instance.desired_changed",
         Self::InstanceStatusChanged { .. } => "instance.status_changed",
         Self::InstanceForgotten { .. } => "instance.forgotten",

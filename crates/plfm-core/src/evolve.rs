@@ -1,8 +1,14 @@
 //! What an event changes. Total: what was decided can be applied, and nothing here can refuse.
 
+use std::net::Ipv6Addr;
+use std::time::Duration;
+
 use imbl::{OrdMap, Vector};
 
-use crate::event::{DesiredChange, Envelope, Event, InstanceAllocated, InstanceStatus, ReleaseCreated, Waiting};
+use crate::event::{
+    DesiredChange, Envelope, Event, InstanceAllocated, InstanceStatus, ReleaseCreated, Resources, SandboxCreated,
+    Waiting,
+};
 use crate::fair::{Class, Turns};
 use crate::ids::*;
 use crate::index::{asked, settle};
@@ -91,6 +97,19 @@ pub fn evolve(state: &mut State, envelope: &Envelope) {
             settle(state, *env);
         }
         Event::InstanceAllocated(allocated) => instance_allocated(state, allocated, seq, at),
+        Event::TemplateCreated { template, org, name, image, size } => {
+            let before = state.template_named(*org, name).map(|(id, _)| id);
+            before.iter().for_each(|id| drop(state.templates.remove(id)));
+            let (org, name, image, size) = (*org, name.clone(), image.clone(), *size);
+            state.templates.insert(*template, Template { org, name, image, size, created_at: at, version: seq });
+        }
+        Event::SandboxCreated(created) => sandbox_created(state, created, seq, at),
+        Event::SandboxTimeoutSet { instance, ends_at } => change(state, *instance, |instance| {
+            instance.version = seq;
+            if let Role::Sandbox(sandbox) = &mut instance.role {
+                sandbox.ends_at = Some(*ends_at);
+            }
+        }),
         Event::InstanceDesiredChanged { instance, desired, why } => {
             given_up(state, *instance, *why, at);
             change(state, *instance, |instance| {
@@ -103,7 +122,7 @@ pub fn evolve(state: &mut State, envelope: &Envelope) {
         }
         Event::InstanceForgotten { instance } => {
             let gone = state.instances.remove(instance);
-            gone.iter().for_each(|it| state.index.leave(*instance, it, None));
+            gone.iter().for_each(|it| state.index.leave(*instance, it));
         }
         Event::JoinTokenCreated { token, hash, expires_at } => {
             let record = JoinToken { hash: *hash, expires_at: *expires_at, used_by: None };
@@ -164,13 +183,12 @@ fn change(state: &mut State, id: InstanceId, change: impl FnOnce(&mut Instance))
         // What happens most: an instance that is there is ready, or no longer.
         state.index.turn(it, &changed);
     } else {
-        let project = state.apps.get(&it.app).map(|app| app.project);
-        state.index.leave(id, it, project);
-        state.index.enter(id, &changed, project);
+        state.index.leave(id, it);
+        state.index.enter(id, &changed);
     }
-    let env = changed.env;
+    let env = changed.replica().map(|replica| replica.env);
     *it = changed;
-    settle(state, env);
+    env.into_iter().for_each(|env| settle(state, env));
 }
 
 fn release_created(state: &mut State, created: &ReleaseCreated, at: Timestamp) {
@@ -188,14 +206,14 @@ fn waits(group: &mut Group, waiting: &Option<Waiting>, at: Timestamp) {
 }
 
 /// A start counts against its org's limit for a minute, and as the turn of its class.
-fn started(state: &mut State, org: OrgId, project: Option<ProjectId>, class: Class, at: Timestamp) {
+fn started(state: &mut State, org: OrgId, project: ProjectId, class: Class, at: Timestamp) {
     update(&mut state.orgs, &org, |org| {
         while org.starts.front().is_some_and(|oldest| at >= *oldest + STARTS_WINDOW) {
             org.starts.pop_front();
         }
         org.starts.push_back(at);
     });
-    project.iter().for_each(|project| update(&mut state.projects, project, |project| project.turns.take(class)));
+    update(&mut state.projects, &project, |project| project.turns.take(class));
 }
 
 fn groups_of(state: &mut State, env: EnvId, deploy: DeployId, change: impl Fn(&mut Group)) {
@@ -209,7 +227,7 @@ fn groups_of(state: &mut State, env: EnvId, deploy: DeployId, change: impl Fn(&m
 /// A try that failed counts against its deploy.
 fn given_up(state: &mut State, id: InstanceId, why: DesiredChange, at: Timestamp) {
     let Some(it) = state.instances.get(&id).filter(|_| why == DesiredChange::StartupFailed) else { return };
-    let Instance { env, process, deploy, .. } = it.clone();
+    let Some(Replica { env, process, deploy, .. }) = it.replica().cloned() else { return };
     update(&mut state.envs, &env, |env| {
         update(&mut env.groups, &process, |group| {
             if group.deploy == deploy {
@@ -236,6 +254,48 @@ fn aim(state: &mut State, env: EnvId, deploy: DeployId, release: ReleaseId, proc
 fn instance_allocated(state: &mut State, allocated: &InstanceAllocated, seq: Seq, at: Timestamp) {
     let InstanceAllocated { instance, org, app, env, process, node, release, deploy, address, resources, class } =
         allocated.clone();
+    let Some(project) = state.apps.get(&app).map(|app| app.project) else { return };
+    let role = Role::Replica(Replica { app, env, process, release, deploy });
+    let seed = Seed { org, project, role, node, address, resources, class };
+    enters(state, instance, seed, seq, at);
+    settle(state, env);
+}
+
+fn sandbox_created(state: &mut State, created: &SandboxCreated, seq: Seq, at: Timestamp) {
+    let SandboxCreated {
+        instance,
+        org,
+        project,
+        template,
+        template_name,
+        image,
+        vars,
+        metadata,
+        timeout_seconds,
+        node,
+        address,
+        resources,
+        class,
+    } = created.clone();
+    let ends_at = None;
+    let sandbox = Sandbox { template, template_name, image, vars, metadata, timeout_seconds, ends_at };
+    let role = Role::Sandbox(Box::new(sandbox));
+    enters(state, instance, Seed { org, project, role, node, address, resources, class }, seq, at);
+}
+
+/// What is decided of an instance before anything is seen of it.
+struct Seed {
+    org: OrgId,
+    project: ProjectId,
+    role: Role,
+    node: NodeId,
+    address: Ipv6Addr,
+    resources: Resources,
+    class: Class,
+}
+
+fn enters(state: &mut State, id: InstanceId, seed: Seed, seq: Seq, at: Timestamp) {
+    let Seed { org, project, role, node, address, resources, class } = seed;
     update(&mut state.nodes, &node, |node| node.next_host += 1);
     let status = InstanceStatus {
         phase: InstancePhase::Allocated,
@@ -247,12 +307,9 @@ fn instance_allocated(state: &mut State, allocated: &InstanceAllocated, seq: Seq
     };
     let record = Instance {
         org,
-        app,
-        env,
-        process,
+        project,
+        role,
         node,
-        release,
-        deploy,
         address,
         resources,
         desired: Desired::Running,
@@ -264,11 +321,9 @@ fn instance_allocated(state: &mut State, allocated: &InstanceAllocated, seq: Seq
         changed_at: at,
         version: seq,
     };
-    let project = state.apps.get(&app).map(|app| app.project);
     started(state, org, project, class, at);
-    state.index.enter(instance, &record, project);
-    state.instances.insert(instance, record);
-    settle(state, env);
+    state.index.enter(id, &record);
+    state.instances.insert(id, record);
 }
 
 /// A node where boots fail again and again is a worse place for a while.
@@ -288,5 +343,10 @@ fn instance_seen(instance: &mut Instance, status: &InstanceStatus, seq: Seq, at:
     let fails_anew = status.phase == InstancePhase::Failed && instance.status.phase != InstancePhase::Failed;
     instance.failures += u32::from(fails_anew);
     instance.served |= status.phase == InstancePhase::Ready;
+    if let Role::Sandbox(sandbox) = &mut instance.role
+        && instance.served
+    {
+        sandbox.ends_at.get_or_insert(at + Duration::from_secs(sandbox.timeout_seconds));
+    }
     (instance.status, instance.changed_at, instance.version) = (status.clone(), at, seq);
 }

@@ -71,7 +71,7 @@ fn answer(subject: &str, all: bool, counts: &str) -> String {
 /// `web 1 of 2 ready`, and whether that is enough.
 fn count(state: &State, env: EnvId, name: &str, group: &Group) -> (String, bool) {
     let wanted = state.process(group.release, name).map_or(0, |process| process.scaling.min as usize);
-    let ready = state.live_in(env).filter(|(_, it)| it.process == name && it.is_ready()).count();
+    let ready = state.live_in(env).filter(|(_, it)| it.is_of(env, name) && it.is_ready()).count();
     (format!("{name} {ready} of {wanted} ready"), ready >= wanted)
 }
 

@@ -113,6 +113,7 @@ ids! {
     RequestId = "req",
     RouteId = "rt",
     SnapshotId = "snap",
+    TemplateId = "tpl",
     TokenId = "tok",
 }
 

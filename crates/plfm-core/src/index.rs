@@ -8,7 +8,7 @@ use ulid::Ulid;
 
 use crate::ids::*;
 use crate::phase::{DeployStatus, Desired};
-use crate::state::{Committed, Deploy, Env, Instance, State};
+use crate::state::{Committed, Deploy, Env, Instance, Replica, Role, State};
 use crate::units::Timestamp;
 
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -18,6 +18,9 @@ pub struct Index {
     by_node: OrdSet<(NodeId, InstanceId)>,
     held: OrdMap<NodeId, Committed>,
     projects: OrdMap<ProjectId, Committed>,
+    sandboxes: OrdSet<InstanceId>,
+    /// When sandboxes are to be stopped, the soonest first.
+    ending: OrdSet<(Timestamp, InstanceId)>,
     /// Those that hold nothing any more, the longest ended first.
     ended: OrdSet<(Timestamp, InstanceId)>,
     deploying: OrdSet<(EnvId, DeployId)>,
@@ -67,7 +70,7 @@ impl Index {
         owned.apps.values().for_each(|it| state.index.own(it.org, |usage| usage.apps += 1));
         owned.envs.values().for_each(|it| state.index.own(it.org, |usage| usage.envs += 1));
         owned.routes.values().for_each(|it| state.index.own(it.org, |usage| usage.routes += 1));
-        owned.instances.iter().for_each(|(id, it)| state.index.enter(*id, it, owned.project_of(it)));
+        owned.instances.iter().for_each(|(id, it)| state.index.enter(*id, it));
         owned.deploys.iter().for_each(|(id, it)| state.index.deploys(*id, it));
         for (id, env) in &owned.envs {
             state.index.ask(*id, env, asked(&owned, env));
@@ -90,6 +93,15 @@ impl Index {
 
     pub fn held_by(&self, project: ProjectId) -> Committed {
         self.projects.get(&project).copied().unwrap_or_default()
+    }
+
+    /// Sandboxes that hold resources.
+    pub fn sandboxes(&self) -> impl Iterator<Item = InstanceId> {
+        self.sandboxes.iter().copied()
+    }
+
+    pub fn ending(&self) -> impl Iterator<Item = (Timestamp, InstanceId)> {
+        self.ending.iter().copied()
     }
 
     pub fn ended(&self) -> impl Iterator<Item = (Timestamp, InstanceId)> {
@@ -124,36 +136,57 @@ impl Index {
         edit(&mut self.usage, org, change);
     }
 
-    pub(crate) fn enter(&mut self, id: InstanceId, it: &Instance, project: Option<ProjectId>) {
+    pub(crate) fn enter(&mut self, id: InstanceId, it: &Instance) {
         if !it.holds_resources() {
             self.ended.insert((it.changed_at, id));
             return;
         }
-        self.by_env.insert((it.env, id));
         self.by_node.insert((it.node, id));
         edit(&mut self.held, it.node, |held| held.add(&it.resources));
-        project.into_iter().for_each(|project| edit(&mut self.projects, project, |held| held.add(&it.resources)));
-        self.stand(it.env, it.org, |standing| standing.enter(it));
+        edit(&mut self.projects, it.project, |held| held.add(&it.resources));
+        self.ending.extend(it.ends_at().map(|at| (at, id)));
+        match &it.role {
+            Role::Replica(replica) => {
+                self.by_env.insert((replica.env, id));
+                self.stand(replica.env, it.org, |standing| standing.enter(it, replica));
+            }
+            Role::Sandbox(_) => {
+                self.sandboxes.insert(id);
+                self.own(it.org, |usage| usage.count(it, Committed::plus));
+            }
+        }
     }
 
-    pub(crate) fn leave(&mut self, id: InstanceId, it: &Instance, project: Option<ProjectId>) {
+    pub(crate) fn leave(&mut self, id: InstanceId, it: &Instance) {
         if !it.holds_resources() {
             self.ended.remove(&(it.changed_at, id));
             return;
         }
-        self.by_env.remove(&(it.env, id));
         self.by_node.remove(&(it.node, id));
         edit(&mut self.held, it.node, |held| held.remove(&it.resources));
-        project.into_iter().for_each(|project| edit(&mut self.projects, project, |held| held.remove(&it.resources)));
-        self.stand(it.env, it.org, |standing| standing.leave(it));
+        edit(&mut self.projects, it.project, |held| held.remove(&it.resources));
+        it.ends_at().iter().for_each(|at| {
+            self.ending.remove(&(*at, id));
+        });
+        match &it.role {
+            Role::Replica(replica) => {
+                self.by_env.remove(&(replica.env, id));
+                self.stand(replica.env, it.org, |standing| standing.leave(it, replica));
+            }
+            Role::Sandbox(_) => {
+                self.sandboxes.remove(&id);
+                self.own(it.org, |usage| usage.count(it, Committed::less));
+            }
+        }
     }
 
     /// Of an instance that counts as before, whether it is ready may have changed.
     pub(crate) fn turn(&mut self, before: &Instance, after: &Instance) {
         if before.is_ready() != after.is_ready()
-            && let Some(standing) = self.standings.get_mut(&after.env)
+            && let Some(replica) = after.replica()
+            && let Some(standing) = self.standings.get_mut(&replica.env)
         {
-            standing.turn(after);
+            standing.turn(after, replica);
         }
     }
 
@@ -184,18 +217,27 @@ impl Index {
     }
 }
 
+impl Usage {
+    /// A sandbox asks for what it has, and for nothing once it is to be stopped.
+    fn count(&mut self, it: &Instance, add: impl Fn(Committed, Committed) -> Committed) {
+        if it.desired != Desired::Stopped {
+            self.counted = add(self.counted, (&it.resources).into());
+            self.promised = add(self.promised, (&it.resources).into());
+        }
+    }
+}
+
 impl Standing {
     fn promised(&self) -> Committed {
         self.counted.greater(self.asked)
     }
 
-    fn enter(&mut self, it: &Instance) {
+    fn enter(&mut self, it: &Instance, replica: &Replica) {
         if it.desired != Desired::Stopped {
             self.counted.add(&it.resources);
         }
-        let same = |tally: &Tally| tally.release == it.release && tally.process == it.process;
-        let place = self.tallies.iter().position(same).unwrap_or_else(|| {
-            let fresh = Tally { process: it.process.clone(), release: it.release, live: 0, ready: 0 };
+        let place = self.tallies.iter().position(|tally| tally.is_of(replica)).unwrap_or_else(|| {
+            let fresh = Tally { process: replica.process.clone(), release: replica.release, live: 0, ready: 0 };
             let key = |tally: &Tally| (tally.process.clone(), tally.release);
             let place = self.tallies.partition_point(|tally| key(tally) < key(&fresh));
             self.tallies.insert(place, fresh);
@@ -205,23 +247,27 @@ impl Standing {
         self.tallies[place].ready += u32::from(it.is_ready());
     }
 
-    fn turn(&mut self, it: &Instance) {
-        let same = |tally: &&mut Tally| tally.release == it.release && tally.process == it.process;
-        if let Some(tally) = self.tallies.iter_mut().find(same) {
+    fn turn(&mut self, it: &Instance, replica: &Replica) {
+        if let Some(tally) = self.tallies.iter_mut().find(|tally| tally.is_of(replica)) {
             tally.ready = if it.is_ready() { tally.ready + 1 } else { tally.ready - 1 };
         }
     }
 
-    fn leave(&mut self, it: &Instance) {
+    fn leave(&mut self, it: &Instance, replica: &Replica) {
         if it.desired != Desired::Stopped {
             self.counted.remove(&it.resources);
         }
-        for tally in self.tallies.iter_mut().filter(|tally| tally.release == it.release && tally.process == it.process)
-        {
+        for tally in self.tallies.iter_mut().filter(|tally| tally.is_of(replica)) {
             tally.live -= 1;
             tally.ready -= u32::from(it.is_ready());
         }
         self.tallies.retain(|tally| tally.live > 0);
+    }
+}
+
+impl Tally {
+    fn is_of(&self, replica: &Replica) -> bool {
+        self.release == replica.release && self.process == replica.process
     }
 }
 

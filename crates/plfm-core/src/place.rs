@@ -10,7 +10,7 @@ use crate::quota::Excess;
 use crate::state::{Committed, Node, State};
 use crate::units::Timestamp;
 
-pub use self::board::is_eligible;
+pub use self::board::{Wish, is_eligible};
 use self::session::Session;
 
 mod board;
@@ -61,10 +61,11 @@ pub fn place(state: &State, facts: &Facts, wanted: &[Wanted]) -> Placement {
     if wanted.is_empty() { Placement::default() } else { Session::new(state, facts).place(wanted) }
 }
 
-/// The place of a single instance, for a decision that accepts and places at once.
-pub fn one(state: &State, facts: &Facts, want: &Wanted) -> Result<NodeId, NoPlace> {
+/// The place of a single instance and what it takes there, for a decision that accepts and places at once.
+pub fn one(state: &State, facts: &Facts, wish: Wish<'_>) -> Result<(NodeId, Resources), NoPlace> {
     let mut session = Session::new(state, facts);
-    session.choose(want).map(|(node, _)| node).ok_or_else(|| match session.why_not(want) {
+    session.respect_the_patient();
+    session.choose(wish).ok_or_else(|| match session.why_not(wish) {
         Waiting::OrgQuotaExceeded(excess) => NoPlace::Denied(excess),
         waiting => NoPlace::Waits(waiting),
     })

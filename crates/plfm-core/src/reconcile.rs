@@ -22,6 +22,7 @@ mod agenda;
 mod deploys;
 mod nodes;
 mod rollout;
+mod sandboxes;
 
 /// A record that ended stays visible this long.
 pub const FORGET_AFTER: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -45,6 +46,7 @@ pub fn reconcile(state: &State, facts: &Facts) -> (Vec<Command>, NextRun) {
     if !commands.is_empty() {
         return (commands, agenda.next());
     }
+    sandboxes::end(state, &mut agenda, &mut commands);
     let fleet = Fleet::new(state);
     let wanted = groups(state, facts, &fleet, &mut agenda, &mut commands);
     let placement = place(state, facts, &wanted);
@@ -78,11 +80,12 @@ pub(crate) type Member<'a> = (InstanceId, &'a Instance);
 impl<'a> Fleet<'a> {
     fn new(state: &'a State) -> Self {
         let leaving = nodes::leaving(state);
-        let of_leaving = leaving.iter().filter_map(|id| Some(state.instances.get(id)?.env));
+        let of_leaving = leaving.iter().filter_map(|id| Some(state.instances.get(id)?.replica()?.env));
         let envs: BTreeSet<_> = state.index().unsettled().chain(of_leaving).collect();
         let mut groups = BTreeMap::<_, Vec<_>>::new();
         for (id, instance) in envs.iter().flat_map(|env| state.live_in(*env)) {
-            groups.entry((instance.env, instance.process.as_str())).or_default().push((id, instance));
+            let group = instance.replica().map(|it| (it.env, it.process.as_str()));
+            group.into_iter().for_each(|group| groups.entry(group).or_default().push((id, instance)));
         }
         Self { envs, groups, leaving }
     }

@@ -1,5 +1,6 @@
 //! Why a command was not accepted: a stable code for programs, a sentence for people, the next thing to type.
 
+use crate::event::Waiting;
 use crate::ids::*;
 use crate::phase::InstancePhase;
 use crate::quota::Excess;
@@ -14,6 +15,8 @@ pub enum RefusalClass {
     Conflict,
     /// The command was made from an older state; deciding again may accept it.
     Stale,
+    /// It may be, but not now.
+    Unavailable,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -68,6 +71,19 @@ pub enum Refusal {
     NotFrozen,
     #[error("{0}")]
     QuotaExceeded(Excess),
+    /// Lack of room is no denial: later it may be there.
+    #[error("there is no room for it now: {0}")]
+    NoRoom(Waiting),
+    #[error("there is no template `{0}`")]
+    TemplateNotFound(String),
+    #[error("there is no project `{0}`")]
+    ProjectUnknown(String),
+    #[error("there is no sandbox {0}")]
+    SandboxNotFound(InstanceId),
+    #[error("there is a sandbox {0} already")]
+    SandboxExists(InstanceId),
+    #[error("{0}")]
+    InvalidSandbox(String),
     #[error("there is no org {0}")]
     OrgUnknown(OrgId),
     #[error("there is no project {0}")]
@@ -106,6 +122,12 @@ impl Refusal {
             Self::NodeActive(_) => "node_active",
             Self::NotFrozen => "rescheduling_not_frozen",
             Self::QuotaExceeded(_) => "quota_exceeded",
+            Self::NoRoom(_) => "no_room",
+            Self::TemplateNotFound(_) => "template_not_found",
+            Self::ProjectUnknown(_) => "project_not_found",
+            Self::SandboxNotFound(_) => "sandbox_not_found",
+            Self::SandboxExists(_) => "sandbox_exists",
+            Self::InvalidSandbox(_) => "invalid_argument",
             Self::OrgUnknown(_) => "org_not_found",
             Self::ProjectNotFound(_) => "project_not_found",
             Self::InvalidWeight { .. } => "invalid_argument",
@@ -119,6 +141,7 @@ impl Refusal {
             | Self::ProcessNotFound(_)
             | Self::PortNotDeclared { .. }
             | Self::InvalidWeight { .. }
+            | Self::InvalidSandbox(_)
             | Self::StatusUnexplained { .. } => RefusalClass::Invalid,
             Self::JoinTokenInvalid | Self::JoinTokenExpired(_) | Self::JoinTokenUsed(_) | Self::NotYourInstance(_) => {
                 RefusalClass::Unauthorized
@@ -126,11 +149,15 @@ impl Refusal {
             Self::OrgNotFound(_)
             | Self::OrgUnknown(_)
             | Self::ProjectNotFound(_)
+            | Self::ProjectUnknown(_)
+            | Self::TemplateNotFound(_)
+            | Self::SandboxNotFound(_)
             | Self::NodeNotFound(_)
             | Self::InstanceNotFound(_)
             | Self::DeployNotFound(_)
             | Self::RouteNotFound(_) => RefusalClass::NotFound,
             Self::Stale { .. } => RefusalClass::Stale,
+            Self::NoRoom(_) => RefusalClass::Unavailable,
             _ => RefusalClass::Conflict,
         }
     }
@@ -167,6 +194,12 @@ impl Refusal {
             Self::NodeActive(_) => "drain it first with `plfm node drain`",
             Self::NotFrozen => "nothing to do",
             Self::QuotaExceeded(_) => "deploy less elsewhere in the org; the limits are fixed in this version",
+            Self::NoRoom(_) => "try again when something has ended, or add a node with `plfm node token`",
+            Self::TemplateNotFound(_) => "list templates with `plfm template ls`",
+            Self::ProjectUnknown(_) => "use the project `default`",
+            Self::SandboxNotFound(_) => "list sandboxes with `plfm sandbox ls`",
+            Self::SandboxExists(_) => "ask without an id of your own",
+            Self::InvalidSandbox(_) => "correct the request",
             Self::OrgUnknown(_) => "check the id in the request",
             Self::ProjectNotFound(_) => "check the id in the request",
             Self::InvalidWeight { .. } => "choose a weight in that range",

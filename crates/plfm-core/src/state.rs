@@ -2,6 +2,7 @@
 //!
 //! The maps are persistent: a reader keeps the version it has for the price of a pointer while the writer goes on.
 
+use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use crate::event::{Capacity, Entry, InstanceStatus, ReleaseImage, Resources, Sco
 use crate::fair::Turns;
 use crate::ids::*;
 use crate::index::Index;
-use crate::manifest::{Manifest, Process};
+use crate::manifest::{Manifest, Process, Resources as Size};
 use crate::phase::{DeployStatus, Desired, NodePhase};
 use crate::quota::Limits;
 use crate::reason::Failure;
@@ -46,6 +47,8 @@ pub struct State {
     pub releases: OrdMap<ReleaseId, Release>,
     pub deploys: OrdMap<DeployId, Deploy>,
     pub routes: OrdMap<RouteId, Route>,
+    #[serde(default)]
+    pub templates: OrdMap<TemplateId, Template>,
     pub instances: OrdMap<InstanceId, Instance>,
     pub nodes: OrdMap<NodeId, Node>,
     pub tokens: OrdMap<TokenId, Token>,
@@ -185,15 +188,23 @@ pub struct Route {
     pub version: Seq,
 }
 
+/// What sandboxes are made of. The newest of a name has it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Template {
+    pub org: OrgId,
+    pub name: String,
+    pub image: ReleaseImage,
+    pub size: Size,
+    pub created_at: Timestamp,
+    pub version: Seq,
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Instance {
     pub org: OrgId,
-    pub app: AppId,
-    pub env: EnvId,
-    pub process: String,
+    pub project: ProjectId,
+    pub role: Role,
     pub node: NodeId,
-    pub release: ReleaseId,
-    pub deploy: DeployId,
     pub address: Ipv6Addr,
     pub resources: Resources,
     pub desired: Desired,
@@ -210,6 +221,39 @@ pub struct Instance {
     /// Of the last change of `status`.
     pub changed_at: Timestamp,
     pub version: Seq,
+}
+
+/// What an instance is there for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    Replica(Replica),
+    Sandbox(Box<Sandbox>),
+}
+
+/// One of a group of an env.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Replica {
+    pub app: AppId,
+    pub env: EnvId,
+    pub process: String,
+    pub release: ReleaseId,
+    pub deploy: DeployId,
+}
+
+/// A machine of its own, for a while; when it ends, nothing takes its place.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Sandbox {
+    pub template: TemplateId,
+    /// As the template was called, and what it was, when this was made.
+    pub template_name: String,
+    pub image: ReleaseImage,
+    /// Where the encrypted values of its variables are.
+    pub vars: Option<Digest>,
+    pub metadata: BTreeMap<String, String>,
+    pub timeout_seconds: u64,
+    /// None until it is ready: its time begins then.
+    pub ends_at: Option<Timestamp>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -288,6 +332,14 @@ impl State {
         self.routes.iter().find(|(_, route)| route.entry == *entry).map(|(id, _)| *id)
     }
 
+    pub fn project_named(&self, org: OrgId, name: &str) -> Option<ProjectId> {
+        self.projects.iter().find(|(_, project)| project.org == org && project.name == name).map(|(id, _)| *id)
+    }
+
+    pub fn template_named(&self, org: OrgId, name: &str) -> Option<(TemplateId, &Template)> {
+        self.templates.iter().find(|(_, it)| it.org == org && it.name == name).map(|(id, it)| (*id, it))
+    }
+
     /// The process type an instance runs, as its release says.
     pub fn process(&self, release: ReleaseId, name: &str) -> Option<&Process> {
         self.releases.get(&release)?.manifest.processes.get(name)
@@ -322,11 +374,8 @@ impl State {
 
     /// Whether it has volumes, and so a node that it cannot leave.
     pub fn is_stateful(&self, instance: &Instance) -> bool {
-        self.process(instance.release, &instance.process).is_some_and(|process| !process.mounts.is_empty())
-    }
-
-    pub fn project_of(&self, instance: &Instance) -> Option<ProjectId> {
-        self.apps.get(&instance.app).map(|app| app.project)
+        let process = instance.replica().and_then(|it| self.process(it.release, &it.process));
+        process.is_some_and(|process| !process.mounts.is_empty())
     }
 }
 
@@ -336,10 +385,44 @@ impl Instance {
         self.status.phase.is_live()
     }
 
+    pub fn replica(&self) -> Option<&Replica> {
+        match &self.role {
+            Role::Replica(replica) => Some(replica),
+            Role::Sandbox(_) => None,
+        }
+    }
+
+    pub fn sandbox(&self) -> Option<&Sandbox> {
+        match &self.role {
+            Role::Replica(_) => None,
+            Role::Sandbox(sandbox) => Some(sandbox),
+        }
+    }
+
+    pub fn is_of(&self, env: EnvId, process: &str) -> bool {
+        self.replica().is_some_and(|it| it.env == env && it.process == process)
+    }
+
+    /// The deploy that brought it, if it is a replica.
+    pub fn deploy(&self) -> Option<DeployId> {
+        self.replica().map(|it| it.deploy)
+    }
+
+    pub fn release(&self) -> Option<ReleaseId> {
+        self.replica().map(|it| it.release)
+    }
+
+    /// When a sandbox that still runs is to be stopped: at its time, or at once if it has failed.
+    pub fn ends_at(&self) -> Option<Timestamp> {
+        let sandbox = self.sandbox().filter(|_| self.holds_resources() && self.desired != Desired::Stopped)?;
+        let failed = self.status.phase == crate::phase::InstancePhase::Failed;
+        if failed { Some(Timestamp(0)) } else { sandbox.ends_at }
+    }
+
     /// Whether all that is added up of instances counts both alike; how many are ready is not added up but told. What an instance is
     /// and where, never changes.
     pub(crate) fn counts_as(&self, later: &Self) -> bool {
-        let counts = |it: &Self| (it.holds_resources(), it.desired == Desired::Stopped);
+        let counts = |it: &Self| (it.holds_resources(), it.desired == Desired::Stopped, it.ends_at());
         counts(self) == counts(later) && self.holds_resources()
     }
 

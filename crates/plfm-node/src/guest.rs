@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use plfm_api::documents::Workload;
+use plfm_api::documents::{Purpose, Workload};
 use plfm_api::guest::{self, Client, ConfigureRequest, Phase};
 use plfm_api::rpc::{Error, ErrorCode, Target};
+use plfm_api::views::sandbox_name;
 use plfm_core::ids::{BootId, InstanceId};
 use plfm_core::manifest::HealthCheck;
 use plfm_core::reason::{Failure, Reason};
@@ -64,6 +65,7 @@ pub fn configuration(
         .into(),
         realtime_ns: realtime_ns(),
         entropy: entropy().to_vec(),
+        sandbox: workload.is_sandbox(),
         ..Default::default()
     })
 }
@@ -77,7 +79,8 @@ fn hostname(id: InstanceId) -> String {
 fn process(id: InstanceId, workload: &Workload, image: &Image) -> Result<guest::Workload, Failure> {
     let config = &image.config;
     let argv = workload.command.clone().unwrap_or_else(|| [&config.entrypoint[..], &config.cmd[..]].concat());
-    if argv.is_empty() {
+    let argv = if workload.is_sandbox() { Vec::new() } else { argv };
+    if argv.is_empty() && !workload.is_sandbox() {
         let detail = "the image has neither entrypoint nor command, and the manifest has no `command`";
         return Err(Failure::new(Reason::WorkloadStartFailed, detail));
     }
@@ -97,15 +100,22 @@ fn env(id: InstanceId, workload: &Workload, config: &plfm_image::ImageConfig) ->
     let image = config.env.iter().filter_map(|pair| pair.split_once('='));
     let mut env: HashMap<_, _> = image.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     env.extend(workload.vars.clone());
-    let own = [
-        ("PLFM_ORG_ID", workload.org.to_string()),
-        ("PLFM_APP_NAME", workload.app.clone()),
-        ("PLFM_ENV_NAME", workload.env.clone()),
-        ("PLFM_RELEASE_ID", workload.release.to_string()),
-        ("PLFM_INSTANCE_ID", id.to_string()),
-        ("PLFM_PROCESS_TYPE", workload.process.clone()),
-    ];
-    env.extend(own.map(|(name, value)| (name.to_owned(), value)));
+    let mut own = vec![("PLFM_ORG_ID", workload.org.to_string()), ("PLFM_INSTANCE_ID", id.to_string())];
+    match &workload.purpose {
+        Purpose::Replica { app, env, process, release } => own.extend([
+            ("PLFM_APP_NAME", app.clone()),
+            ("PLFM_ENV_NAME", env.clone()),
+            ("PLFM_RELEASE_ID", release.to_string()),
+            ("PLFM_PROCESS_TYPE", process.clone()),
+        ]),
+        // What E2B's clients look for.
+        Purpose::Sandbox { template } => own.extend([
+            ("E2B_SANDBOX", "true".to_owned()),
+            ("E2B_SANDBOX_ID", sandbox_name(id)),
+            ("E2B_TEMPLATE_ID", template.clone()),
+        ]),
+    }
+    env.extend(own.into_iter().map(|(name, value)| (name.to_owned(), value)));
     env
 }
 

@@ -79,6 +79,7 @@ impl From<Refusal> for ApiError {
             RefusalClass::Unauthorized => StatusCode::FORBIDDEN,
             RefusalClass::NotFound => StatusCode::NOT_FOUND,
             RefusalClass::Conflict | RefusalClass::Stale => StatusCode::CONFLICT,
+            RefusalClass::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         };
         Self::new(status, refusal.code(), refusal.to_string(), refusal.hint())
     }

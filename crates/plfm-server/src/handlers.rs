@@ -13,10 +13,13 @@ use crate::identity::Caller;
 
 pub mod apps;
 pub mod deploys;
+pub mod e2b;
 pub mod events;
 pub mod instances;
 pub mod nodes;
 pub mod platform;
+pub mod sandboxes;
+pub mod templates;
 
 /// The org that a path names, if the caller may know of it.
 fn org(state: &State, caller: &Caller, name: &str) -> Result<OrgId, ApiError> {

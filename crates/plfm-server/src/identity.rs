@@ -29,7 +29,7 @@ pub enum Caller {
 
 impl Caller {
     pub fn of(headers: &HeaderMap, peer: Option<&Peer>, state: &State) -> Self {
-        match (bearer(headers), peer) {
+        match (bearer(headers).or_else(|| api_key(headers)), peer) {
             (Some(token), _) => Self::by_token(token, state),
             (None, Some(peer)) => Self::by_certificate(peer, state),
             (None, None) => Self::Nobody,
@@ -92,6 +92,11 @@ impl Caller {
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
+}
+
+/// As E2B's clients show theirs.
+fn api_key(headers: &HeaderMap) -> Option<&str> {
+    headers.get("x-api-key")?.to_str().ok()
 }
 
 fn unauthorized() -> ApiError {

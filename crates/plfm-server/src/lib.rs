@@ -11,6 +11,7 @@ pub mod routes;
 pub mod secrets;
 mod serve;
 mod terminal;
+mod traffic;
 pub mod writer;
 
 pub use error::{ApiError, ServerError};

@@ -20,7 +20,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use crate::identity::Caller;
 use crate::serve::Shared;
 use crate::writer::now;
-use crate::{ApiError, handlers};
+use crate::{ApiError, handlers, traffic};
 
 /// P-API-1.
 const BODY_BYTES_MAX: usize = 1 << 20;
@@ -54,7 +54,7 @@ const fn route(method: &'static str, path: &'static str, access: Access, handler
 pub fn table() -> Vec<Route> {
     use Access::{Node, Open, Token};
     use Scope::*;
-    use handlers::{apps, deploys, events, instances, nodes, platform};
+    use handlers::{apps, deploys, e2b, events, instances, nodes, platform, sandboxes, templates};
     vec![
         route("GET",  "/healthz",                                          Open,                get(platform::healthz)),
         route("GET",  "/v1/capabilities",                                  Open,                get(platform::capabilities)),
@@ -72,6 +72,24 @@ pub fn table() -> Vec<Route> {
         route("GET",  "/v1/orgs/{org}/apps/{app}/envs/{env}/explain",      Token(AppsRead),     get(apps::explain)),
         route("DELETE", "/v1/orgs/{org}/apps/{app}/envs/{env}/routes/{route}", Token(DeploysWrite), delete(apps::delete_route)),
         route("POST", "/v1/orgs/{org}/apps/{app}/envs/{env}/deploys",      Token(DeploysWrite), post(deploys::create)),
+        route("POST", "/v1/orgs/{org}/api-keys",                           Token(NodesAdmin),   post(sandboxes::create_key)),
+        route("GET",  "/v1/orgs/{org}/templates",                          Token(SandboxesRead), get(templates::list)),
+        route("POST", "/v1/orgs/{org}/templates",                          Token(DeploysWrite), post(templates::create)),
+        route("GET",  "/v1/orgs/{org}/sandboxes",                          Token(SandboxesRead), get(sandboxes::list)),
+        route("POST", "/v1/orgs/{org}/sandboxes",                          Token(SandboxesWrite), post(sandboxes::create)),
+        route("GET",  "/v1/orgs/{org}/sandboxes/{sandbox}",                Token(SandboxesRead), get(sandboxes::show)),
+        route("DELETE", "/v1/orgs/{org}/sandboxes/{sandbox}",              Token(SandboxesWrite), delete(sandboxes::kill)),
+        route("POST", "/v1/orgs/{org}/sandboxes/{sandbox}/timeout",        Token(SandboxesWrite), post(sandboxes::set_timeout)),
+        // E2B's control API, as its SDKs call it.
+        route("POST", "/sandboxes",                                        Token(SandboxesWrite), post(e2b::create)),
+        route("POST", "/v2/sandboxes",                                     Token(SandboxesWrite), post(e2b::create_v2)),
+        route("GET",  "/sandboxes",                                        Token(SandboxesRead), get(e2b::list_running)),
+        route("GET",  "/v2/sandboxes",                                     Token(SandboxesRead), get(e2b::list)),
+        route("GET",  "/sandboxes/{sandbox}",                              Token(SandboxesRead), get(e2b::show)),
+        route("DELETE", "/sandboxes/{sandbox}",                            Token(SandboxesWrite), delete(e2b::kill)),
+        route("POST", "/sandboxes/{sandbox}/timeout",                      Token(SandboxesWrite), post(e2b::set_timeout)),
+        route("POST", "/sandboxes/{sandbox}/connect",                      Token(SandboxesWrite), post(e2b::connect)),
+        route("POST", "/v2/sandboxes/{sandbox}/connect",                   Token(SandboxesWrite), post(e2b::connect)),
         route("GET",  "/v1/orgs/{org}/instances",                          Token(AppsRead),     get(instances::list)),
         route("GET",  "/v1/orgs/{org}/instances/{instance}",               Token(AppsRead),     get(instances::show)),
         route("GET",  "/v1/orgs/{org}/instances/{instance}/explain",       Token(AppsRead),     get(instances::explain)),
@@ -84,13 +102,18 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
     let mut router = Router::new();
     for Route { path, access, handler, .. } in table() {
         let guard = middleware::from_fn_with_state((shared.clone(), access), admit);
-        router = router.route(path, handler.layer(guard));
+        let handler = handler.layer(guard);
+        let is_e2b = !path.starts_with("/v1/") && access != Access::Open;
+        let handler = if is_e2b { handler.layer(middleware::map_response(handlers::e2b::as_e2b)) } else { handler };
+        router = router.route(path, handler);
     }
+    let divert = middleware::from_fn_with_state(shared.clone(), traffic::divert);
     router
         .fallback(|| async { ApiError::not_found("such route", "here") })
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(middleware::map_response(as_problem))
         .layer(middleware::from_fn(with_request_id))
+        .layer(divert)
         .with_state(shared)
 }
 
@@ -100,10 +123,11 @@ tokio::task_local! {
 
 /// The request that this task answers.
 pub(crate) fn current_request() -> RequestId {
-    REQUEST.try_with(|request| *request).unwrap_or_else(|_| fresh_request())
+    REQUEST.try_with(|request| *request).unwrap_or_else(|_| fresh())
 }
 
-fn fresh_request() -> RequestId {
+/// An id that nobody can have had before.
+pub(crate) fn fresh<I: From<ulid::Ulid>>() -> I {
     let mut entropy = [0; 16];
     SystemRandom::new().fill(&mut entropy).expect("the kernel gives random bytes once it has booted");
     Facts { now: now(), entropy: u128::from_ne_bytes(entropy), ..Facts::default() }.ids().fresh()
@@ -133,7 +157,7 @@ async fn as_problem(response: Response) -> Response {
 }
 
 async fn with_request_id(request: Request, next: Next) -> Response {
-    let id = fresh_request();
+    let id: RequestId = fresh();
     let mut response = REQUEST.scope(id, next.run(request)).await;
     if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
         response.headers_mut().insert(REQUEST_HEADER, value);

@@ -7,6 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use plfm_core::digest::Digest;
+use plfm_core::ids::InstanceId;
 use plfm_core::manifest::Manifest;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::hkdf;
@@ -22,6 +23,7 @@ pub type Vars = BTreeMap<String, BTreeMap<String, String>>;
 pub struct Vault {
     seal: LessSafeKey,
     hash: hmac::Key,
+    sandbox: hmac::Key,
     random: SystemRandom,
 }
 
@@ -35,7 +37,8 @@ impl Vault {
         let master = std::fs::read(&file).map_err(ServerError::file(&file))?;
         let seal = UnboundKey::new(&AES_256_GCM, &derive(&master, b"plfm vars v1")).expect("32 bytes are a key");
         let hash = hmac::Key::new(hmac::HMAC_SHA256, &derive(&master, b"plfm keyed hash v1"));
-        Ok(Self { seal: LessSafeKey::new(seal), hash, random })
+        let sandbox = hmac::Key::new(hmac::HMAC_SHA256, &derive(&master, b"plfm sandbox token v1"));
+        Ok(Self { seal: LessSafeKey::new(seal), hash, sandbox, random })
     }
 
     /// Takes the values out of a manifest and leaves keyed hashes: equal values stay equal, none can be guessed.
@@ -53,6 +56,18 @@ impl Vault {
         let tag = hmac::sign(&self.hash, value.as_bytes());
         let hex = tag.as_ref()[..16].iter().map(|byte| format!("{byte:02x}"));
         format!("hmac:{}", hex.collect::<String>())
+    }
+
+    /// What opens a sandbox's guest daemon: derived, so that nothing has to be kept, and the same for its whole life.
+    pub fn sandbox_token(&self, sandbox: InstanceId) -> String {
+        let tag = hmac::sign(&self.sandbox, sandbox.to_string().as_bytes());
+        tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    pub fn opens_sandbox(&self, sandbox: InstanceId, token: &str) -> bool {
+        let bytes = (0..token.len()).step_by(2).map(|at| u8::from_str_radix(token.get(at..at + 2)?, 16).ok());
+        let tag: Option<Vec<u8>> = bytes.collect();
+        tag.is_some_and(|tag| hmac::verify(&self.sandbox, sandbox.to_string().as_bytes(), &tag).is_ok())
     }
 
     pub fn seal(&self, vars: &Vars) -> Vec<u8> {
@@ -76,6 +91,12 @@ impl Vault {
 pub fn new_token(prefix: &str) -> String {
     let hex = bytes::<32>(&SystemRandom::new()).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     format!("{prefix}{hex}")
+}
+
+/// As E2B's clients expect theirs (W-URL: `e2b_` and hexadecimal digits).
+pub fn new_key() -> String {
+    let hex = bytes::<20>(&SystemRandom::new()).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    format!("e2b_{hex}")
 }
 
 pub fn token_hash(token: &str) -> Digest {

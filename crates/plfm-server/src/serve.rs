@@ -20,8 +20,8 @@ use plfm_api::views::{ClosedPorts, EdgeStatus};
 use plfm_core::command::Command;
 use plfm_core::digest::Digest;
 use plfm_core::event::Envelope;
-use plfm_core::ids::{InstanceId, NodeId, ReleaseId};
-use plfm_core::state::{Instance, State};
+use plfm_core::ids::{InstanceId, NodeId};
+use plfm_core::state::{Instance, Role as Purpose, State};
 use plfm_core::units::Seq;
 use plfm_image::Registries;
 use plfm_store::{SqliteStore, Store, StoreError};
@@ -235,25 +235,24 @@ impl Shared {
         state: &State,
         mut assignments: BTreeMap<InstanceId, Assignment>,
     ) -> Option<BTreeMap<InstanceId, Assignment>> {
-        let mut of_releases = BTreeMap::new();
-        for assignment in assignments.values_mut() {
-            let workload = &mut assignment.workload;
-            let Some(name) = state.releases.get(&workload.release).and_then(|release| release.vars) else { continue };
-            let vars = match of_releases.entry(workload.release) {
+        let mut read = BTreeMap::new();
+        for (id, assignment) in &mut assignments {
+            let Some((name, process)) = state.instances.get(id).and_then(|it| vars_of(state, it)) else { continue };
+            let vars = match read.entry(name) {
                 Entry::Occupied(known) => known.into_mut(),
-                Entry::Vacant(new) => new.insert(self.vars(workload.release, name).await?),
+                Entry::Vacant(new) => new.insert(self.vars(*id, name).await?),
             };
-            workload.vars = vars.get(&workload.process).cloned().unwrap_or_default();
+            assignment.workload.vars = vars.get(process).cloned().unwrap_or_default();
         }
         Some(assignments)
     }
 
-    async fn vars(&self, release: ReleaseId, name: Digest) -> Option<Vars> {
+    async fn vars(&self, of: InstanceId, name: Digest) -> Option<Vars> {
         let store = self.store.clone();
         let blob = tokio::task::spawn_blocking(move || store.blob(name)).await;
         let vars = blob.ok().and_then(Result::ok).flatten().and_then(|blob| self.vault.unseal(&blob));
         if vars.is_none() {
-            tracing::error!(%release, "the variables of a release cannot be read");
+            tracing::error!(instance = %of, "the variables of an instance cannot be read");
         }
         vars
     }
@@ -261,6 +260,17 @@ impl Shared {
     pub fn tunnel(&self, state: &State, instance: &Instance) -> Result<NodeTunnel, ApiError> {
         let node = state.nodes.get(&instance.node).ok_or_else(|| ApiError::not_found("node", instance.node))?;
         Ok(NodeTunnel { tunnels: self.tunnels.clone(), node: instance.node, at: node.capacity.tunnel.clone() })
+    }
+}
+
+/// Under which the variables of a sandbox are sealed, where those of a replica have the name of their process type.
+pub(crate) const SANDBOX_VARS: &str = "sandbox";
+
+/// Where the variables of an instance are kept, and under which name.
+fn vars_of<'a>(state: &'a State, instance: &'a Instance) -> Option<(Digest, &'a str)> {
+    match &instance.role {
+        Purpose::Replica(replica) => Some((state.releases.get(&replica.release)?.vars?, &replica.process)),
+        Purpose::Sandbox(sandbox) => Some((sandbox.vars?, SANDBOX_VARS)),
     }
 }
 

@@ -2,20 +2,23 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
+use std::time::Duration;
 
-use plfm_core::command::{Command, Deploy, Expose, NodeOrder};
+use plfm_core::command::{Command, CreateSandbox, Deploy, Expose, NodeOrder};
 use plfm_core::digest::Digest;
 use plfm_core::event::{Entry, ReleaseImage, Scope};
-use plfm_core::ids::{RequestId, RouteId};
-use plfm_core::manifest::Manifest;
+use plfm_core::fair::Class;
+use plfm_core::ids::{InstanceId, RequestId, RouteId};
+use plfm_core::manifest::{Manifest, Resources as Size};
 use plfm_core::phase::NodePhase;
 use plfm_core::quota::{Dimension, Limits};
 use plfm_core::state::State;
-use plfm_core::units::Seq;
+use plfm_core::units::{Mebibytes, MilliCpu, Seq, Timestamp};
 
 use crate::ctx::Ctx;
 use crate::scenario::{Exposed, Operation, Order, Policy, Process, Temper};
 
+const TEMPLATE: &str = "base";
 const APPS: [&str; 3] = ["alpha", "beta", "gamma"];
 
 #[derive(Default)]
@@ -23,6 +26,9 @@ pub struct Client {
     /// What each env was last asked to be.
     wanted: BTreeMap<(u8, bool), Process>,
     tokens: u64,
+    sandboxes: u64,
+    /// By the clients' own clock.
+    pub now: Timestamp,
     /// And not answered yet.
     pub asked: BTreeSet<RequestId>,
     /// Promised: it is in the log, and stays there.
@@ -51,8 +57,19 @@ impl Client {
             Operation::CreateToken => {
                 self.tokens += 1;
                 let hash = Digest::of(&self.tokens.to_ne_bytes());
-                Command::CreateToken { hash, scopes: vec![Scope::AppsRead] }
+                Command::CreateToken { org: None, hash, scopes: vec![Scope::AppsRead] }
             }
+            Operation::CreateTemplate { memory_mib, arm } => {
+                let image = image(if *arm { "arm64" } else { "amd64" });
+                let size = Size { memory: Mebibytes(*memory_mib), cpu: MilliCpu(500), disk: Mebibytes(1_024) };
+                Command::CreateTemplate { org: "default".to_owned(), name: TEMPLATE.to_owned(), image, size }
+            }
+            Operation::CreateSandbox { timeout_seconds, urgent } => self.creates(*timeout_seconds, *urgent),
+            Operation::SetSandboxTimeout { which, timeout_seconds } => {
+                let ends_at = self.now + Duration::from_secs(*timeout_seconds);
+                Command::SetSandboxTimeout { instance: any_sandbox(state, *which), ends_at }
+            }
+            Operation::KillSandbox { which } => Command::KillSandbox { instance: any_sandbox(state, *which) },
             Operation::Order { node, order } => {
                 let node = *state.nodes.keys().nth(*node).expect("all nodes have joined");
                 Command::OrderNode { node, order: (*order).into() }
@@ -66,11 +83,30 @@ impl Client {
         }
     }
 
+    fn creates(&mut self, timeout_seconds: u64, urgent: bool) -> Command {
+        self.sandboxes += 1;
+        Command::CreateSandbox(Box::new(CreateSandbox {
+            instance: InstanceId::from(ulid::Ulid::from_parts(1, self.sandboxes.into())),
+            org: "default".to_owned(),
+            project: "default".to_owned(),
+            template: TEMPLATE.to_owned(),
+            vars: None,
+            metadata: BTreeMap::new(),
+            class: if urgent { Class::High } else { Class::Normal },
+            timeout: Duration::from_secs(timeout_seconds),
+        }))
+    }
+
     fn scales(&mut self, app: u8, prod: bool, replicas: u32) -> Command {
         let web = self.wanted.entry((app, prod)).or_insert_with(sound);
         web.replicas = replicas;
         deploy(APPS[usize::from(app)], env_name(prod), &[("web", web.clone())], false, Vec::new())
     }
+}
+
+fn any_sandbox(state: &State, which: usize) -> InstanceId {
+    let known = state.index().sandboxes().count().max(1);
+    state.index().sandboxes().nth(which % known).unwrap_or_else(|| InstanceId::from(ulid::Ulid::nil()))
 }
 
 impl From<Order> for NodeOrder {

@@ -87,12 +87,13 @@ impl Judge {
         if !by_choice || desired == Desired::Running || !instance.is_ready() {
             return None;
         }
-        let group = self.state.envs.get(&instance.env)?.groups.get(&instance.process)?;
+        let replica = instance.replica()?;
+        let group = self.state.envs.get(&replica.env)?.groups.get(&replica.process)?;
         if group.waiting.as_ref().is_some_and(Waiting::is_for_room) {
             return None;
         }
-        let wanted = self.state.process(group.release, &instance.process)?.scaling.min as usize;
-        let ready = ready(&self.state, instance.env, &instance.process);
+        let wanted = self.state.process(group.release, &replica.process)?.scaling.min as usize;
+        let ready = ready(&self.state, replica.env, &replica.process);
         (ready < wanted).then(|| format!("{why:?} of {id} leaves {ready} ready of {wanted} wanted"))
     }
 }
@@ -100,6 +101,7 @@ impl Judge {
 fn note_desired(ctx: &mut Ctx, event: &Event) {
     match event {
         Event::InstanceAllocated(it) => drop(ctx.desired.insert(it.instance, Desired::Running)),
+        Event::SandboxCreated(it) => drop(ctx.desired.insert(it.instance, Desired::Running)),
         Event::InstanceDesiredChanged { instance, desired, .. } => drop(ctx.desired.insert(*instance, *desired)),
         _ => {}
     }
@@ -107,6 +109,6 @@ fn note_desired(ctx: &mut Ctx, event: &Event) {
 
 fn ready(state: &State, env: EnvId, process: &str) -> usize {
     let reachable = |node: NodeId| state.nodes.get(&node).is_some_and(|node| node.phase != NodePhase::Offline);
-    let members = state.instances.values().filter(|it| it.env == env && it.process == process);
+    let members = state.instances.values().filter(|it| it.is_of(env, process));
     members.filter(|it| it.is_ready() && reachable(it.node)).count()
 }

@@ -41,6 +41,10 @@ pub enum Operation {
     Stop { app: u8, prod: bool },
     DeleteRoute { which: usize },
     CreateToken,
+    CreateTemplate { memory_mib: u64, arm: bool },
+    CreateSandbox { timeout_seconds: u64, urgent: bool },
+    SetSandboxTimeout { which: usize, timeout_seconds: u64 },
+    KillSandbox { which: usize },
     Order { node: usize, order: Order },
     ForceReschedule,
     LimitInstances { most: u64 },
@@ -232,6 +236,8 @@ impl Scenario {
     pub fn from_seed(seed: u64) -> Self {
         let mut rng = Rng::with_seed(seed);
         let mut steps = clocks(&mut rng);
+        let (memory_mib, arm) = ([128, 256, 2_000][rng.usize(..3)], rng.u8(..16) == 0);
+        steps.push(Step { at_ms: 2_000, what: What::Asks(Operation::CreateTemplate { memory_mib, arm }) });
         for _ in 0..rng.usize(8..24) {
             steps.push(step(&mut rng, What::Asks));
         }
@@ -277,6 +283,9 @@ impl Drawn for Operation {
             2 => Self::Stop { app, prod },
             3 if rng.bool() => Self::DeleteRoute { which: rng.usize(..8) },
             3 => Self::CreateToken,
+            10 | 11 => Self::CreateSandbox { timeout_seconds: rng.u64(1..90), urgent: rng.bool() },
+            12 if rng.bool() => Self::SetSandboxTimeout { which: rng.usize(..4), timeout_seconds: rng.u64(..90) },
+            12 => Self::KillSandbox { which: rng.usize(..4) },
             4..=6 => {
                 let order = [Order::Drain, Order::Disable, Order::Activate][rng.usize(..3)];
                 Self::Order { node: rng.usize(..NODES), order }

@@ -33,8 +33,8 @@ fn groups(state: &State) -> Option<String> {
     let groups = state.envs.iter().flat_map(|(id, env)| env.groups.iter().map(move |(name, group)| (*id, name, group)));
     for (env, name, group) in groups {
         let wanted = state.process(group.release, name)?.scaling.min as usize;
-        let members = state.instances.values().filter(|it| it.env == env && it.process == *name && it.is_ready());
-        let ready = members.filter(|it| it.release == group.release).count();
+        let members = state.instances.values().filter(|it| it.is_of(env, name) && it.is_ready());
+        let ready = members.filter(|it| it.release() == Some(group.release)).count();
         if ready != wanted || group.waiting.is_some() {
             return Some(format!("{ready} of {wanted} of {name} in {env} are ready, waiting: {:?}", group.waiting));
         }

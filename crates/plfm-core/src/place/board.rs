@@ -9,12 +9,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::decide::resources_on;
 use crate::digest::Digest;
-use crate::event::{Resources, Waiting};
+use crate::event::{ReleaseImage, Resources, Waiting};
 use crate::facts::{Facts, INELIGIBLE_AFTER};
 use crate::fair::Amounts;
 use crate::ids::*;
-use crate::manifest::Process;
-use crate::state::{Committed, Node, Release, State};
+use crate::manifest::Resources as Size;
+use crate::state::{Committed, Node, State, Template};
 use crate::units::{Mebibytes, Timestamp};
 
 use super::{NODE_INSTANCES_MAX, Wanted, has_room, score};
@@ -42,11 +42,21 @@ struct Seat<'a> {
     reserved: bool,
 }
 
-/// What an instance of a group is, wherever it goes.
-#[derive(Clone, Copy)]
+/// What an instance is, wherever it goes.
+#[derive(Debug, Clone, Copy)]
 pub struct Kind<'a> {
-    release: &'a Release,
-    process: &'a Process,
+    image: &'a ReleaseImage,
+    size: &'a Size,
+    replicas: u32,
+}
+
+/// One instance that wants a place.
+#[derive(Debug, Clone, Copy)]
+pub struct Wish<'a> {
+    pub org: OrgId,
+    pub kind: Kind<'a>,
+    /// Instances of one group keep apart.
+    pub group: Option<(EnvId, &'a str)>,
 }
 
 pub fn is_eligible(facts: &Facts, id: NodeId, node: &Node) -> bool {
@@ -71,19 +81,24 @@ impl<'a> Board<'a> {
         Self { state, now: facts.now, seats, by_worth, groups: BTreeMap::new(), holders }
     }
 
-    /// The best seat for one more of the group, and what it takes there.
-    pub fn find(&mut self, want: &'a Wanted) -> Option<(usize, Resources)> {
-        let kind = Kind::of(self.state, want)?;
-        let (state, seats) = (self.state, &self.seats);
-        let siblings = self.groups.entry((want.env, &want.process)).or_insert_with(|| siblings(state, seats, want));
+    /// The best seat for one more of this kind, and what it takes there.
+    pub fn find(&mut self, wish: Wish<'a>) -> Option<(usize, Resources)> {
+        let kind = wish.kind;
+        let (state, seats, alone) = (self.state, &self.seats, Siblings::new());
+        let siblings = match wish.group {
+            Some(group) => self.groups.entry(group).or_insert_with(|| siblings(state, seats, group)),
+            None => &alone,
+        };
         let holders = kind.images().filter_map(|image| self.holders.get(image)).flatten().copied().collect();
         let place = choose(seats, &self.by_worth, siblings, &holders, kind)?;
         Some((place, kind.needs_on(seats[place].node)))
     }
 
     /// It is there from now on.
-    pub fn seat(&mut self, want: &'a Wanted, place: usize, needs: &Resources) -> NodeId {
-        *self.groups.entry((want.env, &want.process)).or_default().entry(place).or_default() += 1;
+    pub fn seat(&mut self, wish: Wish<'a>, place: usize, needs: &Resources) -> NodeId {
+        if let Some(group) = wish.group {
+            *self.groups.entry(group).or_default().entry(place).or_default() += 1;
+        }
         let seat = &mut self.seats[place];
         self.by_worth.remove(&(Reverse(seat.worth), place));
         seat.held.add(needs);
@@ -93,8 +108,7 @@ impl<'a> Board<'a> {
     }
 
     /// Keeps the seat where least is missing for nobody else, if it could hold one at all.
-    pub fn reserve(&mut self, want: &Wanted) -> bool {
-        let Some(kind) = Kind::of(self.state, want) else { return false };
+    pub fn reserve(&mut self, kind: Kind<'_>) -> bool {
         let able = |seat: &Seat<'_>| {
             kind.runs_on(seat.node) && has_room(seat.node, Committed::default(), &kind.needs_on(seat.node))
         };
@@ -116,13 +130,13 @@ impl<'a> Board<'a> {
     }
 
     /// The summary of what every node lacks: of the nodes that the image could run on, the nearest miss.
-    pub fn why_not(&self, want: &Wanted) -> Waiting {
+    pub fn why_not(&self, kind: Option<Kind<'_>>) -> Waiting {
         if self.seats.is_empty() {
             return Waiting::NoNodesActive;
         }
-        let Some(kind) = Kind::of(self.state, want) else { return self.no_platform(None) };
+        let Some(kind) = kind else { return self.no_platform(None) };
         let offers: Vec<_> = self.seats.iter().filter(|seat| kind.runs_on(seat.node)).collect();
-        let Some(first) = offers.first() else { return self.no_platform(Some(kind.release)) };
+        let Some(first) = offers.first() else { return self.no_platform(Some(kind.image)) };
         let needs = kind.needs_on(first.node);
         let has_memory = |seat: &&Seat<'_>| seat.free_memory() >= memory_of(&kind.needs_on(seat.node));
         if !offers.iter().copied().any(|seat| has_memory(&seat)) {
@@ -139,16 +153,16 @@ impl<'a> Board<'a> {
         Waiting::NoCapacityInstances { most: NODE_INSTANCES_MAX }
     }
 
-    fn no_platform(&self, release: Option<&Release>) -> Waiting {
-        let offered = release.map(|release| release.image.platforms.keys().cloned().collect()).unwrap_or_default();
+    fn no_platform(&self, image: Option<&ReleaseImage>) -> Waiting {
+        let offered = image.map(|image| image.platforms.keys().cloned().collect()).unwrap_or_default();
         let nodes: BTreeSet<_> = self.seats.iter().map(|seat| seat.node.capacity.arch.clone()).collect();
         Waiting::ImagePlatformUnavailable { offered, nodes: nodes.into_iter().collect() }
     }
 }
 
-fn siblings(state: &State, seats: &[Seat<'_>], want: &Wanted) -> Siblings {
+fn siblings(state: &State, seats: &[Seat<'_>], (env, process): (EnvId, &str)) -> Siblings {
     let mut siblings = Siblings::new();
-    let same = state.live_in(want.env).filter(|(_, it)| it.process == want.process);
+    let same = state.live_in(env).filter(|(_, it)| it.is_of(env, process));
     for place in same.filter_map(|(_, it)| seats.binary_search_by_key(&it.node, |seat| seat.id).ok()) {
         *siblings.entry(place).or_default() += 1;
     }
@@ -163,7 +177,7 @@ fn choose(
     kind: Kind<'_>,
 ) -> Option<usize> {
     let fits = |place: &usize| seats[*place].fits(kind);
-    let wanted = kind.process.scaling.min;
+    let wanted = kind.replicas;
     let score = |place: &usize| {
         let same = siblings.get(place).copied().unwrap_or_default();
         let fetched = if holders.contains(place) { score::IMAGE } else { 0 };
@@ -204,27 +218,40 @@ impl Seat<'_> {
     }
 }
 
+impl<'a> Wish<'a> {
+    pub fn of(state: &'a State, want: &'a Wanted) -> Option<Self> {
+        let org = state.envs.get(&want.env)?.org;
+        Some(Self { org, kind: Kind::of(state, want)?, group: Some((want.env, &want.process)) })
+    }
+
+    pub const fn of_template(org: OrgId, template: &'a Template) -> Self {
+        let kind = Kind { image: &template.image, size: &template.size, replicas: 1 };
+        Self { org, kind, group: None }
+    }
+}
+
 impl<'a> Kind<'a> {
     pub fn of(state: &'a State, want: &Wanted) -> Option<Self> {
         let release = state.releases.get(&want.release)?;
-        Some(Self { release, process: release.manifest.processes.get(&want.process)? })
+        let process = release.manifest.processes.get(&want.process)?;
+        Some(Self { image: &release.image, size: &process.resources, replicas: process.scaling.min })
     }
 
     pub fn runs_on(self, node: &Node) -> bool {
-        self.release.image.platforms.contains_key(&node.capacity.arch)
+        self.image.platforms.contains_key(&node.capacity.arch)
     }
 
     /// One for each platform.
     pub fn images(self) -> impl Iterator<Item = &'a Digest> {
-        self.release.image.platforms.values()
+        self.image.platforms.values()
     }
 
-    pub fn replicas(self) -> u32 {
-        self.process.scaling.min
+    pub const fn replicas(self) -> u32 {
+        self.replicas
     }
 
     pub fn needs_on(self, node: &Node) -> Resources {
-        resources_on(self.process, node)
+        resources_on(self.size, node)
     }
 }
 

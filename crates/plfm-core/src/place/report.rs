@@ -73,7 +73,7 @@ fn verdict(state: &State, facts: &Facts, wanted: &Wanted, kind: Kind<'_>, id: No
         (_, Mebibytes(1..)) => Verdict::Disk { short: disk },
         _ if held.instances >= NODE_INSTANCES_MAX => Verdict::Full,
         _ => {
-            let same = state.live_on(id).filter(|(_, it)| it.env == wanted.env && it.process == wanted.process).count();
+            let same = state.live_on(id).filter(|(_, it)| it.is_of(wanted.env, &wanted.process)).count();
             let spread = score::spread(u32::try_from(same).unwrap_or(u32::MAX), kind.replicas());
             let fetched = if kind.images().any(|image| facts.has_image(id, image)) { score::IMAGE } else { 0 };
             Verdict::Fits { score: score::of_node(node, held, facts.now) + spread + fetched }

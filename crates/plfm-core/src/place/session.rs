@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use crate::event::{Resources, Waiting};
 use crate::facts::Facts;
-use crate::fair::{Account, Amounts, Class, Pool, Queue};
+use crate::fair::{Account, Amounts, Class, Pool, Queue, RESERVE_AFTER};
 use crate::ids::*;
 use crate::state::{Committed, State};
 use crate::units::Timestamp;
 
-use super::board::Board;
+use super::board::{Board, Kind, Wish};
 use super::ledger::Ledger;
 use super::{Choice, Placement, Wanted};
 
@@ -30,27 +30,47 @@ impl<'a> Session<'a> {
     pub fn place(mut self, wanted: &'a [Wanted]) -> Placement {
         let left = self.queue(wanted).serve(&mut self);
         // Said at the end, for what is left then is what they lack.
-        let waits = |want: &'a Wanted| (want.env, want.process.clone(), self.why_not(want));
+        let waits = |want: &'a Wanted| (want.env, want.process.clone(), self.why_not_wanted(want));
         let waiting = left.into_iter().map(waits).collect();
         Placement { choices: self.choices, waiting }
     }
 
     /// The best place for one more, booked from now on.
-    pub fn choose(&mut self, want: &'a Wanted) -> Option<(NodeId, Resources)> {
-        let org = self.org(want)?;
-        let (seat, needs) = self.board.find(want)?;
-        self.ledger.check(org, &needs).ok()?;
-        self.ledger.book(org, &needs);
-        Some((self.board.seat(want, seat, &needs), needs))
+    pub fn choose(&mut self, wish: Wish<'a>) -> Option<(NodeId, Resources)> {
+        let (seat, needs) = self.board.find(wish)?;
+        self.ledger.check(wish.org, &needs).ok()?;
+        self.ledger.book(wish.org, &needs);
+        Some((self.board.seat(wish, seat, &needs), needs))
     }
 
-    pub fn why_not(&mut self, want: &'a Wanted) -> Waiting {
-        let denied = self
-            .board
-            .find(want)
-            .zip(self.org(want))
-            .and_then(|((_, needs), org)| self.ledger.check(org, &needs).err());
-        denied.map_or_else(|| self.board.why_not(want), Waiting::OrgQuotaExceeded)
+    pub fn why_not(&mut self, wish: Wish<'a>) -> Waiting {
+        let found = self.board.find(wish);
+        let denied = found.and_then(|(_, needs)| self.ledger.check(wish.org, &needs).err());
+        denied.map_or_else(|| self.board.why_not(Some(wish.kind)), Waiting::OrgQuotaExceeded)
+    }
+
+    fn why_not_wanted(&mut self, want: &'a Wanted) -> Waiting {
+        match Wish::of(self.state, want) {
+            Some(wish) => self.why_not(wish),
+            None => self.board.why_not(None),
+        }
+    }
+
+    /// Who has waited long for room keeps what it is about to get: whoever comes now does not go past it.
+    pub fn respect_the_patient(&mut self) {
+        let groups = self.state.index().unsettled().filter_map(|id| Some((id, self.state.envs.get(&id)?)));
+        let waiting = groups.flat_map(|(env, it)| it.groups.iter().map(move |(process, group)| (env, process, group)));
+        let for_room = waiting.filter(|(.., group)| group.waiting.as_ref().is_some_and(Waiting::is_for_room));
+        let oldest = for_room.filter_map(|(env, process, group)| Some((group.waiting_since?, env, process, group)));
+        let oldest = oldest.min_by_key(|(since, env, process, _)| (*since, *env, *process));
+        let Some((since, env, process, group)) = oldest else { return };
+        if self.now.since(since) > RESERVE_AFTER {
+            let (process, release, class) = (process.clone(), group.release, Class::Normal);
+            let want = Wanted { env, process, release, count: 1, class, since: Some(since) };
+            if let Some(kind) = Kind::of(self.state, &want) {
+                self.board.reserve(kind);
+            }
+        }
     }
 
     fn queue(&self, wanted: &'a [Wanted]) -> Queue<&'a Wanted> {
@@ -81,22 +101,19 @@ impl<'a> Session<'a> {
         queue.push(app.project, want.class, want.since.unwrap_or(self.now), want.count, want);
         Some(())
     }
-
-    fn org(&self, want: &Wanted) -> Option<OrgId> {
-        self.state.envs.get(&want.env).map(|env| env.org)
-    }
 }
 
 impl<'a> Pool<&'a Wanted> for Session<'a> {
     fn take(&mut self, want: &&'a Wanted, class: Class) -> Option<Amounts> {
-        let (node, needs) = self.choose(want)?;
+        let (node, needs) = self.choose(Wish::of(self.state, want)?)?;
         let Wanted { env, process, release, .. } = want;
         self.choices.push(Choice { env: *env, process: process.clone(), release: *release, node, class });
         Some(Committed::from(&needs).into())
     }
 
     fn reserve(&mut self, want: &&'a Wanted) -> bool {
+        let Some(wish) = Wish::of(self.state, want) else { return false };
         // If there is room it was denied.
-        self.board.find(want).is_none() && self.board.reserve(want)
+        self.board.find(wish).is_none() && self.board.reserve(wish.kind)
     }
 }

@@ -41,7 +41,7 @@ fn verdict(
     deploy: &Deploy,
 ) -> Option<(DeployStatus, Option<Failure>)> {
     let all = deploy.processes.iter().flat_map(|process| fleet.live(deploy.env, process));
-    if let Some(failure) = all.filter(|(_, it)| it.deploy == id).find_map(|(_, it)| hopeless(state, it)) {
+    if let Some(failure) = all.filter(|(_, it)| it.deploy() == Some(id)).find_map(|(_, it)| hopeless(state, it)) {
         return Some((DeployStatus::Failed, Some(failure)));
     }
     if deploy.processes.iter().all(|process| is_done(state, fleet, deploy, process)) {
@@ -56,8 +56,9 @@ fn verdict(
 /// The user has to mend it, or it failed too often, here or where it was tried before.
 fn hopeless(state: &State, instance: &Instance) -> Option<Failure> {
     let failure = instance.status.failure.clone()?;
-    let group = state.envs.get(&instance.env).and_then(|env| env.groups.get(&instance.process));
-    let before = group.filter(|group| group.deploy == instance.deploy).map_or(0, |group| group.given_up);
+    let replica = instance.replica()?;
+    let group = state.envs.get(&replica.env).and_then(|env| env.groups.get(&replica.process));
+    let before = group.filter(|group| group.deploy == replica.deploy).map_or(0, |group| group.given_up);
     let user = failure.reason.remedy() == Remedy::User && !instance.is_ready();
     (user || instance.failures + before >= FAILURES_MAX).then_some(failure)
 }
@@ -79,9 +80,10 @@ fn wrong_platform(state: &State, deploy: &Deploy) -> Option<Failure> {
 
 fn is_done(state: &State, fleet: &Fleet<'_>, deploy: &Deploy, process: &str) -> bool {
     let count = state.process(deploy.release, process).map_or(0, |process| process.scaling.min as usize);
-    let ready = fleet.live(deploy.env, process).filter(|(_, it)| it.release == deploy.release && it.is_ready()).count();
+    let ready =
+        fleet.live(deploy.env, process).filter(|(_, it)| it.release() == Some(deploy.release) && it.is_ready()).count();
     // What is stopped outright serves nobody; it may stand on a lost node that never says so.
-    let mut old = fleet.live(deploy.env, process).filter(|(_, it)| it.release != deploy.release);
+    let mut old = fleet.live(deploy.env, process).filter(|(_, it)| it.release() != Some(deploy.release));
     ready >= count && old.all(|(_, it)| it.desired == Desired::Stopped)
 }
 

@@ -9,7 +9,7 @@ use crate::event::DesiredChange;
 use crate::facts::Facts;
 use crate::ids::*;
 use crate::phase::{Desired, NodePhase};
-use crate::state::{Node, State};
+use crate::state::{Instance, Node, State};
 
 use super::agenda::Agenda;
 use super::set_desired;
@@ -72,8 +72,13 @@ pub fn leaving(state: &State) -> BTreeSet<InstanceId> {
     let mut leaving = BTreeSet::new();
     for (node, _) in state.nodes.iter().filter(|(_, node)| node.phase.is_leaving()) {
         let on_its_way = state.live_on(*node).filter(|(_, it)| it.desired == Desired::Draining).count();
-        let stay = state.live_on(*node).filter(|(_, it)| it.desired == Desired::Running && !state.is_stateful(it));
+        let stay = state.live_on(*node).filter(|(_, it)| it.desired == Desired::Running && moves(state, it));
         leaving.extend(stay.map(|(id, _)| id).take(MOTION_MAX.saturating_sub(on_its_way)));
     }
     leaving
+}
+
+/// Whether it can be replaced elsewhere: volumes stay where they are, and a sandbox is only itself.
+fn moves(state: &State, it: &Instance) -> bool {
+    it.replica().is_some() && !state.is_stateful(it)
 }

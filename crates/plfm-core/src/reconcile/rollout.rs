@@ -68,6 +68,10 @@ impl<'a> Step<'a> {
         self.fleet.live(self.env, self.process)
     }
 
+    fn is_of_deploy(&self, it: &Instance) -> bool {
+        it.deploy() == Some(self.group.deploy)
+    }
+
     fn deploy_failed(&self) -> Option<Timestamp> {
         let deploy = self.state.deploys.get(&self.group.deploy)?;
         self.group.failed_at.filter(|_| deploy.status == DeployStatus::Failed)
@@ -86,22 +90,25 @@ impl<'a> Step<'a> {
     /// patience, whatever became of the deploy that brought it.
     fn is_hopeless(&self, it: &Instance) -> bool {
         let begun_before = |failed_at| it.created_at <= failed_at || it.status.phase == InstancePhase::Failed;
-        it.deploy == self.group.deploy && !it.served && self.deploy_failed().is_some_and(begun_before)
+        self.is_of_deploy(it) && !it.served && self.deploy_failed().is_some_and(begun_before)
     }
 
     /// It could not start where it is, and there is another node. Where there is none, its node tries again.
     fn belongs_elsewhere(&self, it: &Instance) -> bool {
         let failure = it.status.failure.as_ref().filter(|_| it.status.phase == InstancePhase::Failed);
         let elsewhere = failure.is_some_and(|failure| failure.reason.remedy() == Remedy::Elsewhere);
-        let tries_left = it.deploy == self.group.deploy && self.group.given_up + it.failures < FAILURES_MAX;
+        let tries_left = self.is_of_deploy(it) && self.group.given_up + it.failures < FAILURES_MAX;
         elsewhere && tries_left && !self.state.is_stateful(it) && self.has_another(it)
     }
 
     fn has_another(&self, it: &Instance) -> bool {
-        let Some(release) = self.state.releases.get(&it.release) else { return false };
+        let Some((was, release)) = it.replica().and_then(|was| Some((was, self.state.releases.get(&was.release)?)))
+        else {
+            return false;
+        };
         self.state.nodes.iter().any(|(id, node)| {
             let runs = *id != it.node && release.image.platforms.contains_key(&node.capacity.arch);
-            let needs = || resources(self.state, it.release, &it.process, node);
+            let needs = || resources(self.state, was.release, &was.process, node);
             let fits = || needs().is_some_and(|needs| has_room(node, self.state.index().held(*id), &needs));
             runs && is_eligible(self.facts, *id, node) && fits()
         })
@@ -110,7 +117,7 @@ impl<'a> Step<'a> {
     /// After a failed deploy one try at a time, and not too often.
     fn patience(&self, missing: usize, new: &[Member<'_>], agenda: &mut Agenda) -> usize {
         let Some(failed_at) = self.deploy_failed().filter(|_| missing > 0) else { return missing };
-        let trying = new.iter().any(|(_, it)| it.deploy == self.group.deploy && !it.served);
+        let trying = new.iter().any(|(_, it)| self.is_of_deploy(it) && !it.served);
         usize::from(!trying && agenda.is_due(failed_at + TRY_AGAIN_AFTER))
     }
 
@@ -148,8 +155,8 @@ impl<'a> Step<'a> {
 
 /// Of the release that is wanted, and not a failure that an earlier deploy left: a new deploy asks for a new try.
 fn is_new(instance: &Instance, group: &Group) -> bool {
-    let left_over = instance.status.phase == InstancePhase::Failed && instance.deploy != group.deploy;
-    instance.release == group.release && !left_over
+    let left_over = instance.status.phase == InstancePhase::Failed && instance.deploy() != Some(group.deploy);
+    instance.release() == Some(group.release) && !left_over
 }
 
 fn missing(count: usize, new: usize, old: usize) -> usize {

@@ -7,6 +7,7 @@ use plfm_core::digest::Digest;
 use plfm_core::event::*;
 use plfm_core::fair::Class;
 use plfm_core::ids::*;
+use plfm_core::manifest::Resources as Size;
 use plfm_core::phase::{DeployStatus, Desired, InstancePhase, NodePhase};
 use plfm_core::quota::{Dimension, Excess, Limits};
 use plfm_core::reason::{Failure, Reason};
@@ -56,6 +57,12 @@ fn one_of_each() -> Vec<Event> {
         Event::InstanceStatusChanged { instance, node, status: status(InstancePhase::Ready, None) },
         Event::InstanceStatusChanged { instance, node, status: status(InstancePhase::Failed, Some(failure)) },
         Event::InstanceForgotten { instance },
+        Event::TemplateCreated { template: id(13), org, name: "base".to_owned(), image: image("base"), size: size() },
+        Event::SandboxCreated(Box::new(sandbox_created(instance, org, node))),
+        Event::SandboxTimeoutSet { instance, ends_at: Timestamp(1_767_225_900_000) },
+        Event::InstanceDesiredChanged { instance, desired: Desired::Stopped, why: DesiredChange::Killed },
+        Event::InstanceDesiredChanged { instance, desired: Desired::Stopped, why: DesiredChange::TimedOut },
+        Event::InstanceDesiredChanged { instance, desired: Desired::Stopped, why: DesiredChange::Failed },
         Event::JoinTokenCreated { token: id(11), hash: Digest::of(b"join"), expires_at: Timestamp(1_767_225_660_000) },
         Event::NodeJoined {
             node,
@@ -108,6 +115,29 @@ fn allocated(instance: InstanceId, node: NodeId, release: ReleaseId, deploy: Dep
         deploy,
         address: "fd00:706c:0:1::1".parse().unwrap(),
         resources: Resources { cpu, memory, overhead, disk },
+        class: Class::Normal,
+    }
+}
+
+fn size() -> Size {
+    Size { cpu: MilliCpu(2_000), memory: Mebibytes(512), disk: Mebibytes(1_024) }
+}
+
+fn sandbox_created(instance: InstanceId, org: OrgId, node: NodeId) -> SandboxCreated {
+    let Size { cpu, memory, disk } = size();
+    SandboxCreated {
+        instance,
+        org,
+        project: id(2),
+        template: id(13),
+        template_name: "base".to_owned(),
+        image: image("base"),
+        vars: Some(Digest::of(b"vars")),
+        metadata: [("user".to_owned(), "ada".to_owned())].into(),
+        timeout_seconds: 300,
+        node,
+        address: "fd00:706c:0:1::2".parse().unwrap(),
+        resources: Resources { cpu, memory, overhead: Mebibytes(36), disk },
         class: Class::Normal,
     }
 }

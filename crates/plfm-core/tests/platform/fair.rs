@@ -3,7 +3,8 @@ use std::time::Duration;
 
 use plfm_core::event::{Event, Waiting};
 use plfm_core::fair::Class;
-use plfm_core::place::{NoPlace, Wanted, one, place};
+use plfm_core::ids::NodeId;
+use plfm_core::place::{NoPlace, Wanted, Wish, one, place};
 use plfm_core::quota::Dimension;
 
 use crate::fleet::{Fleet, deploy_as, manifest};
@@ -68,20 +69,24 @@ fn a_weight_is_a_greater_part() {
     assert_eq!((counts["greedy"], counts["other"]), (2, 8));
 }
 
+fn place_of(fleet: &Fleet, want: &Wanted) -> Result<NodeId, NoPlace> {
+    one(fleet.state(), &fleet.facts, Wish::of(fleet.state(), want).unwrap()).map(|(node, _)| node)
+}
+
 #[test]
 fn a_denial_is_not_a_wait() {
     let mut fleet = fleet_of(100, &[("shop", 1, 64), ("blog", 1, 64)]);
     fleet.beat();
     fleet.settle();
     let want = wanted(&fleet, "blog");
-    let full = one(fleet.state(), &fleet.facts, &want);
+    let full = place_of(&fleet, &want);
     assert!(matches!(full, Err(NoPlace::Waits(Waiting::NoCapacityMemory { .. }))), "{full:?}");
     fleet.follow("node b");
     fleet.follow("limit instances 2");
-    let denied = one(fleet.state(), &fleet.facts, &want);
+    let denied = place_of(&fleet, &want);
     assert!(matches!(denied, Err(NoPlace::Denied(excess)) if excess.dimension == Dimension::Instances), "{denied:?}");
     fleet.follow("limit instances 3");
-    assert_eq!(one(fleet.state(), &fleet.facts, &want), Ok(fleet.node("b")));
+    assert_eq!(place_of(&fleet, &want), Ok(fleet.node("b")));
 }
 
 #[test]

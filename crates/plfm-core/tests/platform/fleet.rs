@@ -10,6 +10,7 @@
 //! mute a | murmur a | hear a               the node falls silent, is heard once, is back with three heartbeats in a row
 //! pass 61                                  so many seconds; nodes that are not mute keep reporting
 //! writer                                   another server takes over
+//! template 256 | sandbox 60 | kill 2        what sandboxes are made of, one for so many seconds, an end
 //! limit instances 3                        what the org may have at most
 //! drain a | disable a | activate a | decommission a    what an operator says of a node; `force` of those that fell silent at once
 //! ```
@@ -20,12 +21,13 @@ use std::time::Duration;
 
 use expect_test::Expect;
 use plfm_core::check::{check, check_step};
-use plfm_core::command::{Command, Deploy, Expose, NodeOrder};
+use plfm_core::command::{Command, CreateSandbox, Deploy, Expose, NodeOrder};
 use plfm_core::digest::Digest;
 use plfm_core::event::{Actor, Capacity, Envelope, Event, InstanceStatus, Isolation, ReleaseImage};
 use plfm_core::facts::{BACK_AFTER, Contact, Facts};
+use plfm_core::fair::Class;
 use plfm_core::ids::{BootId, InstanceId, NodeId, OrgId};
-use plfm_core::manifest::{Manifest, Mount};
+use plfm_core::manifest::{Manifest, Mount, Resources as Size};
 use plfm_core::phase::{Desired, InstancePhase, NodePhase};
 use plfm_core::quota::Dimension;
 use plfm_core::reason::{Failure, Reason};
@@ -144,6 +146,9 @@ impl Fleet {
             ["disable", name] => self.order(name, NodeOrder::Disable),
             ["activate", name] => self.order(name, NodeOrder::Activate),
             ["decommission", name] => self.order(name, NodeOrder::Decommission),
+            ["template", memory] => drop(self.submit(template("base", memory.parse().unwrap())).unwrap()),
+            ["sandbox", seconds] => drop(self.submit(self.sandbox("base", seconds.parse().unwrap())).unwrap()),
+            ["kill", which] => drop(self.submit(Command::KillSandbox { instance: self.instance(which) }).unwrap()),
             ["limit", dimension, limit] => self.limit(dimension, limit.parse().unwrap()),
             ["force"] => drop(self.submit(Command::ForceReschedule).unwrap()),
             _ => panic!("the script says `{line}`"),
@@ -234,6 +239,20 @@ impl Fleet {
         self.submit(Command::Observe { node, capacity: None, instances: vec![(id, status)] }).unwrap();
     }
 
+    /// A new one each time.
+    pub fn sandbox(&self, template: &str, seconds: u64) -> Command {
+        Command::CreateSandbox(Box::new(CreateSandbox {
+            instance: InstanceId::new(Ulid::from_parts(self.facts.now.0, self.log.len() as u128)),
+            org: "default".to_owned(),
+            project: "default".to_owned(),
+            template: template.to_owned(),
+            vars: None,
+            metadata: Default::default(),
+            class: Class::Normal,
+            timeout: Duration::from_secs(seconds),
+        }))
+    }
+
     /// The second, third … instance ever made.
     fn instance(&self, which: &str) -> InstanceId {
         let which: usize = which.parse().unwrap();
@@ -243,6 +262,7 @@ impl Fleet {
     fn by_age(&self) -> Vec<InstanceId> {
         let allocated = |envelope: &Envelope| match &envelope.event {
             Event::InstanceAllocated(it) => Some(it.instance),
+            Event::SandboxCreated(it) => Some(it.instance),
             _ => None,
         };
         self.log.iter().filter_map(allocated).collect()
@@ -263,7 +283,8 @@ impl Fleet {
             let Some(it) = self.state().instances.get(id) else { continue };
             let node = &self.state().nodes[&it.node].name;
             let wish = if it.desired == Desired::Running { String::new() } else { format!(", to be {}", it.desired) };
-            writeln!(text, "{} {} {node} {}{wish}", number + 1, self.tag(it.release), it.status.phase).unwrap();
+            let what = it.release().map_or("sandbox", |release| self.tag(release));
+            writeln!(text, "{} {what} {node} {}{wish}", number + 1, it.status.phase).unwrap();
         }
         for deploy in self.state().deploys.values() {
             let why = deploy.failure.as_ref().map(|failure| format!(", {failure}")).unwrap_or_default();
@@ -289,6 +310,11 @@ impl Fleet {
 pub fn bootstrap() -> Command {
     let prefix = "fd00:706c::".parse().unwrap();
     Command::Bootstrap { domain: "example.com".to_owned(), prefix, admin: Digest::of(b"admin") }
+}
+
+pub fn template(name: &str, memory: u64) -> Command {
+    let size = Size { memory: Mebibytes(memory), cpu: MilliCpu(500), disk: Mebibytes(1_024) };
+    Command::CreateTemplate { org: "default".to_owned(), name: name.to_owned(), image: image("base"), size }
 }
 
 pub fn capacity(memory: u64, disk: u64) -> Capacity {

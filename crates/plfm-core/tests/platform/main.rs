@@ -10,3 +10,4 @@ mod quotas;
 mod random;
 mod refusals;
 mod rollout;
+mod sandboxes;

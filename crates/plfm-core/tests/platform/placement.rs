@@ -8,7 +8,7 @@ use plfm_core::event::{Capacity, Degradation};
 use plfm_core::facts::INELIGIBLE_AFTER;
 use plfm_core::fair::Class;
 use plfm_core::place::report::{Verdict, report};
-use plfm_core::place::{Choice, NoPlace, Wanted, one, place};
+use plfm_core::place::{Choice, NoPlace, Wanted, Wish, one, place};
 use plfm_core::units::MilliCpu;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -203,7 +203,7 @@ fn everything(fleet: &Fleet) -> Vec<Wanted> {
 /// The best node as one finds it who asks every node.
 fn asked_all(fleet: &Fleet, want: &Wanted) -> Option<plfm_core::ids::NodeId> {
     let report = report(fleet.state(), &fleet.facts, want.clone());
-    let siblings = |node| fleet.state().live_on(node).filter(|(_, it)| it.env == want.env).count();
+    let siblings = |node| fleet.state().live_on(node).filter(|(_, it)| it.is_of(want.env, &want.process)).count();
     let fits = report.nodes.iter().filter_map(|(node, verdict)| match verdict {
         Verdict::Fits { score } => Some((*score, *node)),
         _ => None,
@@ -233,13 +233,15 @@ proptest! {
         for Choice { env, process, release, node, class } in placement.choices {
             let want = wanted.iter().find(|want| want.env == env).unwrap();
             prop_assert_eq!(asked_all(&fleet, want), Some(node));
-            prop_assert_eq!(one(fleet.state(), &fleet.facts, want), Ok(node));
+            let wish = Wish::of(fleet.state(), want).unwrap();
+            prop_assert_eq!(one(fleet.state(), &fleet.facts, wish).map(|(node, _)| node), Ok(node));
             fleet.submit(Command::Allocate { env, process, release, node, class }).unwrap();
         }
         for (env, _, why) in placement.waiting {
             let want = wanted.iter().find(|want| want.env == env).unwrap();
             prop_assert_eq!(asked_all(&fleet, want), None);
-            prop_assert_eq!(one(fleet.state(), &fleet.facts, want), Err(NoPlace::Waits(why)));
+            let wish = Wish::of(fleet.state(), want).unwrap();
+            prop_assert_eq!(one(fleet.state(), &fleet.facts, wish), Err(NoPlace::Waits(why)));
         }
     }
 }

@@ -3,13 +3,13 @@
 
 use std::time::Duration;
 
-use plfm_core::command::{Command, Deploy, Expose, NodeOrder};
+use plfm_core::command::{Command, CreateSandbox, Deploy, Expose, NodeOrder};
 use plfm_core::digest::Digest;
 use plfm_core::event::{Capacity, DesiredChange, Entry, Envelope, InstanceStatus, Scope, Waiting};
 use plfm_core::evolve::evolve;
 use plfm_core::facts::Facts;
 use plfm_core::fair::Class;
-use plfm_core::ids::BootId;
+use plfm_core::ids::{BootId, InstanceId};
 use plfm_core::phase::{DeployStatus, Desired, InstancePhase, NodePhase};
 use plfm_core::quota::{Dimension, Limits};
 use plfm_core::reason::{Failure, Reason};
@@ -21,7 +21,7 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use ulid::Ulid;
 
-use crate::fleet::{Fleet, bootstrap, capacity, image, manifest};
+use crate::fleet::{Fleet, bootstrap, capacity, image, manifest, template};
 
 /// A step of a sequence. Ids are chosen among those that exist when it is its turn, or are of nobody.
 #[derive(Debug, Clone)]
@@ -97,7 +97,7 @@ fn given() -> impl Strategy<Value = Command> {
     let token = select(vec!["a", "b", "c", "d"]);
     prop_oneof![
         1 => Just(bootstrap()),
-        1 => Just(Command::CreateToken { hash: Digest::of(b"reader"), scopes: vec![Scope::AppsRead] }),
+        1 => Just(Command::CreateToken { org: None, hash: Digest::of(b"reader"), scopes: vec![Scope::AppsRead] }),
         4 => (token.clone(), 0..300u64).prop_map(|(token, seconds)| Command::CreateJoinToken {
             hash: Digest::of(token.as_bytes()),
             expires_at: Timestamp(1_767_225_600_000) + Duration::from_secs(seconds),
@@ -108,7 +108,31 @@ fn given() -> impl Strategy<Value = Command> {
             capacity,
         }),
         6 => deploy(),
+        1 => select(vec![64, 128, 700]).prop_map(|memory| template("base", memory)),
+        4 => (0..20u128, 0..200u64).prop_map(|(number, seconds)| sandbox(number, seconds)),
+        1 => (0..20u128, 0..400u64).prop_map(|(number, seconds)| Command::SetSandboxTimeout {
+            instance: sandbox_id(number),
+            ends_at: Timestamp(1_767_225_600_000) + Duration::from_secs(seconds),
+        }),
+        1 => (0..20u128).prop_map(|number| Command::KillSandbox { instance: sandbox_id(number) }),
     ]
+}
+
+fn sandbox_id(number: u128) -> InstanceId {
+    InstanceId::new(Ulid::from_parts(2, number))
+}
+
+fn sandbox(number: u128, seconds: u64) -> Command {
+    Command::CreateSandbox(Box::new(CreateSandbox {
+        instance: sandbox_id(number),
+        org: "default".to_owned(),
+        project: "default".to_owned(),
+        template: "base".to_owned(),
+        vars: None,
+        metadata: Default::default(),
+        class: Default::default(),
+        timeout: Duration::from_secs(seconds),
+    }))
 }
 
 fn deploy() -> impl Strategy<Value = Command> {

@@ -281,7 +281,7 @@ fn two_lines_about_one_instance_are_one() {
 fn tokens_are_made() {
     let mut fleet = Fleet::new();
     let scopes = Scope::ALL.to_vec();
-    assert_eq!(fleet.submit(Command::CreateToken { hash: Digest::of(b"reader"), scopes }), Ok(1));
+    assert_eq!(fleet.submit(Command::CreateToken { org: None, hash: Digest::of(b"reader"), scopes }), Ok(1));
 }
 
 /// Nonsense that a node may claim must not stop the writer.

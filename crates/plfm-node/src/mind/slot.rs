@@ -127,7 +127,9 @@ impl Slot {
 
     /// The node itself ends the machine because it stops: no failure, and no restart that anyone should wonder about.
     pub(super) fn put_away(&mut self, now: Timestamp) {
-        if self.lives() {
+        if self.lives() && self.workload.is_sandbox() {
+            self.fail(Failure::new(Reason::WorkloadExited, "its node was stopped"), None, now);
+        } else if self.lives() {
             (self.status.boot, self.status.failure) = (None, None);
             self.enter(InstancePhase::Allocated, now);
         }
@@ -230,6 +232,11 @@ impl Slot {
         (self.status.boot, self.status.hello_ms, self.status.exit_code) = (Some(boot), Some(hello_ms), None);
         (self.prepared, self.attached, self.tally) = (false, true, Tally::default());
         self.since = now;
+        if self.workload.is_sandbox() {
+            // Its guest daemon has answered, and there is nobody else to ask.
+            self.status.failure = None;
+            self.enter(InstancePhase::Ready, now);
+        }
     }
 
     fn stopped(&mut self, exit_code: Option<i32>, now: Timestamp) {

@@ -1,4 +1,4 @@
-use plfm_api::documents::{ImageSource, WORKLOAD_VERSION, Workload};
+use plfm_api::documents::{ImageSource, Purpose, WORKLOAD_VERSION, Workload};
 use plfm_core::digest::Digest;
 use plfm_core::event::Resources;
 use plfm_core::ids::{LogId, OrgId, ReleaseId};
@@ -19,10 +19,12 @@ pub(super) fn workload() -> Workload {
     Workload {
         version: WORKLOAD_VERSION,
         org: id::<OrgId>(1),
-        app: "app".to_owned(),
-        env: "dev".to_owned(),
-        process: "web".to_owned(),
-        release: id::<ReleaseId>(1),
+        purpose: Purpose::Replica {
+            app: "app".to_owned(),
+            env: "dev".to_owned(),
+            process: "web".to_owned(),
+            release: id::<ReleaseId>(1),
+        },
         image: ImageSource { reference: "app:1".to_owned(), digest: Digest::of(b"image") },
         command: None,
         prestart: Vec::new(),

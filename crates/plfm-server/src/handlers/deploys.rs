@@ -48,7 +48,7 @@ pub async fn create(
 }
 
 /// A tag is looked up once, here; from now on only its digest counts.
-async fn pin(shared: &Shared, reference: Option<&String>) -> Result<ReleaseImage, ApiError> {
+pub(super) async fn pin(shared: &Shared, reference: Option<&String>) -> Result<ReleaseImage, ApiError> {
     let Some(reference) = reference else {
         let hint = "write `ref = \"registry/name:tag\"` under `[image]`, or use `plfm deploy --image`";
         return Err(ApiError::invalid("the manifest names no image", hint));

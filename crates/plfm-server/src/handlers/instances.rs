@@ -38,7 +38,7 @@ pub async fn list(
     let org = org(&state, &caller, &name)?;
     let is_shown = |it: &Instance| filter.all || it.status.phase != InstancePhase::Gone;
     let there = state.instances.iter().filter(|(_, it)| it.org == org && is_shown(it));
-    let views = there.map(|(id, it)| views::instance(&state, *id, it));
+    let views = there.filter_map(|(id, it)| views::instance(&state, *id, it));
     let asked = |view: &InstanceView| {
         filter.app.as_ref().is_none_or(|app| *app == view.app) && filter.env.as_ref().is_none_or(|env| *env == view.env)
     };
@@ -52,7 +52,7 @@ pub async fn show(
 ) -> Result<Json<InstanceView>, ApiError> {
     let state = shared.writer.state();
     let (id, instance) = find(&state, &caller, &path)?;
-    Ok(Json(views::instance(&state, id, instance)))
+    views::instance(&state, id, instance).map(Json).ok_or_else(|| ApiError::not_found("instance", id))
 }
 
 pub async fn explain(
@@ -106,7 +106,7 @@ pub async fn exec(
         return Err(ApiError::new(StatusCode::CONFLICT, "instance_not_running", detail, hint));
     }
     let target = shared.tunnel(&state, instance)?;
-    let process = instance.process.clone();
+    let process = instance.replica().map_or_else(|| "sandbox".to_owned(), |replica| replica.process.clone());
     let upgrade = upgrade.protocols([term::PROTOCOL]).max_message_size(terminal::MESSAGE_BYTES_MAX);
     Ok(upgrade.on_upgrade(move |socket| terminal::run(socket, target, id, process)))
 }

@@ -58,8 +58,8 @@ pub const ALL_AT_ONCE: Rules = Rules {
     reconcile: |state, facts| {
         let (mut commands, next_run) = reconcile(state, facts);
         let old = state.instances.iter().filter(|(_, it)| {
-            let group = state.envs.get(&it.env).and_then(|env| env.groups.get(&it.process));
-            it.desired == Desired::Running && group.is_some_and(|group| group.release != it.release)
+            let group = it.replica().and_then(|it| state.envs.get(&it.env)?.groups.get(&it.process));
+            it.desired == Desired::Running && group.is_some_and(|group| Some(group.release) != it.release())
         });
         let (desired, why) = (Desired::Draining, DesiredChange::RolloutReplace);
         commands.extend(old.map(|(id, _)| Command::SetDesired { instance: *id, desired, why }));

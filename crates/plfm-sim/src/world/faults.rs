@@ -28,6 +28,7 @@ impl World {
 
     fn client_asks(&mut self, operation: &Operation) {
         let Self { ctx, client, judge, .. } = self;
+        client.now = ctx.now();
         let command = client.command(operation, &judge.state);
         let facts = Facts { now: ctx.now(), entropy: ctx.rng.u128(..), ..Facts::default() };
         let request = facts.ids().fresh();

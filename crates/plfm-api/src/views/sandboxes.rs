@@ -1,0 +1,163 @@
+//! Sandboxes and templates, as asked for and as shown.
+
+use std::collections::BTreeMap;
+
+use plfm_core::event::Resources;
+use plfm_core::ids::*;
+use plfm_core::manifest::Resources as Size;
+use plfm_core::phase::{Desired, InstancePhase};
+use plfm_core::reason::Failure;
+use plfm_core::state::{Instance, State, Template};
+use plfm_core::units::{Mebibytes, MilliCpu, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// `POST /v1/orgs/{org}/templates`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TemplateRequest {
+    pub name: String,
+    pub image: String,
+    pub size: Size,
+}
+
+/// `POST /v1/orgs/{org}/sandboxes`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SandboxRequest {
+    /// A name or an id.
+    pub template: String,
+    pub timeout_seconds: u64,
+    #[serde(default)]
+    pub vars: BTreeMap<String, String>,
+    #[serde(default)]
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// Shown once.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct ApiKeyView {
+    pub key: String,
+}
+
+/// `POST …/sandboxes/{sandbox}/timeout`: from now on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TimeoutRequest {
+    pub timeout_seconds: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SandboxView {
+    /// As it stands in host names and in E2B's API.
+    pub name: String,
+    pub id: InstanceId,
+    pub template: String,
+    pub state: SandboxState,
+    pub phase: InstancePhase,
+    pub node: String,
+    pub failure: Option<Failure>,
+    pub hint: Option<String>,
+    pub metadata: BTreeMap<String, String>,
+    pub cpu: MilliCpu,
+    pub memory: Mebibytes,
+    pub disk: Mebibytes,
+    pub boot: Option<BootId>,
+    pub hello_ms: Option<u64>,
+    pub created_at: Timestamp,
+    /// None until its time has begun.
+    pub ends_at: Option<Timestamp>,
+}
+
+/// A-CON-30: a function of what is wanted and what is seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SandboxState {
+    Creating,
+    Running,
+    Terminating,
+    Terminated,
+    Error,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TemplateView {
+    pub id: TemplateId,
+    pub name: String,
+    pub image: String,
+    pub digest: plfm_core::digest::Digest,
+    pub cpu: MilliCpu,
+    pub memory: Mebibytes,
+    pub disk: Mebibytes,
+    pub created_at: Timestamp,
+}
+
+pub fn sandbox(state: &State, id: InstanceId, instance: &Instance) -> Option<SandboxView> {
+    let sandbox = instance.sandbox()?;
+    let failure = instance.status.failure.clone();
+    let Resources { cpu, memory, disk, .. } = instance.resources;
+    Some(SandboxView {
+        name: sandbox_name(id),
+        id,
+        template: sandbox.template_name.clone(),
+        state: SandboxState::of(instance.desired, instance.status.phase),
+        phase: instance.status.phase,
+        node: state.nodes.get(&instance.node).map(|node| node.name.clone()).unwrap_or_default(),
+        hint: failure.as_ref().map(|failure| failure.reason.hint().to_owned()),
+        failure,
+        metadata: sandbox.metadata.clone(),
+        cpu,
+        memory,
+        disk,
+        boot: instance.status.boot,
+        hello_ms: instance.status.hello_ms,
+        created_at: instance.created_at,
+        ends_at: sandbox.ends_at,
+    })
+}
+
+impl SandboxState {
+    pub const fn of(desired: Desired, phase: InstancePhase) -> Self {
+        use InstancePhase::*;
+        match (desired, phase) {
+            (_, Stopped | Gone) => Self::Terminated,
+            (_, Failed) => Self::Error,
+            (Desired::Stopped | Desired::Draining, _) | (_, Draining) => Self::Terminating,
+            (_, Ready | Unready) => Self::Running,
+            (_, Allocated | Preparing | Booting) => Self::Creating,
+        }
+    }
+
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Creating => "creating",
+            Self::Running => "running",
+            Self::Terminating => "terminating",
+            Self::Terminated => "terminated",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// A sandbox's id as E2B's clients and host names can carry it: lower case letters and digits alone (W-HOST-1).
+pub fn sandbox_name(id: InstanceId) -> String {
+    id.ulid().to_string().to_lowercase()
+}
+
+/// Reads a sandbox's name, or its id.
+pub fn sandbox_id(text: &str) -> Option<InstanceId> {
+    let of_name = || format!("{}_{}", InstanceId::PREFIX, text.to_uppercase()).parse().ok();
+    text.parse().ok().or_else(of_name)
+}
+
+pub fn templates(state: &State, org: OrgId) -> Vec<TemplateView> {
+    let of_org = state.templates.iter().filter(|(_, it)| it.org == org);
+    let mut views: Vec<_> = of_org.map(|(id, it)| template(*id, it)).collect();
+    views.sort_by(|a, b| a.name.cmp(&b.name));
+    views
+}
+
+pub fn template(id: TemplateId, it: &Template) -> TemplateView {
+    let Size { cpu, memory, disk } = it.size;
+    let (name, image, digest) = (it.name.clone(), it.image.reference.clone(), it.image.digest);
+    TemplateView { id, name, image, digest, cpu, memory, disk, created_at: it.created_at }
+}

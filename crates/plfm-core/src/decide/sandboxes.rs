@@ -1,0 +1,128 @@
+//! Sandboxes: accepted and placed in one decision, or refused in it; and the templates they are made of.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::command::CreateSandbox;
+use crate::event::{DesiredChange, Event, ReleaseImage, SandboxCreated};
+use crate::facts::Facts;
+use crate::ids::*;
+use crate::manifest::Resources as Size;
+use crate::phase::Desired;
+use crate::place::{self, NoPlace, Wish};
+use crate::refusal::Refusal;
+use crate::state::{Instance, Sandbox, State, Template};
+use crate::units::{Mebibytes, Timestamp};
+
+use super::deploy::check_name;
+use super::fresh;
+
+/// Longer no sandbox lives without someone saying so again (A-VM-16).
+pub const TIMEOUT_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+pub const METADATA_MAX: usize = 64;
+pub const METADATA_KEY_MAX: usize = 256;
+pub const METADATA_VALUE_MAX: usize = 1_024;
+/// Debian's kernel finds no room for itself in less.
+pub const MEMORY_MIN: Mebibytes = Mebibytes(128);
+
+pub fn create_template(
+    state: &State,
+    org: &str,
+    name: String,
+    image: ReleaseImage,
+    size: Size,
+    facts: &Facts,
+) -> Result<Vec<Event>, Refusal> {
+    let org = state.org_named(org).ok_or_else(|| Refusal::OrgNotFound(org.to_owned()))?;
+    check_name(&name)?;
+    if size.memory < MEMORY_MIN {
+        let (asked, least) = (size.memory.0, MEMORY_MIN.0);
+        return Err(Refusal::InvalidSandbox(format!("a sandbox needs {least} MiB of memory, not {asked}")));
+    }
+    let same = |it: &Template| it.image == image && it.size == size;
+    if state.template_named(org, &name).is_some_and(|(_, known)| same(known)) {
+        return Ok(Vec::new());
+    }
+    Ok(vec![Event::TemplateCreated { template: facts.ids().fresh(), org, name, image, size }])
+}
+
+pub fn create(state: &State, wanted: CreateSandbox, facts: &Facts) -> Result<Vec<Event>, Refusal> {
+    let CreateSandbox { instance, org, project, template, vars, metadata, class, timeout } = wanted;
+    let cluster = state.cluster.as_ref().ok_or(Refusal::NotBootstrapped)?;
+    let org = state.org_named(&org).ok_or_else(|| Refusal::OrgNotFound(org.clone()))?;
+    let project = state.project_named(org, &project).ok_or_else(|| Refusal::ProjectUnknown(project.clone()))?;
+    let (template, made_of) = template_of(state, org, &template)?;
+    check_metadata(&metadata)?;
+    check_timeout(timeout)?;
+    if state.instances.contains_key(&instance) {
+        return Err(Refusal::SandboxExists(instance));
+    }
+    let wish = Wish::of_template(org, made_of);
+    let (node, resources) = place::one(state, facts, wish).map_err(|none| match none {
+        NoPlace::Denied(excess) => Refusal::QuotaExceeded(excess),
+        NoPlace::Waits(waiting) => Refusal::NoRoom(waiting),
+    })?;
+    let host = state.nodes.get(&node).ok_or(Refusal::NodeNotFound(node))?;
+    Ok(vec![Event::SandboxCreated(Box::new(SandboxCreated {
+        instance,
+        org,
+        project,
+        template,
+        template_name: made_of.name.clone(),
+        image: made_of.image.clone(),
+        vars,
+        metadata,
+        timeout_seconds: timeout.as_secs(),
+        node,
+        address: host.address(cluster, host.next_host),
+        resources,
+        class,
+    }))])
+}
+
+fn template_of<'a>(state: &'a State, org: OrgId, text: &str) -> Result<(TemplateId, &'a Template), Refusal> {
+    let id = text.parse::<TemplateId>().ok();
+    let by_id = id.and_then(|id| Some((id, state.templates.get(&id).filter(|it| it.org == org)?)));
+    by_id
+        .or_else(|| state.template_named(org, text))
+        .ok_or_else(|| Refusal::TemplateNotFound(text.chars().take(80).collect()))
+}
+
+pub fn set_timeout(state: &State, id: InstanceId, ends_at: Timestamp, facts: &Facts) -> Result<Vec<Event>, Refusal> {
+    let (instance, sandbox) = living(state, id)?;
+    check_timeout(ends_at.since(facts.now))?;
+    fresh(instance.ends_at().is_none_or(|at| at > facts.now), id)?;
+    Ok(if sandbox.ends_at == Some(ends_at) {
+        Vec::new()
+    } else {
+        vec![Event::SandboxTimeoutSet { instance: id, ends_at }]
+    })
+}
+
+pub fn kill(state: &State, id: InstanceId) -> Result<Vec<Event>, Refusal> {
+    living(state, id)?;
+    Ok(vec![Event::InstanceDesiredChanged { instance: id, desired: Desired::Stopped, why: DesiredChange::Killed }])
+}
+
+/// One that is there and is not to be stopped.
+fn living(state: &State, id: InstanceId) -> Result<(&Instance, &Sandbox), Refusal> {
+    let instance = state.instances.get(&id).filter(|it| it.holds_resources() && it.desired != Desired::Stopped);
+    instance.and_then(|it| Some((it, it.sandbox()?))).ok_or(Refusal::SandboxNotFound(id))
+}
+
+fn check_timeout(timeout: Duration) -> Result<(), Refusal> {
+    if timeout <= TIMEOUT_MAX {
+        return Ok(());
+    }
+    let days = TIMEOUT_MAX.as_secs() / 86_400;
+    Err(Refusal::InvalidSandbox(format!("a sandbox is given {days} days at most at a time")))
+}
+
+fn check_metadata(metadata: &BTreeMap<String, String>) -> Result<(), Refusal> {
+    let long = metadata.iter().any(|(key, value)| key.len() > METADATA_KEY_MAX || value.len() > METADATA_VALUE_MAX);
+    if metadata.len() <= METADATA_MAX && !long {
+        return Ok(());
+    }
+    let bounds = format!("{METADATA_MAX} pairs, keys of {METADATA_KEY_MAX} and values of {METADATA_VALUE_MAX} bytes");
+    Err(Refusal::InvalidSandbox(format!("metadata has {bounds} at most")))
+}

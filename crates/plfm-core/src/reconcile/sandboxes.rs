@@ -1,0 +1,31 @@
+//! When a sandbox is over: its time is up, it has failed, or its node is to be empty.
+
+use std::time::Duration;
+
+use crate::command::Command;
+use crate::event::DesiredChange;
+use crate::phase::{Desired, InstancePhase, NodePhase};
+use crate::state::{Instance, State};
+
+use super::agenda::Agenda;
+use super::set_desired;
+
+/// Nothing replaces a sandbox elsewhere, so a node that is to be empty leaves it this long to come to its end (A-VM-14).
+pub const DRAIN_MAX: Duration = Duration::from_secs(600);
+
+pub fn end(state: &State, agenda: &mut Agenda, commands: &mut Vec<Command>) {
+    let over = state.index().ending().take_while(|(at, _)| agenda.is_due(*at));
+    let over: Vec<_> = over.filter_map(|(_, id)| Some((id, state.instances.get(&id)?))).collect();
+    commands.extend(over.into_iter().map(|(id, it)| set_desired(id, Desired::Stopped, why(it))));
+    for (node, it) in state.nodes.iter().filter(|(_, it)| it.phase == NodePhase::Draining) {
+        let now = agenda.now;
+        let mut left = state.live_on(*node).filter(|(_, it)| it.ends_at().is_some_and(|at| at > now)).peekable();
+        if left.peek().is_some() && agenda.is_due(it.phase_at + DRAIN_MAX) {
+            commands.extend(left.map(|(id, _)| set_desired(id, Desired::Stopped, DesiredChange::NodeDraining)));
+        }
+    }
+}
+
+fn why(it: &Instance) -> DesiredChange {
+    if it.status.phase == InstancePhase::Failed { DesiredChange::Failed } else { DesiredChange::TimedOut }
+}

@@ -1,0 +1,329 @@
+//! E2B's control API, as its SDKs call it (`spec`: W-API, W-LIFE, W-LIST): the same sandboxes in that API's words.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Path, Query, State};
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use http::{HeaderName, StatusCode};
+use plfm_api::views::{SandboxRequest, SandboxState, SandboxView};
+use plfm_core::ids::OrgId;
+use plfm_core::state::State as Fold;
+use serde::{Deserialize, Serialize};
+
+use super::sandboxes::{accept, all, end, find, no_such, prolong, ready};
+use crate::ApiError;
+use crate::identity::Caller;
+use crate::serve::Shared;
+use crate::writer::now;
+
+mod page;
+
+/// What SDKs decide by (W-OBJ-1).
+const ENVD_VERSION: &str = "0.6.4";
+const CLIENT: &str = "plfm";
+const DEFAULT_ORG: &str = "default";
+/// Of the two generations of the create call.
+const TIMEOUT_V1: i64 = 15;
+const TIMEOUT: i64 = 300;
+const NEXT_TOKEN: HeaderName = HeaderName::from_static("x-next-token");
+const TOTAL_RUNNING: HeaderName = HeaderName::from_static("x-total-running");
+
+/// What is not known here is ignored, what is known and not done is refused: never answered as if it were.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NewSandbox {
+    #[serde(rename = "templateID")]
+    template: String,
+    timeout: Option<i64>,
+    #[serde(default)]
+    metadata: BTreeMap<String, String>,
+    #[serde(default)]
+    env_vars: BTreeMap<String, String>,
+    #[serde(default)]
+    auto_pause: bool,
+    auto_resume: Option<AutoResume>,
+    #[serde(rename = "allow_internet_access")]
+    allow_internet_access: Option<bool>,
+    network: Option<serde_json::Map<String, serde_json::Value>>,
+    #[serde(default)]
+    volume_mounts: Vec<serde_json::Value>,
+    iam: Option<serde_json::Value>,
+}
+
+#[derive(Deserialize)]
+struct AutoResume {
+    enabled: bool,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Sandbox {
+    #[serde(rename = "templateID")]
+    template: String,
+    #[serde(rename = "sandboxID")]
+    sandbox: String,
+    #[serde(rename = "clientID")]
+    client: &'static str,
+    envd_version: &'static str,
+    alias: String,
+    envd_access_token: String,
+    traffic_access_token: Option<String>,
+    domain: Option<String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Listed {
+    #[serde(rename = "templateID")]
+    template: String,
+    #[serde(rename = "sandboxID")]
+    sandbox: String,
+    #[serde(rename = "clientID")]
+    client: &'static str,
+    alias: String,
+    started_at: String,
+    end_at: String,
+    cpu_count: u32,
+    #[serde(rename = "memoryMB")]
+    memory: u64,
+    #[serde(rename = "diskSizeMB")]
+    disk: u64,
+    state: &'static str,
+    envd_version: &'static str,
+    metadata: BTreeMap<String, String>,
+    volume_mounts: [(); 0],
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Detail {
+    #[serde(flatten)]
+    listed: Listed,
+    envd_access_token: String,
+    allow_internet_access: Option<bool>,
+    domain: Option<String>,
+    lifecycle: Lifecycle,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Lifecycle {
+    auto_resume: bool,
+    on_timeout: &'static str,
+}
+
+#[derive(Deserialize)]
+pub struct Timeout {
+    timeout: Option<i64>,
+}
+
+pub async fn create(
+    shared: State<Arc<Shared>>,
+    caller: Extension<Caller>,
+    Json(request): Json<NewSandbox>,
+) -> Result<Response, ApiError> {
+    created(&shared, &caller, request, TIMEOUT_V1).await
+}
+
+pub async fn create_v2(
+    shared: State<Arc<Shared>>,
+    caller: Extension<Caller>,
+    Json(request): Json<NewSandbox>,
+) -> Result<Response, ApiError> {
+    created(&shared, &caller, request, TIMEOUT).await
+}
+
+async fn created(shared: &Shared, caller: &Caller, request: NewSandbox, default: i64) -> Result<Response, ApiError> {
+    let (org, actor) = (own_org(shared, caller)?, caller.actor());
+    let org = shared.writer.state().orgs.get(&org).map(|org| org.name.clone()).unwrap_or_default();
+    let actor = actor.ok_or_else(|| ApiError::not_found("org", &org))?;
+    supported(&request)?;
+    let timeout_seconds = u64::try_from(request.timeout.unwrap_or(default)).ok().filter(|seconds| *seconds > 0);
+    let timeout_seconds =
+        timeout_seconds.ok_or_else(|| ApiError::invalid("a timeout is at least one second", "ask for more time"))?;
+    let NewSandbox { template, metadata, env_vars: vars, .. } = request;
+    let wanted = SandboxRequest { template, timeout_seconds, vars, metadata };
+    let (id, _) = accept(shared, actor, org, wanted).await?;
+    let view = ready(shared, id).await?;
+    Ok((StatusCode::CREATED, Json(sandbox(shared, &view))).into_response())
+}
+
+/// Who asked for something must not be left to think that he has it.
+fn supported(request: &NewSandbox) -> Result<(), ApiError> {
+    let network = request.network.as_ref().is_some_and(|rules| rules.values().any(|rule| !is_usual(rule)));
+    let unsupported = match request {
+        _ if request.auto_pause => "autoPause",
+        _ if request.auto_resume.as_ref().is_some_and(|it| it.enabled) => "autoResume",
+        _ if request.allow_internet_access == Some(false) => "allow_internet_access: false",
+        _ if !request.volume_mounts.is_empty() => "volumeMounts",
+        _ if request.iam.as_ref().is_some_and(|iam| !iam.is_null()) => "iam",
+        _ if network => "network",
+        _ => return Ok(()),
+    };
+    Err(ApiError::invalid(format!("this server cannot do `{unsupported}` yet"), "leave it out"))
+}
+
+/// As if it had not been said.
+fn is_usual(rule: &serde_json::Value) -> bool {
+    match rule {
+        serde_json::Value::Null | serde_json::Value::Bool(true) => true,
+        serde_json::Value::Array(items) => items.is_empty(),
+        serde_json::Value::Object(fields) => fields.is_empty(),
+        _ => false,
+    }
+}
+
+pub async fn show(
+    State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+) -> Result<Response, ApiError> {
+    let state = shared.writer.state();
+    let view = running(&state, own_org(&shared, &caller)?, &name)?;
+    let envd_access_token = shared.vault.sandbox_token(view.id);
+    let lifecycle = Lifecycle { auto_resume: false, on_timeout: "kill" };
+    let listed = listed(view);
+    Ok(Json(Detail { listed, envd_access_token, allow_internet_access: None, domain: None, lifecycle }).into_response())
+}
+
+pub async fn kill(
+    State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+) -> Result<StatusCode, ApiError> {
+    let state = shared.writer.state();
+    let (id, _) = find(&state, own_org(&shared, &caller)?, &name)?;
+    end(&shared, &caller, id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// From now on, and be it less than before; at once if it is nothing (W-LIFE-2).
+pub async fn set_timeout(
+    State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+    Json(request): Json<Timeout>,
+) -> Result<StatusCode, ApiError> {
+    let state = shared.writer.state();
+    let (id, _) = find(&state, own_org(&shared, &caller)?, &name)?;
+    let seconds = u64::try_from(request.timeout.unwrap_or(TIMEOUT)).unwrap_or(0);
+    prolong(&shared, &caller, id, Duration::from_secs(seconds)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Never takes time away (W-LIFE-3).
+pub async fn connect(
+    State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+    request: Option<Json<Timeout>>,
+) -> Result<Response, ApiError> {
+    let state = shared.writer.state();
+    let view = running(&state, own_org(&shared, &caller)?, &name)?;
+    let seconds = request.and_then(|Json(request)| request.timeout).unwrap_or(TIMEOUT);
+    let timeout = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
+    if view.ends_at.is_some_and(|ends_at| ends_at < now() + timeout) {
+        prolong(&shared, &caller, view.id, timeout).await?;
+    }
+    Ok(Json(sandbox(&shared, &view)).into_response())
+}
+
+pub async fn list(
+    State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
+    Query(wanted): Query<Vec<(String, String)>>,
+) -> Result<Response, ApiError> {
+    let state = shared.writer.state();
+    let wanted = page::Wanted::read(&wanted)?;
+    let running = alive(&state, own_org(&shared, &caller)?);
+    let page = wanted.page(running);
+    let mut response = Json(page.items.into_iter().map(listed).collect::<Vec<_>>()).into_response();
+    response.headers_mut().insert(TOTAL_RUNNING, page.total.into());
+    let next = page.next.and_then(|token| token.try_into().ok());
+    response.headers_mut().extend(next.map(|token| (NEXT_TOKEN, token)));
+    Ok(response)
+}
+
+pub async fn list_running(
+    State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
+    Query(wanted): Query<Vec<(String, String)>>,
+) -> Result<Response, ApiError> {
+    let state = shared.writer.state();
+    let only = wanted.into_iter().filter(|(key, _)| key == "metadata").collect::<Vec<_>>();
+    let running = page::Wanted::read(&only)?.unlimited().page(alive(&state, own_org(&shared, &caller)?));
+    Ok(Json(running.items.into_iter().map(listed).collect::<Vec<_>>()).into_response())
+}
+
+/// The org of the key, or the usual one of a token that is good for all.
+fn own_org(shared: &Shared, caller: &Caller) -> Result<OrgId, ApiError> {
+    match caller {
+        Caller::Token { org: Some(org), .. } => Ok(*org),
+        _ => shared.writer.state().org_named(DEFAULT_ORG).ok_or_else(|| ApiError::not_found("org", DEFAULT_ORG)),
+    }
+}
+
+fn alive(state: &Fold, org: OrgId) -> Vec<SandboxView> {
+    all(state, org).filter(|view| view.state == SandboxState::Running).collect()
+}
+
+fn running(state: &Fold, org: OrgId, name: &str) -> Result<SandboxView, ApiError> {
+    let (id, instance) = find(state, org, name)?;
+    let view = plfm_api::views::sandbox(state, id, instance);
+    view.filter(|view| view.state == SandboxState::Running).ok_or_else(|| no_such(name))
+}
+
+fn sandbox(shared: &Shared, view: &SandboxView) -> Sandbox {
+    Sandbox {
+        template: view.template.clone(),
+        sandbox: view.name.clone(),
+        client: CLIENT,
+        envd_version: ENVD_VERSION,
+        alias: view.template.clone(),
+        envd_access_token: shared.vault.sandbox_token(view.id),
+        traffic_access_token: None,
+        domain: None,
+    }
+}
+
+fn listed(view: SandboxView) -> Listed {
+    Listed {
+        template: view.template.clone(),
+        sandbox: view.name,
+        client: CLIENT,
+        alias: view.template,
+        started_at: view.created_at.to_string(),
+        end_at: view.ends_at.unwrap_or(view.created_at).to_string(),
+        cpu_count: view.cpu.0.div_ceil(1_000),
+        memory: view.memory.0,
+        disk: view.disk.0,
+        state: "running",
+        envd_version: ENVD_VERSION,
+        metadata: view.metadata,
+        volume_mounts: [],
+    }
+}
+
+/// The same refusals in this API's form: the JavaScript SDK reads the number in the body, Python the status (W-API-2).
+pub async fn as_e2b(response: Response) -> Response {
+    let status = response.status();
+    if !(status.is_client_error() || status.is_server_error()) {
+        return response;
+    }
+    let body = axum::body::to_bytes(response.into_body(), PROBLEM_BYTES_MAX).await.unwrap_or_default();
+    let problem = serde_json::from_slice::<plfm_api::problem::Problem>(&body).ok();
+    let code = problem.as_ref().map(|problem| problem.code.clone()).unwrap_or_default();
+    let status = if code == "quota_exceeded" { StatusCode::TOO_MANY_REQUESTS } else { status };
+    let message =
+        problem.map_or_else(|| status.to_string(), |problem| format!("{} ({})", problem.detail, problem.hint));
+    // Only what may pass by itself is worth another try (W-API-5).
+    let again = matches!(status, StatusCode::SERVICE_UNAVAILABLE);
+    let headers = [("should-retry", again.to_string()), ("cache-control", "no-store".to_owned())];
+    let body = serde_json::json!({ "code": status.as_u16(), "message": message, "error_code": code });
+    (status, headers, Json(body)).into_response()
+}
+
+const PROBLEM_BYTES_MAX: usize = 1 << 20;

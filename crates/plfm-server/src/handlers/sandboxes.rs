@@ -1,0 +1,200 @@
+//! Sandboxes: created and waited for, shown, given more time, killed; and the keys that agents use.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Path, State};
+use axum::response::Response;
+use axum::{Extension, Json};
+use http::StatusCode;
+use plfm_api::views::{self, ApiKeyView, Items, SandboxRequest, SandboxState, SandboxView, TimeoutRequest, sandbox_id};
+use plfm_core::command::{Command, CreateSandbox};
+use plfm_core::event::{Actor, Scope};
+use plfm_core::fair::Class;
+use plfm_core::ids::{InstanceId, OrgId};
+use plfm_core::state::{Instance, State as Fold};
+use plfm_core::units::Seq;
+
+use super::org;
+use crate::ApiError;
+use crate::identity::Caller;
+use crate::routes::{accepted, current_request, fresh};
+use crate::secrets::{new_key, token_hash};
+use crate::serve::{SANDBOX_VARS, Shared};
+use crate::writer::now;
+
+/// What does not answer by then is killed: an image may have to be pulled, a machine may be emulated.
+const START_MAX: Duration = Duration::from_secs(300);
+const PROJECT: &str = "default";
+
+pub async fn list(
+    State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+) -> Result<Json<Items<SandboxView>>, ApiError> {
+    let state = shared.writer.state();
+    let org = org(&state, &caller, &name)?;
+    Ok(Json(Items { items: all(&state, org).collect() }))
+}
+
+pub async fn show(
+    State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
+    Path((name, sandbox)): Path<(String, String)>,
+) -> Result<Json<SandboxView>, ApiError> {
+    let state = shared.writer.state();
+    let org = org(&state, &caller, &name)?;
+    let (id, instance) = find(&state, org, &sandbox)?;
+    views::sandbox(&state, id, instance).map(Json).ok_or_else(|| no_such(&sandbox))
+}
+
+pub async fn create(
+    State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
+    Path(org_name): Path<String>,
+    Json(request): Json<SandboxRequest>,
+) -> Result<Response, ApiError> {
+    org(&shared.writer.state(), &caller, &org_name)?;
+    let actor = caller.actor().ok_or_else(|| ApiError::not_found("org", &org_name))?;
+    let (id, seq) = accept(&shared, actor, org_name, request).await?;
+    Ok(accepted(StatusCode::CREATED, seq, ready(&shared, id).await?))
+}
+
+pub async fn kill(
+    State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
+    Path((name, sandbox)): Path<(String, String)>,
+) -> Result<Response, ApiError> {
+    let state = shared.writer.state();
+    let org = org(&state, &caller, &name)?;
+    let (id, _) = find(&state, org, &sandbox)?;
+    let seq = end(&shared, &caller, id).await?;
+    Ok(accepted(StatusCode::OK, seq, serde_json::json!({ "ok": true })))
+}
+
+pub async fn set_timeout(
+    State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
+    Path((name, sandbox)): Path<(String, String)>,
+    Json(request): Json<TimeoutRequest>,
+) -> Result<Response, ApiError> {
+    let state = shared.writer.state();
+    let org = org(&state, &caller, &name)?;
+    let (id, _) = find(&state, org, &sandbox)?;
+    let seq = prolong(&shared, &caller, id, Duration::from_secs(request.timeout_seconds)).await?;
+    let state = shared.writer.state();
+    let view = state.instances.get(&id).and_then(|instance| views::sandbox(&state, id, instance));
+    Ok(accepted(StatusCode::OK, seq, view.ok_or_else(|| no_such(&sandbox))?))
+}
+
+/// A key for E2B's clients, good for the sandboxes of one org. It is shown once; what is kept is its hash.
+pub async fn create_key(
+    State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+) -> Result<Response, ApiError> {
+    let org = org(&shared.writer.state(), &caller, &name)?;
+    let key = new_key();
+    let scopes = vec![Scope::SandboxesRead, Scope::SandboxesWrite];
+    let command = Command::CreateToken { org: Some(org), hash: token_hash(&key), scopes };
+    let seq = shared.writer.submit(command, caller.actor().unwrap_or(Actor::System), current_request()).await?;
+    Ok(accepted(StatusCode::CREATED, seq, ApiKeyView { key }))
+}
+
+/// Those that hold resources.
+pub(super) fn all(state: &Fold, org: OrgId) -> impl Iterator<Item = SandboxView> {
+    let there = state.index().sandboxes().filter_map(|id| Some((id, state.instances.get(&id)?)));
+    there.filter(move |(_, it)| it.org == org).filter_map(|(id, it)| views::sandbox(state, id, it))
+}
+
+pub(super) fn find<'a>(state: &'a Fold, org: OrgId, text: &str) -> Result<(InstanceId, &'a Instance), ApiError> {
+    let found = sandbox_id(text).and_then(|id| Some((id, state.instances.get(&id)?)));
+    found.filter(|(_, it)| it.org == org && it.sandbox().is_some()).ok_or_else(|| no_such(text))
+}
+
+pub(super) fn no_such(text: &str) -> ApiError {
+    let text: String = text.chars().take(80).collect();
+    let hint = "list sandboxes with `plfm sandbox ls`";
+    ApiError::new(StatusCode::NOT_FOUND, "sandbox_not_found", format!("there is no sandbox `{text}`"), hint)
+}
+
+pub(super) async fn accept(
+    shared: &Shared,
+    actor: Actor,
+    org: String,
+    request: SandboxRequest,
+) -> Result<(InstanceId, Seq), ApiError> {
+    let SandboxRequest { template, timeout_seconds, vars, metadata } = request;
+    let vars = match vars.is_empty() {
+        true => None,
+        false => Some(shared.keep(shared.vault.seal(&BTreeMap::from([(SANDBOX_VARS.to_owned(), vars)]))).await?),
+    };
+    let instance = fresh();
+    let wanted = CreateSandbox {
+        instance,
+        org,
+        project: PROJECT.to_owned(),
+        template,
+        vars,
+        metadata,
+        class: Class::Normal,
+        timeout: Duration::from_secs(timeout_seconds),
+    };
+    let seq = shared.writer.submit(Command::CreateSandbox(Box::new(wanted)), actor, current_request()).await?;
+    Ok((instance, seq))
+}
+
+/// Until it runs. One that does not come to run leaves nothing behind.
+pub(super) async fn ready(shared: &Shared, id: InstanceId) -> Result<SandboxView, ApiError> {
+    let mut published = shared.writer.watch();
+    let settled = async {
+        loop {
+            let state = published.borrow_and_update().clone();
+            let view = state.instances.get(&id).and_then(|instance| views::sandbox(&state, id, instance));
+            match view {
+                Some(view) if view.state == SandboxState::Creating => {}
+                view => return view,
+            }
+            if published.changed().await.is_err() {
+                return None;
+            }
+        }
+    };
+    match tokio::time::timeout(START_MAX, settled).await {
+        Ok(Some(view)) if view.state == SandboxState::Running => Ok(view),
+        Ok(view) => Err(never_ran(view)),
+        Err(_) => {
+            let kill = Command::KillSandbox { instance: id };
+            drop(shared.writer.submit(kill, Actor::System, current_request()).await);
+            let detail = format!("the sandbox did not come to run within {START_MAX:?}");
+            Err(ApiError::new(StatusCode::GATEWAY_TIMEOUT, "startup_timeout", detail, "look at `plfm nodes`"))
+        }
+    }
+}
+
+fn never_ran(view: Option<SandboxView>) -> ApiError {
+    let failure = view.and_then(|view| view.failure);
+    let Some(failure) = failure else {
+        let detail = "the sandbox was ended before it came to run";
+        return ApiError::new(StatusCode::CONFLICT, "sandbox_ended", detail, "create another one");
+    };
+    let (detail, hint) = (format!("the sandbox did not come to run: {}", failure.detail), failure.reason.hint());
+    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, failure.reason.code(), detail, hint)
+}
+
+pub(super) async fn end(shared: &Shared, caller: &Caller, id: InstanceId) -> Result<Seq, ApiError> {
+    let actor = caller.actor().unwrap_or(Actor::System);
+    Ok(shared.writer.submit(Command::KillSandbox { instance: id }, actor, current_request()).await?)
+}
+
+pub(super) async fn prolong(
+    shared: &Shared,
+    caller: &Caller,
+    id: InstanceId,
+    timeout: Duration,
+) -> Result<Seq, ApiError> {
+    let actor = caller.actor().unwrap_or(Actor::System);
+    let command = Command::SetSandboxTimeout { instance: id, ends_at: now() + timeout };
+    Ok(shared.writer.submit(command, actor, current_request()).await?)
+}
