@@ -18,8 +18,9 @@ use serde::de::DeserializeOwned;
 
 use crate::tls::{self, Identity, TlsError};
 use crate::views::{
-    Capabilities, DeployReceipt, DeployRequest, EnvView, EventLine, Explanation, InstanceView, Items, JoinTokenRequest,
-    JoinTokenView, LogLine, NodeOrder, NodeOrderRequest, NodeView, NodesView, RouteView,
+    ApiKeyView, Capabilities, DeployReceipt, DeployRequest, EnvView, EventLine, Explanation, InstanceView, Items,
+    JoinTokenRequest, JoinTokenView, LogLine, NodeOrder, NodeOrderRequest, NodeView, NodesView, RouteView,
+    SandboxRequest, SandboxView, TemplateRequest, TemplateView, TimeoutRequest,
 };
 
 mod answer;
@@ -34,6 +35,8 @@ pub use exec::{ExecError, Terminal, TerminalReader, TerminalWriter};
 const CONNECT_WAIT: Duration = Duration::from_secs(5);
 /// Most answers come from memory; a deploy asks a registry first.
 const ANSWER_WAIT: Duration = Duration::from_secs(90);
+/// The server itself gives up before.
+const START_WAIT: Duration = Duration::from_secs(330);
 /// A stream may be silent for hours; a dead peer is noticed by HTTP/2 pings.
 const PING_EVERY: Duration = Duration::from_secs(15);
 
@@ -157,6 +160,52 @@ impl Client {
 
     pub async fn explain_instance(&self, org: &str, instance: InstanceId) -> Result<Explanation, ApiError> {
         self.get(&["v1", "orgs", org, "instances", &instance.to_string(), "explain"]).await
+    }
+
+    pub async fn templates(&self, org: &str) -> Result<Items<TemplateView>, ApiError> {
+        self.get(&["v1", "orgs", org, "templates"]).await
+    }
+
+    pub async fn create_template(&self, org: &str, request: &TemplateRequest) -> Result<TemplateView, ApiError> {
+        self.post(&["v1", "orgs", org, "templates"], request).await
+    }
+
+    pub async fn sandboxes(&self, org: &str) -> Result<Items<SandboxView>, ApiError> {
+        self.get(&["v1", "orgs", org, "sandboxes"]).await
+    }
+
+    /// Answers when it runs.
+    pub async fn create_sandbox(&self, org: &str, request: &SandboxRequest) -> Result<SandboxView, ApiError> {
+        let call = self.call(Method::POST, self.url(&["v1", "orgs", org, "sandboxes"]));
+        answer::document(call.timeout(START_WAIT).json(request)).await
+    }
+
+    pub async fn set_sandbox_timeout(
+        &self,
+        org: &str,
+        sandbox: &str,
+        timeout_seconds: u64,
+    ) -> Result<SandboxView, ApiError> {
+        let request = TimeoutRequest { timeout_seconds };
+        self.post(&["v1", "orgs", org, "sandboxes", sandbox, "timeout"], &request).await
+    }
+
+    pub async fn kill_sandbox(&self, org: &str, sandbox: &str) -> Result<(), ApiError> {
+        let call = self.call(Method::DELETE, self.url(&["v1", "orgs", org, "sandboxes", sandbox]));
+        let _done: serde_json::Value = answer::document(call).await?;
+        Ok(())
+    }
+
+    /// For E2B's SDKs.
+    pub async fn create_key(&self, org: &str) -> Result<ApiKeyView, ApiError> {
+        self.post(&["v1", "orgs", org, "api-keys"], &serde_json::Map::new()).await
+    }
+
+    /// Whether the token of this client is such a key, and still good.
+    pub async fn knows_key(&self) -> Result<bool, ApiError> {
+        let call = self.call(Method::GET, self.url(&["v2", "sandboxes"]));
+        let answer = call.send().await.map_err(ApiError::of)?;
+        Ok(answer.status().is_success())
     }
 
     pub async fn join_token(&self, request: &JoinTokenRequest) -> Result<JoinTokenView, ApiError> {

@@ -16,6 +16,7 @@ pub use self::model::{
     App, Health, HealthCheck, Image, Manifest, Mount, Port, Process, PullPolicy, Resources, Restart, RestartPolicy,
     Scaling, SchemaVersion, Secrets, Settings, Volume,
 };
+pub use self::notation::{mebibytes, millis};
 pub use self::rules::{Refusal, mount_path, mounts_overlap};
 
 mod canonical;

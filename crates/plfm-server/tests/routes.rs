@@ -80,6 +80,7 @@ fn filled(path: &str) -> String {
         .replace("{app}", "web")
         .replace("{env}", "dev")
         .replace("{instance}", "inst_01ARZ3NDEKTSV4RRFFQ69G5FAV")
+        .replace("{sandbox}", "01arz3ndektsv4rrffq69g5fav")
         .replace("{node}", "node_01ARZ3NDEKTSV4RRFFQ69G5FAV")
 }
 

@@ -13,10 +13,15 @@ use crate::{Exit, time};
 
 mod expose;
 mod roles;
+mod sandboxes;
 
 pub use expose::Expose;
 pub use roles::{
     DevArgs, DrainArgs, ImageArgs, MachineArgs, Mirror, NodeArgs, NodeCommand, OrderCommand, ServerArgs, TokenArgs,
+};
+
+pub use sandboxes::{
+    CreateArgs, SandboxCommand, SandboxExecArgs, SandboxName, SandboxTimeoutArgs, TemplateAddArgs, TemplateCommand,
 };
 
 /// A microVM cloud on your own machines.
@@ -72,6 +77,12 @@ pub enum Command {
     Explain(ExplainArgs),
     /// Show what has happened
     Events(EventsArgs),
+    /// Machines of their own, for a while: for agents, for tests, for a look around
+    #[command(subcommand)]
+    Sandbox(SandboxCommand),
+    /// What sandboxes are made of
+    #[command(subcommand)]
+    Template(TemplateCommand),
     /// Check whether this machine can run instances
     Doctor(DoctorArgs),
     /// Show the versions of this program and of the server

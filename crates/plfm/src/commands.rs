@@ -17,7 +17,9 @@ mod node_order;
 mod node_token;
 mod nodes;
 mod routes;
+mod sandbox;
 mod status;
+mod template;
 mod version;
 
 pub async fn run(cli: Cli, out: &mut Printer) -> Result<Exit, CliError> {
@@ -33,6 +35,8 @@ pub async fn run(cli: Cli, out: &mut Printer) -> Result<Exit, CliError> {
         Command::Exec(args) => exec::run(args, &context()?, out).await,
         Command::Explain(args) => explain::run(args, &context()?, out).await,
         Command::Events(args) => events::run(args, &context()?, out).await,
+        Command::Sandbox(command) => sandbox::run(command, &context()?, out).await,
+        Command::Template(command) => template::run(command, &context()?, out).await,
         Command::Doctor(args) => doctor::run(args, &context()?, out).await,
         Command::Version => version::run(&context()?, out).await,
         Command::Dev(args) => dev::run(args, out).await,

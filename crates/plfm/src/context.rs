@@ -35,7 +35,12 @@ impl Context {
         Ok(Client::new(&self.target()?)?)
     }
 
-    fn target(&self) -> Result<Target, CliError> {
+    /// The same API, with another token.
+    pub fn client_as(&self, token: &str) -> Result<Client, CliError> {
+        Ok(Client::new(&Target { token: Some(token.to_owned()), ..self.target()? })?)
+    }
+
+    pub fn target(&self) -> Result<Target, CliError> {
         let profile = self.profile.as_ref();
         let api_url = self.global.api_url.clone().or_else(|| profile.map(|it| it.api_url.clone()));
         let ca_file = self.global.ca_file.as_deref().or_else(|| profile.map(|it| it.ca_file.as_path()));

@@ -25,6 +25,8 @@ pub enum CliError {
     NoCa,
     #[error("cannot read the {what} {path}", path = path.display())]
     File { what: &'static str, path: PathBuf, source: io::Error },
+    #[error("cannot write {path}", path = path.display())]
+    FileWrite { path: PathBuf, source: io::Error },
     #[error("the app is not named")]
     NoApp,
     #[error("the environment is not named")]
@@ -83,7 +85,7 @@ impl CliError {
         match self {
             Self::NoCluster | Self::NoCa | Self::NoApp | Self::NoEnv | Self::NoImage | Self::NoDataDir => Exit::Usage,
             Self::NoManifest { .. } | Self::ManifestRead { .. } | Self::Manifest { .. } => Exit::Usage,
-            Self::File { .. } | Self::Profile(_) | Self::Here { .. } => Exit::Usage,
+            Self::File { .. } | Self::FileWrite { .. } | Self::Profile(_) | Self::Here { .. } => Exit::Usage,
             Self::Api(error) => api_exit(error),
             Self::Superseded { .. } | Self::DrainEnded { .. } => Exit::Conflict,
             Self::WaitTimeout { .. } | Self::DrainTimeout { .. } => Exit::Transient,
@@ -105,6 +107,7 @@ impl CliError {
             Self::NoCluster => "no_cluster",
             Self::NoCa => "no_ca",
             Self::File { .. } => "file_unreadable",
+            Self::FileWrite { .. } => "file_unwritable",
             Self::NoApp => "no_app",
             Self::NoEnv => "no_env",
             Self::NoManifest { .. } | Self::ManifestRead { .. } => "no_manifest",
@@ -147,6 +150,7 @@ impl CliError {
             }
             Self::ManifestRead { .. } => "check the path and its permissions".to_owned(),
             Self::Manifest { .. } => String::new(),
+            Self::FileWrite { .. } => "see that there is room, and that the directory is yours".to_owned(),
             Self::NoImage => "write `ref` under `[image]` in plfm.toml, or give --image".to_owned(),
             Self::Profile(ProfileError::NoSuchProfile(_)) => {
                 "leave --profile out, or write the profile with `plfm dev`".to_owned()

@@ -7,7 +7,7 @@ use crate::units::{Mebibytes, MilliCpu};
 const MEBIBYTES_PER_GIBIBYTE: u64 = 1024;
 
 /// None when the text is no size; what exceeds a `u64` becomes its maximum, which every rule refuses.
-pub(super) fn mebibytes(text: &str) -> Option<Mebibytes> {
+pub fn mebibytes(text: &str) -> Option<Mebibytes> {
     let (digits, unit) = match text.strip_suffix("Gi") {
         Some(digits) => (digits, MEBIBYTES_PER_GIBIBYTE),
         None => (text.strip_suffix("Mi")?, 1),
@@ -49,6 +49,6 @@ pub(super) mod cores {
 }
 
 /// To the nearest thousandth, but never to nothing.
-pub(super) fn millis(cores: f64) -> MilliCpu {
+pub fn millis(cores: f64) -> MilliCpu {
     MilliCpu(((cores * 1000.0).round() as u32).max(1))
 }

@@ -1,0 +1,110 @@
+//! `plfm sandbox`: machines for a while, and the way in for E2B's SDKs.
+
+use std::time::Duration;
+
+use plfm_api::views::{SandboxRequest, SandboxView, sandbox_name};
+
+use super::exec;
+use crate::cli::{CreateArgs, ExecArgs, SandboxCommand, SandboxName, SandboxTimeoutArgs};
+use crate::context::Context;
+use crate::printer::{Printer, Table};
+use crate::{CliError, Exit};
+
+mod env;
+
+pub async fn run(command: SandboxCommand, context: &Context, out: &mut Printer) -> Result<Exit, CliError> {
+    match command {
+        SandboxCommand::Create(args) => create(args, context, out).await,
+        SandboxCommand::Ls => list(context, out).await,
+        SandboxCommand::Exec(args) => {
+            let (instance, tty, interactive) = (Some(args.name.sandbox), args.tty, args.interactive);
+            let (app, env) = (None, Default::default());
+            exec::run(ExecArgs { app, env, instance, tty, interactive, command: args.command }, context, out).await
+        }
+        SandboxCommand::Timeout(args) => set_timeout(args, context, out).await,
+        SandboxCommand::Kill(args) => kill(args, context, out).await,
+        SandboxCommand::Env => env::run(context, out).await,
+    }
+}
+
+async fn create(args: CreateArgs, context: &Context, out: &mut Printer) -> Result<Exit, CliError> {
+    let CreateArgs { template, timeout, var, metadata } = args;
+    let (vars, metadata) = (var.into_iter().collect(), metadata.into_iter().collect());
+    let request = SandboxRequest { template, timeout_seconds: seconds(timeout), vars, metadata };
+    let mut live = out.live();
+    live.show(out, &[format!("starting a sandbox of {}", request.template)]);
+    let created = context.client()?.create_sandbox(&context.org(), &request).await;
+    live.end();
+    let sandbox = created?;
+    if out.is_json() {
+        out.document("sandbox", &sandbox)?;
+        return Ok(Exit::Success);
+    }
+    out.line(&sandbox.name)?;
+    out.note(format_args!("it runs on {} until {}", sandbox.node, until(&sandbox)));
+    out.note(format_args!("look around with `plfm sandbox exec -t {} -- sh`", sandbox.name));
+    Ok(Exit::Success)
+}
+
+async fn list(context: &Context, out: &mut Printer) -> Result<Exit, CliError> {
+    let sandboxes = context.client()?.sandboxes(&context.org()).await?;
+    if out.is_json() {
+        out.document("sandboxes", &sandboxes)?;
+        return Ok(Exit::Success);
+    }
+    if sandboxes.items.is_empty() {
+        out.note("no sandbox runs; start one with `plfm sandbox create`");
+        return Ok(Exit::Success);
+    }
+    let mut table = Table::new(["SANDBOX", "TEMPLATE", "STATE", "NODE", "MEMORY", "ENDS", "METADATA"]);
+    for it in &sandboxes.items {
+        let metadata: Vec<_> = it.metadata.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        table.row([
+            it.name.clone(),
+            it.template.clone(),
+            it.state.code().to_owned(),
+            it.node.clone(),
+            it.memory.to_string(),
+            until(it),
+            metadata.join(" "),
+        ]);
+    }
+    out.table(&table)?;
+    for it in &sandboxes.items {
+        if let Some(failure) = &it.failure {
+            out.note(format_args!("{}: {failure}", it.name));
+        }
+    }
+    Ok(Exit::Success)
+}
+
+async fn set_timeout(args: SandboxTimeoutArgs, context: &Context, out: &mut Printer) -> Result<Exit, CliError> {
+    let name = sandbox_name(args.name.sandbox);
+    let sandbox = context.client()?.set_sandbox_timeout(&context.org(), &name, seconds(args.time)).await?;
+    if out.is_json() {
+        out.document("sandbox", &sandbox)?;
+        return Ok(Exit::Success);
+    }
+    out.done(format_args!("{name} runs until {}", until(&sandbox)));
+    Ok(Exit::Success)
+}
+
+async fn kill(args: SandboxName, context: &Context, out: &mut Printer) -> Result<Exit, CliError> {
+    let name = sandbox_name(args.sandbox);
+    context.client()?.kill_sandbox(&context.org(), &name).await?;
+    if out.is_json() {
+        out.document("sandbox", &serde_json::json!({ "name": name, "state": "terminating" }))?;
+        return Ok(Exit::Success);
+    }
+    out.done(format_args!("{name} is ended"));
+    Ok(Exit::Success)
+}
+
+fn until(sandbox: &SandboxView) -> String {
+    sandbox.ends_at.map_or_else(|| "-".to_owned(), |at| at.to_string())
+}
+
+/// A part of a second is one.
+fn seconds(time: Duration) -> u64 {
+    time.as_secs() + u64::from(time.subsec_nanos() > 0)
+}
