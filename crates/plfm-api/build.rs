@@ -9,7 +9,7 @@ fn main() {
 mod rpc {
     use std::path::PathBuf;
 
-    const SERVICES: &[&str] = &["plfm/guest/v1/guest.proto", "process/process.proto"];
+    const SERVICES: &[&str] = &["plfm/guest/v1/guest.proto", "process/process.proto", "filesystem/filesystem.proto"];
 
     pub fn compile() {
         println!("cargo:rerun-if-changed=proto");

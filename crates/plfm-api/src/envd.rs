@@ -1,4 +1,4 @@
-//! E2B's envd, the part about processes: its messages, and a client for `exec` and the terminal.
+//! E2B's envd: its messages, and a client of its processes for `exec` and the terminal.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -11,7 +11,9 @@ use hyper::body::Incoming;
 use crate::channel::{Opener, port};
 use crate::rpc::{Error, Target};
 
+pub use crate::rpc::generated::filesystem;
 pub use crate::rpc::generated::process::{__buffa::oneof, *};
+pub use buffa_types::google::protobuf::Timestamp;
 pub use oneof::process_event::Event;
 pub use oneof::process_event::data_event::Output;
 pub use oneof::process_input::Input;

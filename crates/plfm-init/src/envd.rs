@@ -1,17 +1,19 @@
-//! E2B's envd, the part about processes (`spec`: W-PR): on the channel's port 49983.
+//! E2B's envd, processes and files (`spec`: W-PR, W-FS): on the channel's port 49983.
 //!
 //! [`web`] has the plain HTTP routes, [`service`] the calls, [`start`] turns a request into a launch, [`process`] lives as long as a
-//! process and a while longer, [`audience`] carries its output to whoever listens.
+//! process and a while longer, [`audience`] carries its output to whoever listens, [`files`] has all that is about files.
 
 use std::sync::Arc;
 
 use connectrpc::Router;
 use plfm_api::envd::ProcessExt;
+use plfm_api::envd::filesystem::FilesystemExt;
 
 use crate::daemon::Daemon;
 
 mod audience;
 mod end;
+mod files;
 mod process;
 mod service;
 mod start;
@@ -26,5 +28,6 @@ pub use web::Web;
 pub const CGROUP: &str = "exec";
 
 pub fn router(daemon: &Arc<Daemon>) -> Router {
-    Arc::new(service::Processes(daemon.clone())).register(Router::new())
+    let router = Arc::new(service::Processes(daemon.clone())).register(Router::new());
+    Arc::new(files::Files(daemon.clone())).register(router)
 }

@@ -17,8 +17,11 @@ use crate::{envd, net, service};
 
 /// Takes streams until the byte stream ends.
 pub async fn serve(daemon: Arc<Daemon>, mut acceptor: Acceptor) {
-    let ports =
-        Ports { guest: rpc(service::router(&daemon)), envd: envd::Web::new(rpc(envd::router(&daemon))), daemon };
+    let ports = Ports {
+        guest: rpc(service::router(&daemon)),
+        envd: envd::Web::new(rpc(envd::router(&daemon)), daemon.clone()),
+        daemon,
+    };
     while let Some(incoming) = acceptor.next().await {
         tokio::spawn(ports.clone().take(incoming));
     }

@@ -33,7 +33,7 @@ pub fn look_up(user: &str) -> Result<Account, UserError> {
 }
 
 /// An image without users has root and numbers.
-fn read(path: &str) -> String {
+pub fn read(path: &str) -> String {
     let mut bytes = Vec::new();
     let read = File::open(path).and_then(|file| file.take(FILE_BYTES_MAX).read_to_end(&mut bytes));
     if read.is_err_and(|cause| cause.kind() != io::ErrorKind::NotFound) {

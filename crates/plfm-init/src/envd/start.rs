@@ -48,7 +48,7 @@ async fn account(daemon: &Daemon, context: &RequestContext, config: &Config) -> 
 }
 
 /// The name of HTTP's basic authorization; there is no password to check, the channel is the host's.
-fn acting_user(context: &RequestContext) -> Option<String> {
+pub(super) fn acting_user(context: &RequestContext) -> Option<String> {
     let value = context.header("authorization")?.to_str().ok()?;
     let decoded = STANDARD.decode(value.strip_prefix("Basic ")?.trim()).ok()?;
     let name = String::from_utf8_lossy(&decoded).split(':').next()?.to_owned();
@@ -78,7 +78,7 @@ fn environment(config: &Config, account: &Account, process: &ProcessConfig) -> V
 }
 
 /// From where one starts: home in a sandbox (W-PATH-1), the workload's own directory in an app.
-fn directory(asked: Option<&str>, start: &str, home: &str) -> String {
+pub(super) fn directory(asked: Option<&str>, start: &str, home: &str) -> String {
     let below = |dir: &str, rest: &str| format!("{}/{rest}", dir.trim_end_matches('/'));
     match asked.unwrap_or_default() {
         "" => start.to_owned(),

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use connectrpc::ConnectRpcBody;
@@ -12,20 +13,23 @@ use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper::service::Service;
 
+use super::files;
+use crate::daemon::Daemon;
 use crate::serve::Rpc;
 
-type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
+pub type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 
-const CALLS: &str = "/process.Process/";
+const CALLS: [&str; 2] = ["/process.Process/", "/filesystem.Filesystem/"];
 
 #[derive(Clone)]
 pub struct Web {
     rpc: Rpc,
+    daemon: Arc<Daemon>,
 }
 
 impl Web {
-    pub fn new(rpc: Rpc) -> Self {
-        Self { rpc }
+    pub fn new(rpc: Rpc, daemon: Arc<Daemon>) -> Self {
+        Self { rpc, daemon }
     }
 }
 
@@ -38,7 +42,17 @@ impl Service<Request<Incoming>> for Web {
         // `/init` is not known on purpose: what it would set comes from the host by its own service.
         match (request.method(), request.uri().path()) {
             (&Method::GET, "/health") => return Box::pin(async { Ok(empty(StatusCode::NO_CONTENT)) }),
-            (_, path) if !path.starts_with(CALLS) => return Box::pin(async { Ok(empty(StatusCode::NOT_FOUND)) }),
+            (&Method::GET, "/files") => {
+                let daemon = self.daemon.clone();
+                return Box::pin(async move { Ok(files::web::download(&daemon, request).await) });
+            }
+            (&Method::POST, "/files") => {
+                let daemon = self.daemon.clone();
+                return Box::pin(async move { Ok(files::web::upload(&daemon, request).await) });
+            }
+            (_, path) if !CALLS.iter().any(|calls| path.starts_with(calls)) => {
+                return Box::pin(async { Ok(empty(StatusCode::NOT_FOUND)) });
+            }
             _ => {}
         }
         let answer = self.rpc.call(request);

@@ -100,28 +100,8 @@ fn cursor(token: &str) -> Option<Key> {
 /// The value is a query string itself, whose keys and values SDKs encode once more than others (W-LIST-3). What was encoded once
 /// only has no percent sign left to decode.
 fn pairs(text: &str) -> Vec<(String, String)> {
-    let text = decoded(text);
-    let pairs = text.split('&').filter_map(|pair| pair.split_once('='));
-    pairs.map(|(key, value)| (decoded(key), decoded(value))).collect()
-}
-
-/// RFC 3986, section 2.1; a percent sign that begins no pair of digits stands for itself.
-fn decoded(text: &str) -> String {
-    let (mut bytes, mut rest) = (Vec::new(), text.as_bytes());
-    while let Some((first, tail)) = rest.split_first() {
-        let pair = tail.get(..2).filter(|_| *first == b'%').and_then(|pair| std::str::from_utf8(pair).ok());
-        match pair.and_then(|pair| u8::from_str_radix(pair, 16).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &tail[2..];
-            }
-            None => {
-                bytes.push(if *first == b'+' { b' ' } else { *first });
-                rest = tail;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
+    let once = percent_encoding::percent_decode_str(text).decode_utf8_lossy();
+    form_urlencoded::parse(once.as_bytes()).into_owned().collect()
 }
 
 fn invalid(detail: &str) -> ApiError {
