@@ -11,6 +11,7 @@ mod bench;
 mod build;
 mod check;
 mod demo;
+mod e2b;
 mod fuzz;
 mod mutants;
 mod rust_tests;
@@ -34,6 +35,8 @@ enum Command {
     Demo,
     /// Set up, build and run every test
     Test,
+    /// Run the suite for E2B's SDKs and write the conformance matrix
+    E2b,
     /// Feed the parsers of untrusted bytes with what a fuzzer thinks of
     Fuzz(fuzz::Args),
     /// Run the simulated fleet from seeds
@@ -70,6 +73,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Build(args) => build::run(&shell, &args),
         Command::Check(args) => check::run(&shell, &args),
         Command::Demo => demo::run(&shell),
+        Command::E2b => e2b::run(&shell),
         Command::Test => test::run(&shell),
         Command::Fuzz(args) => fuzz::run(&shell, &args),
         Command::Mutants(args) => mutants::run(&shell, &args),

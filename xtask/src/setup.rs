@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, ensure};
 use xshell::{Shell, cmd};
 
-use crate::build;
+use crate::{build, e2b};
 
 /// Debian packages and what each is for.
 const PACKAGES: &[(&str, &str)] = &[
@@ -14,6 +14,8 @@ const PACKAGES: &[(&str, &str)] = &[
     ("nftables", "filters it"),
     ("e2fsprogs", "makes their disks"),
     ("busybox-static", "fills images in tests"),
+    ("bash-static", "is the shell of sandboxes in tests"),
+    ("python3-venv", "holds E2B's SDKs, to test with"),
     ("curl", "asks the API in demos and tests"),
     ("docker-registry", "serves images in tests"),
     ("umoci", "makes images for tests"),
@@ -32,7 +34,8 @@ pub fn kernel_dir(shell: &Shell) -> PathBuf {
 pub fn run(shell: &Shell) -> anyhow::Result<()> {
     packages(shell)?;
     build::add_target(shell);
-    kernel(shell).context("cannot fetch the guest kernel")
+    kernel(shell).context("cannot fetch the guest kernel")?;
+    e2b::sdks(shell).context("cannot install E2B's SDKs")
 }
 
 fn packages(shell: &Shell) -> anyhow::Result<()> {

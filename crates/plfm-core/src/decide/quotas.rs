@@ -3,11 +3,11 @@
 use crate::event::{Event, Resources};
 use crate::ids::*;
 use crate::index::Usage;
-use crate::manifest::Manifest;
-use crate::quota::{Dimension, Limits};
+use crate::manifest::{Manifest, Resources as Size};
+use crate::quota::{Dimension, Excess, Limits};
 use crate::refusal::Refusal;
 use crate::state::{Committed, State};
-use crate::units::Timestamp;
+use crate::units::{Mebibytes, Timestamp};
 
 /// Beyond this a weight is no longer a part but all of it.
 pub const WEIGHT_MAX: u32 = 1_000;
@@ -56,10 +56,21 @@ fn made(events: &[Event]) -> Usage {
     }
 }
 
+/// A sandbox may have what no deploy has been promised, wherever it would go: a denial is said before a lack of room.
+pub fn sandbox(state: &State, org: OrgId, size: &Size, now: Timestamp) -> Result<(), Refusal> {
+    let bare = Resources { cpu: size.cpu, memory: size.memory, overhead: Mebibytes(0), disk: size.disk };
+    let Some(limits) = state.orgs.get(&org).map(|org| &org.limits) else { return Ok(()) };
+    let held = limits.check_held(state.index().usage(org).promised, (&bare).into());
+    held.and_then(|()| check_starts(state, org, limits, now)).map_err(Refusal::QuotaExceeded)
+}
+
 /// Checked again for each instance, surge included, and with the overhead of its node.
 pub fn start(state: &State, org: OrgId, needs: &Resources, now: Timestamp) -> Result<(), Refusal> {
     let Some(limits) = state.orgs.get(&org).map(|org| &org.limits) else { return Ok(()) };
     let held = limits.check_held(state.index().usage(org).counted, needs.into());
-    let often = || limits.check(Dimension::StartsPerMinute, state.starts(org, now).count() as u64, 1);
-    held.and_then(|()| often()).map_err(Refusal::QuotaExceeded)
+    held.and_then(|()| check_starts(state, org, limits, now)).map_err(Refusal::QuotaExceeded)
+}
+
+fn check_starts(state: &State, org: OrgId, limits: &Limits, now: Timestamp) -> Result<(), Excess> {
+    limits.check(Dimension::StartsPerMinute, state.starts(org, now).count() as u64, 1)
 }

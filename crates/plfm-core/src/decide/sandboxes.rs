@@ -15,7 +15,7 @@ use crate::state::{Instance, Sandbox, State, Template};
 use crate::units::{Mebibytes, Timestamp};
 
 use super::deploy::check_name;
-use super::fresh;
+use super::{fresh, quotas};
 
 /// Longer no sandbox lives without someone saying so again (A-VM-16).
 pub const TIMEOUT_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -57,6 +57,7 @@ pub fn create(state: &State, wanted: CreateSandbox, facts: &Facts) -> Result<Vec
     if state.instances.contains_key(&instance) {
         return Err(Refusal::SandboxExists(instance));
     }
+    quotas::sandbox(state, org, &made_of.size, facts.now)?;
     let wish = Wish::of_template(org, made_of);
     let (node, resources) = place::one(state, facts, wish).map_err(|none| match none {
         NoPlace::Denied(excess) => Refusal::QuotaExceeded(excess),

@@ -35,6 +35,8 @@ fn no_room_is_not_a_denial() {
     assert!(matches!(full, Refusal::NoRoom(Waiting::NoCapacityMemory { .. })), "{full}");
     assert_eq!(full.class(), RefusalClass::Unavailable);
     fleet.follow("limit instances 1");
+    let both = fleet.submit(fleet.sandbox("base", 60)).unwrap_err();
+    assert!(matches!(both, Refusal::QuotaExceeded(_)), "waiting would not help: {both}");
     fleet.follow("node b");
     let denied = fleet.submit(fleet.sandbox("base", 60)).unwrap_err();
     let is_quota = |excess: &plfm_core::quota::Excess| excess.dimension == Dimension::Instances;

@@ -262,7 +262,7 @@ fn path() -> String {
 }
 
 /// Where `cargo xtask` builds to.
-fn target() -> &'static Path {
+pub fn target() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_plfm")).ancestors().nth(2).unwrap()
 }
 
@@ -271,7 +271,7 @@ fn kernel() -> PathBuf {
 }
 
 fn missing() -> Option<String> {
-    let programs = ["qemu-system-x86_64", "mke2fs", "busybox", "docker-registry", "skopeo", "curl"];
+    let programs = ["qemu-system-x86_64", "mke2fs", "busybox", "bash-static", "docker-registry", "skopeo", "curl"];
     let program = programs.into_iter().find(|program| find(program).is_none());
     let root = fs::read_to_string("/proc/self/status").unwrap().contains("Uid:\t0\t");
     let guest = target().join("plfm-init");

@@ -26,10 +26,23 @@ impl Layer {
         self.entry(path, tar::EntryType::Regular, 0o644, content)
     }
 
+    /// Of someone's own.
+    pub fn home(self, path: &str, uid: u64) -> Self {
+        let mut header = header(tar::EntryType::Directory, 0o755, 0);
+        header.set_uid(uid);
+        header.set_gid(uid);
+        self.append(path, header, &[])
+    }
+
+    /// A program of this machine, which needs no library.
+    pub fn program(self, path: &str, name: &str) -> Self {
+        let bytes = fs::read(super::find(name).unwrap()).unwrap();
+        self.entry(path, tar::EntryType::Regular, 0o755, &bytes)
+    }
+
     /// Busybox goes by the name it is called by.
     pub fn busybox(self, path: &str) -> Self {
-        let busybox = fs::read(super::find("busybox").unwrap()).unwrap();
-        self.entry(path, tar::EntryType::Regular, 0o755, &busybox)
+        self.program(path, "busybox")
     }
 
     pub fn link(mut self, path: &str, to: &str) -> Self {
@@ -49,8 +62,11 @@ impl Layer {
         self.dir(dir).file(&format!("{dir}/.wh..wh..opq"), &[])
     }
 
-    fn entry(mut self, path: &str, kind: tar::EntryType, mode: u32, content: &[u8]) -> Self {
-        let mut header = header(kind, mode, content.len());
+    fn entry(self, path: &str, kind: tar::EntryType, mode: u32, content: &[u8]) -> Self {
+        self.append(path, header(kind, mode, content.len()), content)
+    }
+
+    fn append(mut self, path: &str, mut header: tar::Header, content: &[u8]) -> Self {
         self.0.append_data(&mut header, path, content).unwrap();
         self
     }
@@ -91,6 +107,21 @@ impl Image {
         let www = Layer::new().dir("www").file("www/index.html", b"it works\n");
         let entrypoint = &["/bin/sh", "-c", "echo up; exec busybox httpd -f -p [::]:8080 -h /www"];
         Self { architecture: "amd64", user: "1000:1000", entrypoint, layers: vec![tools, www] }
+    }
+}
+
+/// What programs in sandboxes are made of.
+const TOOLS: [&str; 9] = ["sh", "cat", "head", "sleep", "id", "mkdir", "ls", "uname", "sync"];
+
+impl Image {
+    /// A place to work in: a shell, a few tools, and a user with a home.
+    pub fn sandbox() -> Self {
+        let layer = Layer::new().dir("bin").dir("etc").dir("home").dir("root").dir("tmp").home("home/user", 1000);
+        let layer = layer.busybox("bin/busybox").program("bin/bash", "bash-static");
+        let layer = TOOLS.iter().fold(layer, |layer, tool| layer.link(&format!("bin/{tool}"), "busybox"));
+        let passwd = b"root:x:0:0:root:/root:/bin/bash\nuser:x:1000:1000:user:/home/user:/bin/bash\n";
+        let layer = layer.file("etc/passwd", passwd).file("etc/group", b"root:x:0:\nuser:x:1000:\n");
+        Self { architecture: "amd64", user: "user", entrypoint: &["/bin/false"], layers: vec![layer] }
     }
 }
 
