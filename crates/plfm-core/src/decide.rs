@@ -126,10 +126,12 @@ fn at_least_held(state: &State, node: NodeId, told: Capacity) -> Capacity {
 
 fn is_news(instance: &Instance, told: &InstanceStatus) -> bool {
     let known = &instance.status;
+    let other_boot = known.boot != told.boot;
     // What a sandbox was is lost with its machine: no other boot is the same sandbox.
-    let is_over = instance.sandbox().is_some() && known.phase == InstancePhase::Failed && told.phase.is_live();
-    let other_boot = known.boot != told.boot && instance.sandbox().is_none();
-    known != told && !is_over && (known.phase == told.phase || known.phase.may_become(told.phase, other_boot))
+    let is_over = known.phase == InstancePhase::Failed || other_boot && known.boot.is_some();
+    let is_another =
+        instance.sandbox().is_some() && is_over && told.phase.is_live() && told.phase != InstancePhase::Failed;
+    known != told && !is_another && (known.phase == told.phase || known.phase.may_become(told.phase, other_boot))
 }
 
 fn is_explained(status: &InstanceStatus) -> bool {

@@ -1,8 +1,13 @@
 //! One writer: commands are decided one after another against the tentative state and leave as one batch, in one append.
 //!
 //! No storage and no waiting in here; the server and the simulator bring those. Usage: [`submit`](Sequencer::submit) as often as
-//! wanted, store [`batch`](Sequencer::batch), then [`commit`](Sequencer::commit), or [`abandon`](Sequencer::abandon) if the append
-//! failed. A whole writer around it is the [`Desk`](desk::Desk).
+//! wanted, store what [`launch`](Sequencer::launch) gives, then [`commit`](Sequencer::commit), or [`abandon`](Sequencer::abandon) if
+//! the append failed. While one batch is being stored the next is decided on top of it. A whole writer around it is the
+//! [`Desk`](desk::Desk).
+//!
+//! ```text
+//!   published ── in flight ──▶ after it ── batch ──▶ tentative
+//! ```
 
 use std::sync::Arc;
 
@@ -25,8 +30,16 @@ pub type Decide = fn(&State, Command, &Facts) -> Result<Vec<Event>, Refusal>;
 pub struct Sequencer {
     decide: Decide,
     published: Arc<State>,
+    flight: Option<Flight>,
     tentative: State,
     batch: Vec<Envelope>,
+}
+
+/// Events that are being stored, and the state that they lead to.
+#[derive(Debug, Clone)]
+struct Flight {
+    events: Arc<Vec<Envelope>>,
+    after: Arc<State>,
 }
 
 /// Who asks, in which request, and what made the platform ask.
@@ -43,7 +56,7 @@ impl Sequencer {
     }
 
     pub fn deciding(state: State, decide: Decide) -> Self {
-        Self { decide, published: Arc::new(state.clone()), tentative: state, batch: Vec::new() }
+        Self { decide, published: Arc::new(state.clone()), flight: None, tentative: state, batch: Vec::new() }
     }
 
     /// What is durable.
@@ -51,7 +64,7 @@ impl Sequencer {
         &self.published
     }
 
-    /// What will be, if the batch gets stored.
+    /// What will be, if all that was decided gets stored.
     pub fn tentative(&self) -> &State {
         &self.tentative
     }
@@ -69,20 +82,40 @@ impl Sequencer {
         Ok(self.tentative.seq)
     }
 
+    /// What is decided and not launched yet.
     pub fn batch(&self) -> &[Envelope] {
         &self.batch
     }
 
-    /// The batch is durable: publish what it leads to.
+    /// What is being stored.
+    pub fn in_flight(&self) -> Option<&Arc<Vec<Envelope>>> {
+        self.flight.as_ref().map(|flight| &flight.events)
+    }
+
+    /// What has to be stored now; nothing while an earlier batch still is.
+    pub fn launch(&mut self) -> Option<Arc<Vec<Envelope>>> {
+        if self.flight.is_some() || self.batch.is_empty() {
+            return None;
+        }
+        let room = Vec::with_capacity(self.batch.len());
+        let events = Arc::new(std::mem::replace(&mut self.batch, room));
+        self.flight = Some(Flight { events: events.clone(), after: Arc::new(self.tentative.clone()) });
+        Some(events)
+    }
+
+    /// What was launched is durable, or what was decided if nothing was: publish what it leads to.
     pub fn commit(&mut self) -> Arc<State> {
-        self.batch.clear();
-        self.published = Arc::new(self.tentative.clone());
+        self.launch();
+        if let Some(flight) = self.flight.take() {
+            self.published = flight.after;
+        }
         self.published.clone()
     }
 
-    /// The batch was not stored: as if it had not been submitted.
+    /// What was launched was not stored: as if neither it nor anything after it had been submitted.
     pub fn abandon(&mut self) {
         self.batch.clear();
+        self.flight = None;
         self.tentative = State::clone(&self.published);
     }
 

@@ -9,13 +9,13 @@ use plfm_core::event::{Capacity, Degradation};
 use plfm_core::ids::InstanceId;
 use plfm_core::reason::{Failure, Reason};
 use plfm_core::units::Timestamp;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 use crate::capacity;
 use crate::hands::Hands;
 use crate::link::Word;
 use crate::memory::Memory;
-use crate::mind::{Action, Local, Observed, Outcome, Plan, next_step, step};
+use crate::mind::{Action, Hearing, Local, Observed, Outcome, Plan, next_step, step};
 use crate::node::{AtEnd, now};
 
 /// As often as a node reports when nothing happens.
@@ -31,6 +31,8 @@ pub struct Executor {
     pub hands: Arc<Hands>,
     pub outcomes: mpsc::UnboundedReceiver<(InstanceId, Outcome)>,
     pub words: mpsc::Receiver<Word>,
+    /// Told when the plan stream has to begin anew.
+    pub astray: Arc<Notify>,
     pub reports: watch::Sender<Option<Report>>,
     pub capacity: Capacity,
     /// Whose disk is watched.
@@ -122,7 +124,11 @@ impl Executor {
 
     fn hear(&mut self, word: Word) {
         match word {
-            Word::Plan(message) => drop(self.local.hear(&mut self.plan, message)),
+            Word::Plan(message) => {
+                if self.local.hear(&mut self.plan, message) == Hearing::Astray {
+                    self.astray.notify_one();
+                }
+            }
             Word::Dismissed => {
                 self.is_dismissed = true;
                 self.local.dismiss(&mut self.plan);

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, ToSocketAddrs, UdpSocket};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::TryStreamExt;
@@ -10,7 +11,7 @@ use plfm_api::problem::Problem;
 use plfm_api::tls;
 use plfm_core::ids::NodeId;
 use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::io::StreamReader;
 
 use crate::NodeError;
@@ -83,12 +84,16 @@ impl Link {
     }
 
     /// What the server says into `words`, for as long as somebody takes them. It is asked for no plan older than the one that was
-    /// `followed`.
-    pub async fn follow(self, words: mpsc::Sender<Word>, mut followed: Followed) {
+    /// `followed`, and asked anew whenever what it says went `astray`.
+    pub async fn follow(self, words: mpsc::Sender<Word>, mut followed: Followed, astray: Arc<Notify>) {
         let mut wait = BACKOFF.0;
         while !words.is_closed() {
             let before = followed;
-            match self.plans(&words, &mut followed).await {
+            let told = tokio::select! {
+                told = self.plans(&words, &mut followed) => told,
+                () = astray.notified() => Err(LinkError::Astray),
+            };
+            match told {
                 Ok(()) => {}
                 Err(LinkError::Dismissed) => {
                     let _ = words.send(Word::Dismissed).await;
@@ -179,6 +184,8 @@ enum LinkError {
     Refused(String),
     #[error("the server cannot be asked")]
     Request(#[from] reqwest::Error),
+    #[error("it changes a plan of another log than the one that is known here")]
+    Astray,
     #[error("the server says nothing")]
     Silence(#[from] tokio::time::error::Elapsed),
     #[error("the connection broke")]

@@ -36,27 +36,37 @@ pub struct Plan {
     pub assignments: BTreeMap<InstanceId, Assignment>,
 }
 
+/// What a message of the server was to the node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hearing {
+    News,
+    Old,
+    /// Changes to a plan of another log than the one that is known: the stream has to begin anew.
+    Astray,
+}
+
 impl Plan {
-    /// Takes a message in; whether it was news. Only a full snapshot can begin a plan or change over to another log; of one log
-    /// an older message is none.
-    fn apply(&mut self, message: PlanMessage) -> bool {
+    /// Takes a message in. Only a full snapshot can begin a plan or change over to another log; of one log an older message is none.
+    fn apply(&mut self, message: PlanMessage) -> Hearing {
         let Position { log, seq, .. } = message.position;
         let known = self.position.filter(|known| known.log == log);
         if known.is_some_and(|known| known.seq > seq) {
-            return false;
+            return Hearing::Old;
         }
         match message.change {
             PlanChange::Full { assignments } => {
                 self.assignments = assignments.into_iter().map(|it| (it.instance, it)).collect();
             }
-            PlanChange::Delta { .. } if known.is_none() => return false,
+            // Before the first snapshot a change is but a sign of life.
+            PlanChange::Delta { .. } if self.position.is_none() => return Hearing::Old,
+            PlanChange::Delta { .. } if known.is_none() => return Hearing::Astray,
             PlanChange::Delta { upserts, drops } => {
                 self.assignments.extend(upserts.into_iter().map(|it| (it.instance, it)));
                 drops.iter().for_each(|id| drop(self.assignments.remove(id)));
             }
         }
         self.position = Some(message.position);
-        true
+        Hearing::News
     }
 }
 

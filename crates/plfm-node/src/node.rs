@@ -119,6 +119,7 @@ impl Node {
             hands: Arc::new(hands),
             outcomes,
             words: inbox,
+            astray: Arc::default(),
             reports: watch::Sender::new(None),
             capacity,
             data: data.clone(),
@@ -137,7 +138,7 @@ impl Node {
         let hands = self.executor.hands.clone();
         let identity = self.membership.identity();
         let (reports, life) = (self.executor.reports.subscribe(), self.executor.local.life);
-        let followed = self.executor.local.followed.into();
+        let (followed, astray) = (self.executor.local.followed.into(), self.executor.astray.clone());
         let door = tunnel::serve(self.listener, &identity, hands.runtime.clone(), hands.logs.clone());
         let ended = tokio::select! {
             ended = self.executor.run(stop, at_end) => match ended {
@@ -148,7 +149,7 @@ impl Node {
                 }
             },
             ended = door => ended,
-            () = self.link.clone().follow(self.words, followed) => Ok(()),
+            () = self.link.clone().follow(self.words, followed, astray) => Ok(()),
             () = self.link.report(reports, life) => Ok(()),
         };
         if at_end == AtEnd::StopMachines {

@@ -8,7 +8,7 @@ use plfm_core::event::Capacity;
 use plfm_core::ids::{InstanceId, NodeId};
 use plfm_core::phase::{Desired, InstancePhase};
 use plfm_core::units::Timestamp;
-use plfm_node::mind::{Action, Limits, Local, Plan, next_step};
+use plfm_node::mind::{Action, Hearing, Limits, Local, Plan, next_step};
 
 use crate::ctx::{Clock, Ctx, Happening};
 use crate::host::Host;
@@ -129,8 +129,10 @@ impl Node {
     pub fn hears(&mut self, ctx: &mut Ctx, life: u64, stream: u64, message: PlanMessage) {
         let cut_off = self.is_cut_off;
         let Some(mind) = self.mind(life).filter(|mind| mind.stream == Some(stream) && !cut_off) else { return };
-        if mind.local.hear(&mut mind.plan, message) {
-            self.acts(ctx);
+        match mind.local.hear(&mut mind.plan, message) {
+            Hearing::News => self.acts(ctx),
+            Hearing::Old => {}
+            Hearing::Astray => self.stream_breaks(ctx, life, stream),
         }
     }
 

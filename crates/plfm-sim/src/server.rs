@@ -47,8 +47,10 @@ pub struct Mind {
     opens: bool,
     newest: Newest,
     inbox: VecDeque<Input>,
-    /// In the order of what the desk was asked.
+    /// In the order of what the desk was asked: those in flight first.
     answers: Vec<(RequestId, Result<Seq, Refusal>)>,
+    /// Of those, so many are in flight.
+    launched: usize,
     busy: bool,
     rounds: usize,
     looks_at: Option<Timestamp>,
@@ -167,7 +169,8 @@ impl Server {
     fn takes(&mut self, ctx: &mut Ctx, input: Input) {
         let Some(mind) = self.mind.as_mut().filter(|mind| mind.is_writer) else { return };
         mind.inbox.push_back(input);
-        if !mind.busy {
+        // What comes while something is being stored is decided on top of it, or a moment later.
+        if !mind.busy || ctx.rng.bool() {
             self.works(ctx);
         }
     }
@@ -196,15 +199,19 @@ impl Server {
         self.goes_on(ctx);
     }
 
-    /// Stores what was decided, or looks whether there is more to decide.
+    /// Stores what was decided, and looks meanwhile whether there is more to decide.
     fn goes_on(&mut self, ctx: &mut Ctx) {
         let now = self.clock.shows(ctx.now());
         let Some(mind) = &mut self.mind else { return };
+        let begins = mind.launches();
         if mind.desk.batch().is_empty() {
             mind.reconciles(ctx, now);
         }
-        if !mind.desk.batch().is_empty() {
+        if begins || mind.launches() {
             return self.wait(ctx, 1..10, ServerEvent::Writes);
+        }
+        if mind.desk.in_flight().is_some() {
+            return;
         }
         mind.desk.stored();
         mind.answers.clear();
@@ -232,7 +239,8 @@ impl Server {
             return self.not_stored(ctx);
         }
         let since = mind.desk.heard().since;
-        let write = Write { server: self.index, life: self.life, since, batch: mind.desk.batch().to_vec() };
+        let Some(batch) = mind.desk.in_flight().map(|batch| batch.to_vec()) else { return };
+        let write = Write { server: self.index, life: self.life, since, batch };
         match disk.write(write) {
             Ok(()) => {
                 ctx.soon(1..10, Happening::LogSyncs { life: disk.life });
@@ -244,6 +252,7 @@ impl Server {
                 let tail = disk.tail(mind.desk.state().seq);
                 let decided = mind.desk.overtaken(&tail, now, &mut || ctx.rng.u128(..));
                 mind.answers.iter_mut().zip(decided).for_each(|((_, answer), decided)| *answer = decided);
+                mind.launched = 0;
                 mind.streams.tell(ctx, &mind.desk.state().clone());
                 self.goes_on(ctx);
             }
@@ -256,9 +265,10 @@ impl Server {
         let Some(mind) = &mut self.mind else { return Acknowledged::new() };
         mind.opens = false;
         // What was so already is no news, and leaves nothing in the log to look for.
-        let news: BTreeSet<RequestId> = mind.desk.batch().iter().map(|envelope| envelope.request).collect();
+        let flown = mind.desk.in_flight().cloned().unwrap_or_default();
+        let news: BTreeSet<RequestId> = flown.iter().map(|envelope| envelope.request).collect();
         let state = mind.desk.stored();
-        let answers = std::mem::take(&mut mind.answers);
+        let answers: Vec<_> = mind.answers.drain(..std::mem::take(&mut mind.launched)).collect();
         mind.streams.tell(ctx, &state);
         self.goes_on(ctx);
         let answers = answers.into_iter().filter(|(request, _)| news.contains(request));
@@ -269,7 +279,7 @@ impl Server {
         let Some(mind) = &mut self.mind else { return };
         mind.desk.failed();
         mind.answers.clear();
-        mind.busy = false;
+        (mind.launched, mind.busy) = (0, false);
         // Without its opening it is no writer; it tries to become one again.
         mind.is_writer &= !mind.opens;
         // What the platform itself began to say, it says again.
@@ -305,11 +315,21 @@ impl Mind {
             newest: Newest::default(),
             inbox: VecDeque::new(),
             answers: Vec::new(),
+            launched: 0,
             busy: false,
             rounds: 0,
             looks_at: None,
             streams: Streams::default(),
         }
+    }
+
+    /// Whether something is to be stored that was not before.
+    fn launches(&mut self) -> bool {
+        let launched = self.desk.launch().is_some();
+        if launched {
+            self.launched = self.answers.len();
+        }
+        launched
     }
 
     fn decides(&mut self, ctx: &mut Ctx, ask: Ask, now: Timestamp) {

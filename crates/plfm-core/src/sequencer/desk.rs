@@ -1,8 +1,9 @@
 //! All that one writer knows and wants between two appends: the sequencer, who was heard when, what was asked in this batch.
 //!
-//! No storage and no waiting: the server and the simulator bring those. A batch is asked with [`Desk::ask`], then the platform's own
-//! wishes with [`Desk::reconcile`], round after round; after each the batch is stored, and the desk is told what came of it:
-//! [`stored`](Desk::stored), [`failed`](Desk::failed), or [`overtaken`](Desk::overtaken) by another writer.
+//! No storage and no waiting: the server and the simulator bring those. Things are asked with [`Desk::ask`], the platform's own
+//! wishes with [`Desk::reconcile`], round after round. What [`Desk::launch`] gives is stored, and the desk is told what came of it:
+//! [`stored`](Desk::stored), [`failed`](Desk::failed), or [`overtaken`](Desk::overtaken) by another writer. What is asked meanwhile is
+//! decided on top of what is in flight, and shares its fate.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -61,7 +62,10 @@ pub struct Desk {
     sequencer: Sequencer,
     /// As of the newest decision.
     facts: Facts,
+    /// In flight first.
     asked: Vec<Ask>,
+    /// Of those, so many are in flight.
+    launched: usize,
     next_run: NextRun,
 }
 
@@ -80,7 +84,7 @@ impl Desk {
     pub fn new(state: State, since: Timestamp, rules: Rules) -> Self {
         let sequencer = Sequencer::deciding(state, rules.decide);
         let facts = Facts { writer_since: since, ..Facts::default() };
-        Self { reconcile: rules.reconcile, sequencer, facts, asked: Vec::new(), next_run: None }
+        Self { reconcile: rules.reconcile, sequencer, facts, asked: Vec::new(), launched: 0, next_run: None }
     }
 
     /// What is durable.
@@ -88,9 +92,25 @@ impl Desk {
         self.sequencer.state()
     }
 
-    /// What has to be stored.
+    /// What has to be stored next.
     pub fn batch(&self) -> &[Envelope] {
         self.sequencer.batch()
+    }
+
+    pub fn in_flight(&self) -> Option<&Arc<Vec<Envelope>>> {
+        self.sequencer.in_flight()
+    }
+
+    /// What has to be stored now, all of it in one append; nothing while an earlier batch still is.
+    pub fn launch(&mut self) -> Option<Arc<Vec<Envelope>>> {
+        let events = self.sequencer.launch()?;
+        self.launched = self.asked.len();
+        Some(events)
+    }
+
+    /// Since when it listens to nodes.
+    pub fn since(&self) -> Timestamp {
+        self.facts.writer_since
     }
 
     pub fn heard(&self) -> Heard {
@@ -108,7 +128,7 @@ impl Desk {
         self.facts.hear(node, Arc::new(images));
     }
 
-    /// Decides what someone asks, and keeps it until the batch is durable: if another writer overtakes, it is decided again.
+    /// Decides what someone asks, and keeps it until it is durable: if another writer overtakes, it is decided again.
     pub fn ask(&mut self, ask: Ask, now: Timestamp, entropy: u128) -> Result<Seq, Refusal> {
         self.asked.push(ask.clone());
         self.decide(ask, now, entropy)
@@ -155,15 +175,19 @@ impl Desk {
         commands.into_iter().map(decide).collect()
     }
 
-    /// The batch is durable.
+    /// What was launched is durable, or all that was asked if nothing was.
     pub fn stored(&mut self) -> Arc<State> {
-        self.asked.clear();
+        if self.in_flight().is_none() {
+            self.launched = self.asked.len();
+        }
+        self.asked.drain(..std::mem::take(&mut self.launched));
         self.sequencer.commit()
     }
 
-    /// The batch was not stored: as if nothing of it had been asked.
+    /// What was launched was not stored: as if nothing of it, or after it, had been asked.
     pub fn failed(&mut self) {
         self.asked.clear();
+        self.launched = 0;
         self.sequencer.abandon();
     }
 
@@ -176,6 +200,7 @@ impl Desk {
         entropy: &mut dyn FnMut() -> u128,
     ) -> Vec<Result<Seq, Refusal>> {
         self.sequencer.follow(tail);
+        self.launched = 0;
         if tail.iter().any(|envelope| matches!(envelope.event, Event::WriterStarted { .. })) {
             // Nodes report to that one since; that they are silent here says nothing.
             self.listen_anew(now);

@@ -11,7 +11,7 @@ use plfm_core::units::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::slot::{Outcome, REST, Slot};
-use super::{Action, Observed, Plan};
+use super::{Action, Hearing, Observed, Plan};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Local {
@@ -56,16 +56,14 @@ impl Local {
         Self { life: 0, followed: None, slots: BTreeMap::new(), strays: BTreeMap::new(), limits }
     }
 
-    /// Takes a message of the server into the plan; whether it was news.
-    pub fn hear(&mut self, plan: &mut Plan, message: PlanMessage) -> bool {
+    /// Takes a message of the server into the plan.
+    pub fn hear(&mut self, plan: &mut Plan, message: PlanMessage) -> Hearing {
         let is_old = |known: Position| known.log == message.position.log && known.seq > message.position.seq;
-        if self.followed.is_some_and(is_old) || !plan.apply(message) {
-            return false;
-        }
-        if !self.is_foreign(plan) {
+        let hearing = if self.followed.is_some_and(is_old) { Hearing::Old } else { plan.apply(message) };
+        if hearing == Hearing::News && !self.is_foreign(plan) {
             self.followed = plan.position;
         }
-        true
+        hearing
     }
 
     /// The plan is of another log than the one this node follows: the server was restored, or it is another server.

@@ -257,7 +257,9 @@ impl Slot {
         }
         self.forgive(now);
         let retry = self.history.failed(failure, exit_code, &self.workload.restart, now);
-        (self.status.failure, self.retry_at) = (Some(retry.failure), retry.at);
+        // What a sandbox was is lost with its machine; another boot would be another sandbox.
+        let retry_at = retry.at.filter(|_| !self.workload.is_sandbox());
+        (self.status.failure, self.retry_at) = (Some(retry.failure), retry_at);
         (self.status.exit_code, self.prepared) = (exit_code, false);
         self.enter(InstancePhase::Failed, now);
     }

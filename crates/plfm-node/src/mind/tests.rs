@@ -69,7 +69,7 @@ impl World {
     }
 
     fn hears(&mut self, message: PlanMessage) -> bool {
-        self.local.hear(&mut self.plan, message)
+        self.local.hear(&mut self.plan, message) == Hearing::News
     }
 
     fn step(&self, now: Timestamp) -> Vec<Action> {
@@ -396,4 +396,16 @@ fn what_cannot_be_started_has_failed() {
         [Action::Stop { instance: id(1), grace: Duration::ZERO }],
         "something of it may be there"
     );
+}
+
+#[test]
+fn a_snapshot_of_the_log_before_does_not_leave_the_plan_astray() {
+    let mut world = World::new();
+    assert!(world.hears(full(1, 5, &[(1, Desired::Running)])) && world.hears(full(2, 3, &[(1, Desired::Running)])));
+    let late = full(1, 5, &[]);
+    assert!(world.hears(late), "which of the two is right, nobody can tell from here");
+    let (log, term, seq) = (id::<LogId>(2), Term(1), Seq(4));
+    let change = PlanChange::Delta { upserts: Vec::new(), drops: vec![id(1)] };
+    let message = PlanMessage { position: Position { log, term, seq }, change };
+    assert_eq!(world.local.hear(&mut world.plan, message), Hearing::Astray, "but that it has to be asked anew");
 }

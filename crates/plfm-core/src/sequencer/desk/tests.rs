@@ -68,3 +68,32 @@ fn a_restored_log_is_another_one() {
     assert_ne!(before.log, after.log);
     assert_eq!(after.seq, before.seq.next());
 }
+
+#[test]
+fn what_is_asked_meanwhile_is_decided_on_what_is_in_flight_and_shares_its_fate() {
+    let mut desk = Desk::new(State::default(), Timestamp(0), Rules::default());
+    desk.ask(first(), Timestamp(0), 1).unwrap();
+    let begun = desk.launch().unwrap();
+    assert_eq!(desk.launch(), None, "there is nothing more");
+    let next = desk.ask(ask(Command::StartWriter), Timestamp(1), 2).unwrap();
+    assert_eq!(next, Seq(begun.len() as u64 + 1), "it follows what is not durable yet");
+    assert_eq!((desk.launch(), desk.state().seq), (None, Seq(0)), "one after another");
+
+    assert_eq!(desk.stored().seq, Seq(begun.len() as u64));
+    let then = desk.launch().unwrap();
+    assert_eq!(then.len(), 1);
+    desk.ask(ask(Command::StartWriter), Timestamp(2), 3).unwrap();
+    desk.failed();
+    assert_eq!(desk.launch(), None, "all of it is void");
+    assert_eq!((desk.state().seq, desk.batch()), (Seq(begun.len() as u64), &[][..]));
+
+    desk.ask(ask(Command::StartWriter), Timestamp(3), 4).unwrap();
+    desk.launch().unwrap();
+    desk.ask(first(), Timestamp(3), 5).unwrap_err();
+    let mut other = Desk::new(State::clone(desk.state()), Timestamp(3), Rules::default());
+    other.ask(ask(Command::StartWriter), Timestamp(3), 6).unwrap();
+    let tail = other.batch().to_vec();
+    let again = desk.overtaken(&tail, Timestamp(4), &mut || 7);
+    assert_eq!(again, [Ok(tail[0].seq.next()), Err(Refusal::AlreadyBootstrapped)], "both are decided anew, in order");
+    assert_eq!(desk.stored().term, Term(2), "the first was the other's");
+}

@@ -1,0 +1,328 @@
+//! The writer's thread decides, another one stores: while one batch is on its way to the disk, the next is decided on top of it.
+//!
+//! ```text
+//!   inbox ─▶ decide, and let the platform decide ─▶ launch ─▶ [append] ─▶ publish ─▶ answer
+//!                     ▲                                           │
+//!                     └── meanwhile the next ◀────────────────────┘
+//! ```
+
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, bounded, never, select_biased};
+use plfm_api::documents::{IMAGES_MAX, Newest, Report};
+use plfm_core::check::check;
+use plfm_core::command::Command;
+use plfm_core::event::{Actor, Envelope};
+use plfm_core::ids::{NodeId, RequestId};
+use plfm_core::reason::chain;
+use plfm_core::refusal::Refusal;
+use plfm_core::sequencer::desk::{Ask, Desk, Heard, ROUNDS_MAX, Rules};
+use plfm_core::state::State;
+use plfm_core::units::{Seq, Timestamp};
+use plfm_store::{Store, StoreError};
+use ring::rand::{SecureRandom, SystemRandom};
+use tokio::sync::watch;
+
+use super::{Input, PAGE, Reply, SubmitError, now};
+
+/// Commands of one transaction at most: enough to pay for an fsync, few enough to answer soon.
+const BATCH_MAX: usize = 1_000;
+/// So often a batch is decided again when another writer was faster; two that both write take turns.
+const TRIES_MAX: usize = 8;
+/// Without anything to do it looks this often.
+const LOOK_MAX: Duration = Duration::from_secs(60);
+
+type Batch = Arc<Vec<Envelope>>;
+
+pub struct Work {
+    inbox: Receiver<Input>,
+    store: Arc<dyn Store>,
+    /// To the thread that stores, and back; both ends of it go with this one.
+    launch: Sender<Batch>,
+    landed: Receiver<Result<(), StoreError>>,
+    desk: Desk,
+    publish: watch::Sender<Arc<State>>,
+    heard: watch::Sender<Heard>,
+    newest: Newest,
+    entropy: Entropy,
+    look_at: Option<Timestamp>,
+    /// Something was decided since the platform was last asked what it wants.
+    is_news: bool,
+    /// In which it wanted something, without being asked anything in between.
+    rounds: usize,
+    tries: usize,
+    /// Whom the batch in flight answers, then whom the next does; in the order of what the desk was asked.
+    flying: Vec<Answer>,
+    waiting: Vec<Answer>,
+}
+
+/// What was decided, for whom; for nobody where the platform asked itself.
+struct Answer {
+    reply: Option<Reply>,
+    decided: Result<Seq, Refusal>,
+}
+
+impl Work {
+    /// A writer that has written its first word. An empty log is bootstrapped with `first`.
+    pub fn open(
+        store: Arc<dyn Store>,
+        state: State,
+        first: Command,
+        inbox: Receiver<Input>,
+    ) -> Result<(Self, watch::Receiver<Arc<State>>, watch::Receiver<Heard>), SubmitError> {
+        let desk = Desk::new(state, now(), Rules::default());
+        let (publish, state) = watch::channel(desk.state().clone());
+        let (heard, hearsay) = watch::channel(desk.heard());
+        let (launch, landed) = storing(store.clone());
+        let mut work = Self {
+            inbox,
+            store,
+            launch,
+            landed,
+            desk,
+            publish,
+            heard,
+            newest: Newest::default(),
+            entropy: Entropy::default(),
+            look_at: None,
+            is_news: true,
+            rounds: 0,
+            tries: 0,
+            flying: Vec::new(),
+            waiting: Vec::new(),
+        };
+        let first = work.desk.state().cluster.is_none().then_some(first);
+        for command in first.into_iter().chain([Command::StartWriter]) {
+            work.write_now(command)?;
+        }
+        Ok((work, state, hearsay))
+    }
+
+    /// Before anyone else may ask.
+    fn write_now(&mut self, command: Command) -> Result<(), SubmitError> {
+        let request = Heard::default().facts(now(), self.entropy.next()).ids().fresh();
+        let decided = self.ask(command, Actor::System, request);
+        decided.as_ref().map_err(Refusal::clone)?;
+        self.waiting.push(Answer { reply: None, decided });
+        while let Some(batch) = self.desk.launch() {
+            self.flying = std::mem::take(&mut self.waiting);
+            self.land(self.store.append(&batch)).map_err(SubmitError::Store)?;
+        }
+        Ok(())
+    }
+
+    pub fn run(mut self) {
+        let mut is_stopping = false;
+        loop {
+            self.lift_off();
+            // While that is being stored.
+            if !is_stopping && (self.is_news || self.look_at.is_some_and(|at| now() >= at)) {
+                self.reconcile();
+                self.lift_off();
+            }
+            if is_stopping && self.desk.in_flight().is_none() {
+                return;
+            }
+            let look = self.look_at.map_or(LOOK_MAX, |at| at.since(now()));
+            let inbox = if is_stopping { never() } else { self.inbox.clone() };
+            select_biased! {
+                recv(self.landed) -> landed => match landed {
+                    // Who asked has been told.
+                    Ok(landed) => drop(self.land(landed)),
+                    // The thread that stores has ended: nothing can be promised any more.
+                    Err(_) => return,
+                },
+                recv(inbox) -> input => match input {
+                    Ok(input) => is_stopping = self.take(input),
+                    Err(_) => is_stopping = true,
+                },
+                default(look) => {}
+            }
+        }
+    }
+
+    /// All that waits, decided; whether it was asked to stop.
+    fn take(&mut self, first: Input) -> bool {
+        let (mut old, mut is_stopping) = (Vec::new(), false);
+        let inbox = self.inbox.clone();
+        for input in std::iter::once(first).chain(inbox.try_iter()).take(BATCH_MAX) {
+            let (decided, reply) = match input {
+                Input::Command(command, actor, request, reply) => (Some(self.ask(command, actor, request)), reply),
+                Input::Report(node, report, request, reply) => (self.report(node, *report, request), reply),
+                Input::Stop => {
+                    is_stopping = true;
+                    continue;
+                }
+            };
+            match decided {
+                Some(decided) => self.waiting.push(Answer { reply: Some(reply), decided }),
+                None => old.push(reply),
+            }
+        }
+        (self.is_news, self.rounds) = (true, 0);
+        // Told once for all: with many nodes, the map is dear.
+        self.heard.send_replace(self.desk.heard());
+        let seq = self.desk.state().seq;
+        old.into_iter().for_each(|reply| drop(reply.send(Ok(seq))));
+        is_stopping
+    }
+
+    /// None for a report that is no news.
+    fn report(&mut self, node: NodeId, report: Report, request: RequestId) -> Option<Result<Seq, Refusal>> {
+        if !self.newest.admit(node, report.number) {
+            return None;
+        }
+        self.desk.hears(node, report.images.into_iter().take(IMAGES_MAX).collect(), now());
+        let instances = report.instances.into_iter().map(|it| (it.instance, it.status)).collect();
+        let command = Command::Observe { node, capacity: Some(report.capacity), instances };
+        Some(self.ask(command, Actor::Node(node), request))
+    }
+
+    fn ask(&mut self, command: Command, actor: Actor, request: RequestId) -> Result<Seq, Refusal> {
+        self.desk.ask(Ask { command, actor, request }, now(), self.entropy.next())
+    }
+
+    /// One round of what the platform itself wants, on top of all that is decided.
+    fn reconcile(&mut self) {
+        if self.rounds > ROUNDS_MAX {
+            (self.is_news, self.look_at) = (false, Some(now() + Duration::from_secs(1)));
+            self.rounds = 0;
+            return;
+        }
+        let before = self.desk.batch().len();
+        let entropy = &mut self.entropy;
+        let wishes = self.desk.reconcile(now(), &mut || entropy.next());
+        for refusal in wishes.into_iter().filter_map(|(_, decided)| decided.err()) {
+            tracing::debug!(%refusal, "the platform's own command no longer fits");
+        }
+        if self.heard.borrow().since != self.desk.since() {
+            self.heard.send_replace(self.desk.heard());
+        }
+        self.look_at = self.desk.next_run();
+        self.is_news = self.desk.batch().len() > before;
+        self.rounds += usize::from(self.is_news);
+    }
+
+    /// Gives what is decided to the thread that stores, if it has nothing to do.
+    fn lift_off(&mut self) {
+        if self.desk.in_flight().is_some() {
+            return;
+        }
+        if let Some(batch) = self.desk.launch() {
+            self.flying = std::mem::take(&mut self.waiting);
+            // It has nothing to do, so there is room; if it has ended, `landed` says so.
+            let _ = self.launch.send(batch);
+        } else {
+            // What changed nothing was true already.
+            self.desk.stored();
+            self.waiting.drain(..).for_each(Answer::tell);
+        }
+    }
+
+    /// What came of the batch in flight; why it could not be stored.
+    fn land(&mut self, landed: Result<(), StoreError>) -> Result<(), String> {
+        match landed {
+            Ok(()) => {
+                self.tries = 0;
+                self.announce();
+                self.flying.drain(..).for_each(Answer::tell);
+                Ok(())
+            }
+            Err(StoreError::Conflict { .. }) if self.tries < TRIES_MAX => {
+                self.tries += 1;
+                self.follow().map_err(|error| self.give_up(&chain(&error)))
+            }
+            Err(StoreError::Conflict { .. }) => Err(self.give_up("other servers write all the time")),
+            Err(error) => Err(self.give_up(&chain(&error))),
+        }
+    }
+
+    fn announce(&mut self) {
+        self.desk.in_flight().into_iter().flat_map(|batch| batch.iter()).for_each(trace);
+        let state = self.desk.stored();
+        debug_assert_eq!(check(&state), [], "a decision broke an invariant");
+        self.publish.send_replace(state);
+    }
+
+    /// As if nothing of it, or after it, had been asked; what is true already needs no storing.
+    fn give_up(&mut self, why: &str) -> String {
+        tracing::error!(why, "decisions were not stored");
+        self.desk.failed();
+        self.tries = 0;
+        // What the platform itself began to say, it says again.
+        (self.is_news, self.look_at) = (false, Some(now() + Duration::from_secs(1)));
+        for Answer { reply, decided } in self.flying.drain(..).chain(self.waiting.drain(..)) {
+            let answer = decided.map_err(SubmitError::from).and_then(|_| Err(SubmitError::Store(why.to_owned())));
+            reply.map(|reply| reply.send(answer));
+        }
+        why.to_owned()
+    }
+
+    /// Takes in what another writer wrote and decides again on the truth.
+    fn follow(&mut self) -> Result<(), StoreError> {
+        let mut tail = Vec::new();
+        loop {
+            let seq = tail.last().map_or(self.desk.state().seq, |last: &Envelope| last.seq);
+            let page = self.store.read(seq, PAGE)?;
+            let is_last = page.len() < PAGE;
+            tail.extend(page);
+            if is_last {
+                break;
+            }
+        }
+        let entropy = &mut self.entropy;
+        let again = self.desk.overtaken(&tail, now(), &mut || entropy.next());
+        let asked = self.flying.drain(..).chain(self.waiting.drain(..));
+        self.waiting = asked.zip(again).map(|(answer, decided)| Answer { decided, ..answer }).collect();
+        self.heard.send_replace(self.desk.heard());
+        self.publish.send_replace(self.desk.state().clone());
+        self.is_news = true;
+        Ok(())
+    }
+}
+
+impl Answer {
+    fn tell(self) {
+        let decided = self.decided.map_err(SubmitError::from);
+        self.reply.map(|reply| reply.send(decided));
+    }
+}
+
+/// A thread that appends one batch after another, and says what came of each.
+fn storing(store: Arc<dyn Store>) -> (Sender<Batch>, Receiver<Result<(), StoreError>>) {
+    let (launch, launched) = bounded::<Batch>(1);
+    let (land, landed) = bounded(1);
+    thread::spawn(move || launched.into_iter().all(|batch| land.send(store.append(&batch)).is_ok()));
+    (launch, landed)
+}
+
+/// Fresh numbers for ids, a system call for many of them: they must differ, and are no secret.
+#[derive(Default)]
+struct Entropy {
+    base: u128,
+    left: u16,
+}
+
+impl Entropy {
+    const OF_ONE_BASE: u16 = 256;
+
+    fn next(&mut self) -> u128 {
+        if self.left == 0 {
+            let mut bytes = [0; 16];
+            SystemRandom::new().fill(&mut bytes).expect("the kernel gives random bytes once it has booted");
+            (self.base, self.left) = (u128::from_ne_bytes(bytes), Self::OF_ONE_BASE);
+        }
+        self.left -= 1;
+        // Whoever draws from it mixes it first.
+        self.base.wrapping_add(u128::from(self.left) << 64 | u128::from(self.left))
+    }
+}
+
+fn trace(envelope: &Envelope) {
+    tracing::info!(seq = envelope.seq.0, kind = envelope.event.kind(), "event");
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,146 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use plfm_core::digest::Digest;
+use plfm_core::facts::Facts;
+use plfm_store::{AuditRecord, MemoryStore};
+
+use super::super::Writer;
+use super::*;
+
+/// Fails so many appends after the first few, and lets another writer be faster at one of them.
+struct Troubled {
+    log: MemoryStore,
+    appends: AtomicUsize,
+    fails: std::ops::Range<usize>,
+    overtakes: Option<usize>,
+}
+
+impl Store for Troubled {
+    fn head(&self) -> Result<Seq, StoreError> {
+        self.log.head()
+    }
+
+    fn append(&self, batch: &[Envelope]) -> Result<(), StoreError> {
+        let number = self.appends.fetch_add(1, Ordering::SeqCst);
+        if self.fails.contains(&number) {
+            return Err(StoreError::DiskFull);
+        }
+        if self.overtakes == Some(number) {
+            let other = Envelope { event: plfm_core::event::Event::WriterStarted { term: TERM }, ..batch[0].clone() };
+            self.log.append(&[other])?;
+        }
+        self.log.append(batch)
+    }
+
+    fn read(&self, after: Seq, limit: usize) -> Result<Vec<Envelope>, StoreError> {
+        self.log.read(after, limit)
+    }
+
+    fn put_blob(&self, body: &[u8]) -> Result<Digest, StoreError> {
+        self.log.put_blob(body)
+    }
+
+    fn blob(&self, name: Digest) -> Result<Option<Vec<u8>>, StoreError> {
+        self.log.blob(name)
+    }
+
+    fn audit(&self, record: &AuditRecord) -> Result<(), StoreError> {
+        self.log.audit(record)
+    }
+
+    fn audit_trail(&self, limit: usize) -> Result<Vec<AuditRecord>, StoreError> {
+        self.log.audit_trail(limit)
+    }
+}
+
+const TERM: plfm_core::units::Term = plfm_core::units::Term(9);
+/// Appends of a writer that opens an empty log.
+const OPENING: usize = 2;
+const ASKED: usize = 200;
+
+fn troubled(fails: std::ops::Range<usize>, overtakes: Option<usize>) -> Arc<Troubled> {
+    Arc::new(Troubled { log: MemoryStore::default(), appends: AtomicUsize::new(0), fails, overtakes })
+}
+
+fn start(store: &Arc<Troubled>) -> (Writer, thread::JoinHandle<()>) {
+    let prefix = "fd00:706c::".parse().unwrap();
+    let first = Command::Bootstrap { domain: "localhost".to_owned(), prefix, admin: Digest::of(b"admin") };
+    Writer::start(store.clone(), State::default(), first).unwrap()
+}
+
+/// As many tokens as were asked for, all at once; which of them were promised.
+async fn tokens(writer: &Writer) -> Vec<Result<(Digest, Seq), SubmitError>> {
+    let ask = |number: usize| async move {
+        let hash = Digest::of(&number.to_ne_bytes());
+        let command = Command::CreateToken { org: None, hash, scopes: Vec::new() };
+        let request = Facts { entropy: number as u128, ..Facts::default() }.ids().fresh();
+        writer.submit(command, Actor::System, request).await.map(|seq| (hash, seq))
+    };
+    futures::future::join_all((0..ASKED).map(ask)).await
+}
+
+fn is_in_log(store: &Troubled, hash: Digest) -> bool {
+    let log = store.read(Seq(0), usize::MAX).unwrap();
+    log.iter().any(|it| matches!(it.event, plfm_core::event::Event::TokenCreated { hash: known, .. } if known == hash))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_answered_is_stored_and_published_and_nothing_else_is() {
+    for fails in [0..0, OPENING..OPENING + 1, OPENING + 1..OPENING + 3] {
+        let store = troubled(fails.clone(), None);
+        let (writer, thread) = start(&store);
+        let mut refused = 0;
+        for answer in tokens(&writer).await {
+            match answer {
+                Ok((hash, seq)) => {
+                    assert!(is_in_log(&store, hash) && writer.state().seq >= seq);
+                }
+                Err(SubmitError::Store(why)) => {
+                    refused += 1;
+                    assert!(why.contains("full"), "{why}");
+                }
+                Err(other) => panic!("{other}"),
+            }
+        }
+        let stored = (0..ASKED).filter(|number| is_in_log(&store, Digest::of(&number.to_ne_bytes()))).count();
+        assert_eq!(stored + refused, ASKED, "{fails:?}: nothing is stored of which the opposite was said");
+        // How many batches it takes is a matter of chance, and so is which of them fails.
+        while store.appends.load(Ordering::SeqCst) < fails.end {
+            tokens(&writer).await;
+        }
+        assert!(tokens(&writer).await.iter().all(Result::is_ok), "it goes on");
+        writer.stop();
+        thread.join().unwrap();
+        assert_eq!(super::super::fold(&*store).unwrap().seq, store.head().unwrap());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_overtaken_loses_nothing() {
+    let store = troubled(0..0, Some(OPENING));
+    let (writer, thread) = start(&store);
+    let answers = tokens(&writer).await;
+    assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+    assert!(answers.iter().flatten().all(|(hash, _)| is_in_log(&store, *hash)));
+    assert_eq!(writer.state().term, TERM, "the other one wrote");
+    writer.stop();
+    thread.join().unwrap();
+}
+
+#[tokio::test]
+async fn what_is_queued_is_decided_before_it_stops() {
+    let store = troubled(0..0, None);
+    let (writer, thread) = start(&store);
+    let asked = tokens(&writer);
+    let (answers, ()) = tokio::join!(asked, async { writer.stop() });
+    thread.join().unwrap();
+    assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+    assert!(matches!(tokens(&writer).await.pop(), Some(Err(SubmitError::Stopped))));
+}
+
+#[test]
+fn numbers_differ() {
+    let mut entropy = Entropy::default();
+    let drawn: std::collections::BTreeSet<_> = (0..2_000).map(|_| entropy.next()).collect();
+    assert_eq!(drawn.len(), 2_000);
+}
