@@ -16,7 +16,7 @@ use plfm_core::units::Seq;
 use serde::{Deserialize, Serialize};
 
 /// Version of [`Workload`]; a node fails what it does not know with `spec_unsupported`.
-pub const WORKLOAD_VERSION: u32 = 1;
+pub const WORKLOAD_VERSION: u32 = 2;
 /// What the server answers to a node that is of the cluster no more: it removes what it has and ends.
 pub const NODE_DECOMMISSIONED: &str = "node_decommissioned";
 /// A report names no more images than this; which ones is the node's choice.

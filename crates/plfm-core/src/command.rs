@@ -58,6 +58,8 @@ pub enum Command {
     SetSandboxTimeout {
         instance: InstanceId,
         ends_at: Timestamp,
+        /// More time is left as it is.
+        at_least: bool,
     },
     KillSandbox {
         instance: InstanceId,
@@ -152,7 +154,7 @@ pub struct Deploy {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CreateSandbox {
-    /// Drawn by whoever asks: who asks again asks for the same one.
+    /// Drawn by whoever asks, who knows by it what came of it.
     pub instance: InstanceId,
     pub org: String,
     pub project: String,

@@ -61,7 +61,9 @@ pub fn decide(state: &State, command: Command, facts: &Facts) -> Result<Vec<Even
             sandboxes::create_template(state, &org, name, image, size, facts)
         }
         Command::CreateSandbox(wanted) => sandboxes::create(state, *wanted, facts),
-        Command::SetSandboxTimeout { instance, ends_at } => sandboxes::set_timeout(state, instance, ends_at, facts),
+        Command::SetSandboxTimeout { instance, ends_at, at_least } => {
+            sandboxes::set_timeout(state, instance, ends_at, at_least, facts)
+        }
         Command::KillSandbox { instance } => sandboxes::kill(state, instance),
         Command::SetLimits { org, limits } => quotas::set_limits(state, org, limits),
         Command::SetOrgWeight { org, weight } => quotas::set_org_weight(state, org, weight),
@@ -105,6 +107,7 @@ fn observe(
     // Each instance once: two lines about one would both be held against the same past.
     for (instance, status) in instances.into_iter().collect::<BTreeMap<_, _>>() {
         let Some(known) = state.instances.get(&instance) else { continue };
+        let status = sandboxes::seen(known, status);
         if known.node != id {
             return Err(Refusal::NotYourInstance(instance));
         }
@@ -127,11 +130,9 @@ fn at_least_held(state: &State, node: NodeId, told: Capacity) -> Capacity {
 fn is_news(instance: &Instance, told: &InstanceStatus) -> bool {
     let known = &instance.status;
     let other_boot = known.boot != told.boot;
-    // What a sandbox was is lost with its machine: no other boot is the same sandbox.
-    let is_over = known.phase == InstancePhase::Failed || other_boot && known.boot.is_some();
-    let is_another =
-        instance.sandbox().is_some() && is_over && told.phase.is_live() && told.phase != InstancePhase::Failed;
-    known != told && !is_another && (known.phase == told.phase || known.phase.may_become(told.phase, other_boot))
+    // A sandbox that has failed is over.
+    let is_over = instance.sandbox().is_some() && known.phase == InstancePhase::Failed && told.phase.is_live();
+    known != told && !is_over && (known.phase == told.phase || known.phase.may_become(told.phase, other_boot))
 }
 
 fn is_explained(status: &InstanceStatus) -> bool {

@@ -349,4 +349,10 @@ fn instance_seen(instance: &mut Instance, status: &InstanceStatus, seq: Seq, at:
         sandbox.ends_at.get_or_insert(at + Duration::from_secs(sandbox.timeout_seconds));
     }
     (instance.status, instance.changed_at, instance.version) = (status.clone(), at, seq);
+    if let Role::Sandbox(sandbox) = &mut instance.role
+        && !status.phase.is_live()
+    {
+        // The log has it; the record stays for days.
+        sandbox.metadata.clear();
+    }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use imbl::{OrdMap, Vector};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::decide::sandboxes::START_MAX;
 use crate::digest::Digest;
 use crate::event::{Capacity, Entry, InstanceStatus, ReleaseImage, Resources, Scope, Waiting};
 use crate::fair::Turns;
@@ -412,11 +413,15 @@ impl Instance {
         self.replica().map(|it| it.release)
     }
 
-    /// When a sandbox that still runs is to be stopped: at its time, or at once if it has failed.
+    /// When a sandbox is to be stopped: at its time, when it has taken too long to start, or at once if it has failed.
     pub fn ends_at(&self) -> Option<Timestamp> {
         let sandbox = self.sandbox().filter(|_| self.holds_resources() && self.desired != Desired::Stopped)?;
         let failed = self.status.phase == crate::phase::InstancePhase::Failed;
-        if failed { Some(Timestamp(0)) } else { sandbox.ends_at }
+        match sandbox.ends_at {
+            _ if failed => Some(Timestamp(0)),
+            None => Some(self.created_at + START_MAX),
+            known => known,
+        }
     }
 
     /// Whether all that is added up of instances counts both alike; how many are ready is not added up but told. What an instance is

@@ -7,7 +7,7 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, delete, get, post};
+use axum::routing::{MethodRouter, delete, get, post, put};
 use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, StatusCode};
 use plfm_api::tls::Peer;
@@ -90,6 +90,16 @@ pub fn table() -> Vec<Route> {
         route("POST", "/sandboxes/{sandbox}/timeout",                      Token(SandboxesWrite), post(e2b::set_timeout)),
         route("POST", "/sandboxes/{sandbox}/connect",                      Token(SandboxesWrite), post(e2b::connect)),
         route("POST", "/v2/sandboxes/{sandbox}/connect",                   Token(SandboxesWrite), post(e2b::connect)),
+        route("POST", "/sandboxes/{sandbox}/pause",                        Token(SandboxesWrite), post(e2b::not_yet)),
+        route("POST", "/sandboxes/{sandbox}/resume",                       Token(SandboxesWrite), post(e2b::not_yet)),
+        route("POST", "/sandboxes/{sandbox}/fork",                         Token(SandboxesWrite), post(e2b::not_yet)),
+        route("POST", "/sandboxes/{sandbox}/snapshots",                    Token(SandboxesWrite), post(e2b::not_yet)),
+        route("POST", "/sandboxes/{sandbox}/refreshes",                    Token(SandboxesWrite), post(e2b::not_yet)),
+        route("PUT",  "/sandboxes/{sandbox}/network",                      Token(SandboxesWrite), put(e2b::not_yet)),
+        route("GET",  "/sandboxes/{sandbox}/metrics",                      Token(SandboxesRead), get(e2b::not_yet)),
+        route("GET",  "/sandboxes/{sandbox}/logs",                         Token(SandboxesRead), get(e2b::not_yet)),
+        route("GET",  "/v2/sandboxes/{sandbox}/logs",                      Token(SandboxesRead), get(e2b::not_yet)),
+        route("GET",  "/snapshots",                                        Token(SandboxesRead), get(e2b::not_yet)),
         route("GET",  "/v1/orgs/{org}/instances",                          Token(AppsRead),     get(instances::list)),
         route("GET",  "/v1/orgs/{org}/instances/{instance}",               Token(AppsRead),     get(instances::show)),
         route("GET",  "/v1/orgs/{org}/instances/{instance}/explain",       Token(AppsRead),     get(instances::explain)),
@@ -112,8 +122,8 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .fallback(|| async { ApiError::not_found("such route", "here") })
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(middleware::map_response(as_problem))
-        .layer(middleware::from_fn(with_request_id))
         .layer(divert)
+        .layer(middleware::from_fn(with_request_id))
         .with_state(shared)
 }
 
@@ -196,7 +206,7 @@ impl Strangers {
     }
 }
 
-async fn record(shared: &Arc<Shared>, caller: &Caller, action: String, code: &str) {
+pub(crate) async fn record(shared: &Arc<Shared>, caller: &Caller, action: String, code: &str) {
     if matches!(caller, Caller::Nobody | Caller::Unknown) {
         match shared.strangers.count() {
             ..STRANGERS_PER_SECOND_MAX => {}

@@ -13,7 +13,7 @@ use axum::Router;
 use http::StatusCode;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
-use plfm_api::documents::Assignment;
+use plfm_api::documents::{Assignment, Told};
 use plfm_api::tls::{self, Identity, Peer, Role};
 use plfm_api::tunnel::{Tunnel, TunnelError, Tunnels};
 use plfm_api::views::{ClosedPorts, EdgeStatus};
@@ -21,7 +21,7 @@ use plfm_core::command::Command;
 use plfm_core::digest::Digest;
 use plfm_core::event::Envelope;
 use plfm_core::ids::{InstanceId, NodeId};
-use plfm_core::state::{Instance, Role as Purpose, State};
+use plfm_core::state::{self, Instance, State};
 use plfm_core::units::Seq;
 use plfm_image::Registries;
 use plfm_store::{SqliteStore, Store, StoreError};
@@ -39,6 +39,8 @@ use crate::{ApiError, ServerError, routes};
 
 /// A client that says nothing holds its socket no longer than this.
 const TLS_HANDSHAKE_MAX: Duration = Duration::from_secs(10);
+/// Clients keep connections for their next call; E2B's for five minutes (W-TR-5).
+const KEEP_IDLE: Duration = Duration::from_secs(620);
 /// What keeps a connection from being accepted (no descriptor is left) does not end at once.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 /// Somebody waits until a tag is a digest: a mistyped host should not take as long as a pull that hopes for better times.
@@ -190,16 +192,27 @@ async fn connection(stream: TcpStream, acceptor: TlsAcceptor, router: Router) {
     let _ = stream.set_nodelay(true);
     let Ok(Ok(stream)) = tokio::time::timeout(TLS_HANDSHAKE_MAX, acceptor.accept(stream)).await else { return };
     let peer = Peer::of(stream.get_ref().1).ok().flatten();
+    let (begun, mut begins) = watch::channel(false);
     let service = hyper::service::service_fn(move |mut request: http::Request<hyper::body::Incoming>| {
+        begun.send_if_modified(|begun| !std::mem::replace(begun, true));
         if let Some(peer) = peer.clone() {
             request.extensions_mut().insert(peer);
         }
         router.clone().oneshot(request)
     });
     let mut server = auto::Builder::new(TokioExecutor::new());
-    server.http1().timer(hyper_util::rt::TokioTimer::new()).header_read_timeout(TLS_HANDSHAKE_MAX);
+    server.http1().timer(hyper_util::rt::TokioTimer::new()).header_read_timeout(KEEP_IDLE);
     server.http2().timer(hyper_util::rt::TokioTimer::new()).keep_alive_interval(Some(routes::KEEP_ALIVE));
-    let _ = server.serve_connection_with_upgrades(TokioIo::new(stream), service).await;
+    let serving = server.serve_connection_with_upgrades(TokioIo::new(stream), service);
+    let silent = async {
+        if tokio::time::timeout(TLS_HANDSHAKE_MAX, begins.wait_for(|begun| *begun)).await.is_ok() {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        _ = serving => {}
+        () = silent => {}
+    }
 }
 
 impl Shared {
@@ -230,13 +243,19 @@ impl Shared {
 
     /// Adds the values of variables, which are not in the state. None where they cannot be read: a workload that starts without
     /// them would be another.
+    /// What was `told` before is not read again: it never changes for an instance.
     pub async fn with_vars(
         &self,
         state: &State,
         mut assignments: BTreeMap<InstanceId, Assignment>,
+        told: Option<&Told>,
     ) -> Option<BTreeMap<InstanceId, Assignment>> {
         let mut read = BTreeMap::new();
         for (id, assignment) in &mut assignments {
+            if let Some(known) = told.and_then(|told| told.assignments.get(id)) {
+                assignment.workload.vars.clone_from(&known.workload.vars);
+                continue;
+            }
             let Some((name, process)) = state.instances.get(id).and_then(|it| vars_of(state, it)) else { continue };
             let vars = match read.entry(name) {
                 Entry::Occupied(known) => known.into_mut(),
@@ -269,8 +288,8 @@ pub(crate) const SANDBOX_VARS: &str = "sandbox";
 /// Where the variables of an instance are kept, and under which name.
 fn vars_of<'a>(state: &'a State, instance: &'a Instance) -> Option<(Digest, &'a str)> {
     match &instance.role {
-        Purpose::Replica(replica) => Some((state.releases.get(&replica.release)?.vars?, &replica.process)),
-        Purpose::Sandbox(sandbox) => Some((sandbox.vars?, SANDBOX_VARS)),
+        state::Role::Replica(replica) => Some((state.releases.get(&replica.release)?.vars?, &replica.process)),
+        state::Role::Sandbox(sandbox) => Some((sandbox.vars?, SANDBOX_VARS)),
     }
 }
 

@@ -3,6 +3,7 @@
 //! Whoever reaches the guest daemon has shown the sandbox's token here: the guest itself knows none.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::body::Body;
@@ -11,18 +12,21 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, Method, StatusCode};
 use plfm_api::forward::forward;
-use plfm_api::tunnel::{ENVD, TunnelError};
+use plfm_api::tunnel::{ENVD, Tunnel, TunnelError};
 use plfm_api::views::{SandboxState, sandbox_id, sandbox_name};
 use plfm_core::ids::InstanceId;
 use plfm_core::reason::chain;
 use plfm_core::state::Instance;
 use serde_json::json;
 
-use crate::serve::Shared;
+use crate::identity::Caller;
+use crate::routes::record;
+use crate::serve::{NodeTunnel, Shared};
 
 const SANDBOX: HeaderName = HeaderName::from_static("e2b-sandbox-id");
 const PORT: HeaderName = HeaderName::from_static("e2b-sandbox-port");
 const TOKEN: HeaderName = HeaderName::from_static("x-access-token");
+const DIAL_AGAIN_MS: [u64; 4] = [100, 200, 300, 400];
 /// The host's own ways into E2B's daemon, which ours does not have; said here too, whatever a guest answers (W-PX).
 const INTERNAL: &[&str] = &["/init", "/freeze", "/unfreeze", "/collapse", "/fsfreeze", "/fsthaw"];
 
@@ -50,7 +54,12 @@ pub async fn divert(State(shared): State<Arc<Shared>>, request: Request, next: N
     if !headers.contains_key(SANDBOX) && !headers.contains_key(PORT) {
         return next.run(request).await;
     }
-    pass_on(&shared, request).await.unwrap_or_else(IntoResponse::into_response)
+    let action = format!("{} {}", request.method(), request.uri().path());
+    let passed = pass_on(&shared, request).await;
+    if let Err(Unreachable::NoToken) = &passed {
+        record(&shared, &Caller::Unknown, action, "unauthorized").await;
+    }
+    passed.unwrap_or_else(IntoResponse::into_response)
 }
 
 async fn pass_on(shared: &Arc<Shared>, request: Request) -> Result<Response, Unreachable> {
@@ -62,7 +71,7 @@ async fn pass_on(shared: &Arc<Shared>, request: Request) -> Result<Response, Unr
         admit(shared, sandbox, &request)?;
     }
     let tunnel = shared.tunnel(&state, instance).map_err(|_| gone())?;
-    let link = tunnel.open(sandbox, port).await.map_err(|error| match error {
+    let link = open(&tunnel, sandbox, port).await.map_err(|error| match error {
         TunnelError::PortClosed { port, .. } => Unreachable::PortClosed { sandbox, port },
         TunnelError::NotHere { .. } => gone(),
         error => Unreachable::Cut { sandbox, why: chain(&error) },
@@ -70,6 +79,17 @@ async fn pass_on(shared: &Arc<Shared>, request: Request) -> Result<Response, Unr
     let answer = forward(request, link, |beside| drop(tokio::spawn(beside))).await;
     let answer = answer.map_err(|error| Unreachable::Cut { sandbox, why: chain(&error) })?;
     Ok(answer.map(Body::new))
+}
+
+/// A server that was just started in the background listens in a moment (W-PX-7).
+async fn open(tunnel: &NodeTunnel, sandbox: InstanceId, port: u16) -> Result<Tunnel, TunnelError> {
+    for wait in DIAL_AGAIN_MS.map(Duration::from_millis) {
+        match tunnel.open(sandbox, port).await {
+            Err(TunnelError::PortClosed { .. }) => tokio::time::sleep(wait).await,
+            opened => return opened,
+        }
+    }
+    tunnel.open(sandbox, port).await
 }
 
 fn target(headers: &HeaderMap) -> Result<(InstanceId, u16), Unreachable> {

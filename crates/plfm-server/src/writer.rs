@@ -66,7 +66,8 @@ impl Writer {
         first: Command,
     ) -> Result<(Self, thread::JoinHandle<()>), SubmitError> {
         let (queue, inbox) = crossbeam_channel::bounded(QUEUE_MAX);
-        let (work, state, heard) = Work::open(store, state, first, inbox)?;
+        let work = Work::open(store, state, first, inbox)?;
+        let (state, heard) = (work.publish.subscribe(), work.heard.subscribe());
         let thread = thread::spawn(move || work.run());
         Ok((Self { queue, state, heard }, thread))
     }

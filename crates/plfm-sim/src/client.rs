@@ -67,7 +67,8 @@ impl Client {
             Operation::CreateSandbox { timeout_seconds, urgent } => self.creates(*timeout_seconds, *urgent),
             Operation::SetSandboxTimeout { which, timeout_seconds } => {
                 let ends_at = self.now + Duration::from_secs(*timeout_seconds);
-                Command::SetSandboxTimeout { instance: any_sandbox(state, *which), ends_at }
+                let (instance, at_least) = (any_sandbox(state, *which), timeout_seconds % 2 == 0);
+                Command::SetSandboxTimeout { instance, ends_at, at_least }
             }
             Operation::KillSandbox { which } => Command::KillSandbox { instance: any_sandbox(state, *which) },
             Operation::Order { node, order } => {

@@ -52,6 +52,7 @@ pub struct SandboxView {
     pub name: String,
     pub id: InstanceId,
     pub template: String,
+    pub template_id: TemplateId,
     pub state: SandboxState,
     pub phase: InstancePhase,
     pub node: String,
@@ -99,6 +100,7 @@ pub fn sandbox(state: &State, id: InstanceId, instance: &Instance) -> Option<San
         name: sandbox_name(id),
         id,
         template: sandbox.template_name.clone(),
+        template_id: sandbox.template,
         state: SandboxState::of(instance.desired, instance.status.phase),
         phase: instance.status.phase,
         node: state.nodes.get(&instance.node).map(|node| node.name.clone()).unwrap_or_default(),
@@ -145,7 +147,9 @@ pub fn sandbox_name(id: InstanceId) -> String {
 
 /// Reads a sandbox's name, or its id.
 pub fn sandbox_id(text: &str) -> Option<InstanceId> {
-    let of_name = || format!("{}_{}", InstanceId::PREFIX, text.to_uppercase()).parse().ok();
+    // Older ids of E2B's had a second part, which says nothing (W-HOST-3).
+    let name = text.split('-').next().unwrap_or_default();
+    let of_name = || format!("{}_{}", InstanceId::PREFIX, name.to_uppercase()).parse().ok();
     text.parse().ok().or_else(of_name)
 }
 

@@ -1,29 +1,37 @@
 //! Sandboxes: accepted and placed in one decision, or refused in it; and the templates they are made of.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::command::CreateSandbox;
-use crate::event::{DesiredChange, Event, ReleaseImage, SandboxCreated};
+use crate::event::{DesiredChange, Event, InstanceStatus, ReleaseImage, SandboxCreated};
 use crate::facts::Facts;
 use crate::ids::*;
 use crate::manifest::Resources as Size;
-use crate::phase::Desired;
+use crate::phase::{Desired, InstancePhase};
 use crate::place::{self, NoPlace, Wish};
+use crate::reason::{Failure, Reason};
 use crate::refusal::Refusal;
 use crate::state::{Instance, Sandbox, State, Template};
-use crate::units::{Mebibytes, Timestamp};
+use crate::units::{Mebibytes, MilliCpu, Timestamp};
 
 use super::deploy::check_name;
 use super::{fresh, quotas};
 
+/// What does not answer by then is ended: an image may have to be pulled, a machine may be emulated.
+pub const START_MAX: Duration = Duration::from_secs(300);
 /// Longer no sandbox lives without someone saying so again (A-VM-16).
 pub const TIMEOUT_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 pub const METADATA_MAX: usize = 64;
 pub const METADATA_KEY_MAX: usize = 256;
 pub const METADATA_VALUE_MAX: usize = 1_024;
-/// Debian's kernel finds no room for itself in less.
-pub const MEMORY_MIN: Mebibytes = Mebibytes(128);
+/// All of it: it is kept in memory for every sandbox there is.
+pub const METADATA_BYTES_MAX: usize = 16 << 10;
+/// Debian's kernel finds no room for itself in less; the rest as manifests have it.
+const MEMORY: RangeInclusive<Mebibytes> = Mebibytes(128)..=Mebibytes(256 << 10);
+const CPU: RangeInclusive<MilliCpu> = MilliCpu(100)..=MilliCpu(32_000);
+const DISK: RangeInclusive<Mebibytes> = Mebibytes(256)..=Mebibytes(100 << 10);
 
 pub fn create_template(
     state: &State,
@@ -35,10 +43,7 @@ pub fn create_template(
 ) -> Result<Vec<Event>, Refusal> {
     let org = state.org_named(org).ok_or_else(|| Refusal::OrgNotFound(org.to_owned()))?;
     check_name(&name)?;
-    if size.memory < MEMORY_MIN {
-        let (asked, least) = (size.memory.0, MEMORY_MIN.0);
-        return Err(Refusal::InvalidSandbox(format!("a sandbox needs {least} MiB of memory, not {asked}")));
-    }
+    check_size(&size)?;
     let same = |it: &Template| it.image == image && it.size == size;
     if state.template_named(org, &name).is_some_and(|(_, known)| same(known)) {
         return Ok(Vec::new());
@@ -89,20 +94,44 @@ fn template_of<'a>(state: &'a State, org: OrgId, text: &str) -> Result<(Template
         .ok_or_else(|| Refusal::TemplateNotFound(text.chars().take(80).collect()))
 }
 
-pub fn set_timeout(state: &State, id: InstanceId, ends_at: Timestamp, facts: &Facts) -> Result<Vec<Event>, Refusal> {
+/// What a node saw of a sandbox: what it was is lost with its machine, so another boot of it is its end.
+pub(super) fn seen(known: &Instance, told: InstanceStatus) -> InstanceStatus {
+    let is_another = known.status.boot.is_some() && told.boot != known.status.boot;
+    if known.sandbox().is_none() || !is_another || !told.phase.is_live() {
+        return told;
+    }
+    let failure = Failure::new(Reason::WorkloadExited, "its machine was lost and made anew");
+    InstanceStatus { phase: InstancePhase::Failed, boot: known.status.boot, failure: Some(failure), ..told }
+}
+
+pub fn set_timeout(
+    state: &State,
+    id: InstanceId,
+    ends_at: Timestamp,
+    at_least: bool,
+    facts: &Facts,
+) -> Result<Vec<Event>, Refusal> {
     let (instance, sandbox) = living(state, id)?;
     check_timeout(ends_at.since(facts.now))?;
     fresh(instance.ends_at().is_none_or(|at| at > facts.now), id)?;
-    Ok(if sandbox.ends_at == Some(ends_at) {
-        Vec::new()
-    } else {
-        vec![Event::SandboxTimeoutSet { instance: id, ends_at }]
-    })
+    let is_so = sandbox.ends_at.is_some_and(|known| known == ends_at || at_least && known > ends_at);
+    Ok(if is_so { Vec::new() } else { vec![Event::SandboxTimeoutSet { instance: id, ends_at }] })
 }
 
 pub fn kill(state: &State, id: InstanceId) -> Result<Vec<Event>, Refusal> {
     living(state, id)?;
     Ok(vec![Event::InstanceDesiredChanged { instance: id, desired: Desired::Stopped, why: DesiredChange::Killed }])
+}
+
+fn check_size(size: &Size) -> Result<(), Refusal> {
+    let Size { cpu, memory, disk } = size;
+    let wrong = match () {
+        () if !MEMORY.contains(memory) => format!("memory is {} to {}, not {memory}", MEMORY.start(), MEMORY.end()),
+        () if !CPU.contains(cpu) => format!("processors are {} to {}, not {cpu}", CPU.start(), CPU.end()),
+        () if !DISK.contains(disk) => format!("the disk is {} to {}, not {disk}", DISK.start(), DISK.end()),
+        () => return Ok(()),
+    };
+    Err(Refusal::InvalidSandbox(wrong))
 }
 
 /// One that is there and is not to be stopped.
@@ -121,9 +150,12 @@ fn check_timeout(timeout: Duration) -> Result<(), Refusal> {
 
 fn check_metadata(metadata: &BTreeMap<String, String>) -> Result<(), Refusal> {
     let long = metadata.iter().any(|(key, value)| key.len() > METADATA_KEY_MAX || value.len() > METADATA_VALUE_MAX);
-    if metadata.len() <= METADATA_MAX && !long {
+    let bytes: usize = metadata.iter().map(|(key, value)| key.len() + value.len()).sum();
+    if metadata.len() <= METADATA_MAX && bytes <= METADATA_BYTES_MAX && !long {
         return Ok(());
     }
-    let bounds = format!("{METADATA_MAX} pairs, keys of {METADATA_KEY_MAX} and values of {METADATA_VALUE_MAX} bytes");
+    let bounds = format!(
+        "{METADATA_MAX} pairs, keys of {METADATA_KEY_MAX}, values of {METADATA_VALUE_MAX} and {METADATA_BYTES_MAX} bytes in all"
+    );
     Err(Refusal::InvalidSandbox(format!("metadata has {bounds} at most")))
 }

@@ -232,8 +232,12 @@ impl<'a> Wish<'a> {
 
 impl<'a> Kind<'a> {
     pub fn of(state: &'a State, want: &Wanted) -> Option<Self> {
-        let release = state.releases.get(&want.release)?;
-        let process = release.manifest.processes.get(&want.process)?;
+        Self::of_process(state, want.release, &want.process)
+    }
+
+    pub fn of_process(state: &'a State, release: ReleaseId, process: &str) -> Option<Self> {
+        let release = state.releases.get(&release)?;
+        let process = release.manifest.processes.get(process)?;
         Some(Self { image: &release.image, size: &process.resources, replicas: process.scaling.min })
     }
 

@@ -1,12 +1,12 @@
 //! One decision about many: the queue of who wants, the board of where there is room, the ledger of who may.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::event::{Resources, Waiting};
 use crate::facts::Facts;
 use crate::fair::{Account, Amounts, Class, Pool, Queue, RESERVE_AFTER};
 use crate::ids::*;
-use crate::state::{Committed, State};
+use crate::state::{Committed, Group, State};
 use crate::units::Timestamp;
 
 use super::board::{Board, Kind, Wish};
@@ -56,19 +56,26 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Who has waited long for room keeps what it is about to get: whoever comes now does not go past it.
+    /// Who has waited long for room keeps what it is about to get: whoever comes now does not go past it. As in the queue, it is the
+    /// first of them for whom there could be room at all; who is denied waits for nothing.
     pub fn respect_the_patient(&mut self) {
         let groups = self.state.index().unsettled().filter_map(|id| Some((id, self.state.envs.get(&id)?)));
-        let waiting = groups.flat_map(|(env, it)| it.groups.iter().map(move |(process, group)| (env, process, group)));
-        let for_room = waiting.filter(|(.., group)| group.waiting.as_ref().is_some_and(Waiting::is_for_room));
-        let oldest = for_room.filter_map(|(env, process, group)| Some((group.waiting_since?, env, process, group)));
-        let oldest = oldest.min_by_key(|(since, env, process, _)| (*since, *env, *process));
-        let Some((since, env, process, group)) = oldest else { return };
-        if self.now.since(since) > RESERVE_AFTER {
-            let (process, release, class) = (process.clone(), group.release, Class::Normal);
-            let want = Wanted { env, process, release, count: 1, class, since: Some(since) };
-            if let Some(kind) = Kind::of(self.state, &want) {
-                self.board.reserve(kind);
+        let groups = groups.flat_map(|(env, it)| it.groups.iter().map(move |(process, group)| (env, process, group)));
+        let patient = |group: &Group| {
+            let for_room = |why: &Waiting| why.is_for_room() && !matches!(why, Waiting::OrgQuotaExceeded(_));
+            let since = group.waiting_since.filter(|since| self.now.since(*since) > RESERVE_AFTER);
+            since.filter(|_| group.waiting.as_ref().is_some_and(for_room))
+        };
+        let patient = groups.filter_map(|(env, process, group)| Some((patient(group)?, env, process, group.release)));
+        let by_age: BTreeSet<_> = patient.collect();
+        for (_, env, process, release) in by_age {
+            let kind = Kind::of_process(self.state, release, process);
+            let org = self.state.envs.get(&env).map(|env| env.org);
+            let Some(wish) = org.zip(kind).map(|(org, kind)| Wish { org, kind, group: Some((env, process)) }) else {
+                continue;
+            };
+            if self.board.find(wish).is_none() && self.board.reserve(wish.kind) {
+                return;
             }
         }
     }

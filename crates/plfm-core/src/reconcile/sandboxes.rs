@@ -27,5 +27,5 @@ pub fn end(state: &State, agenda: &mut Agenda, commands: &mut Vec<Command>) {
 }
 
 fn why(it: &Instance) -> DesiredChange {
-    if it.status.phase == InstancePhase::Failed { DesiredChange::Failed } else { DesiredChange::TimedOut }
+    if it.status.phase == InstancePhase::Failed || !it.served { DesiredChange::Failed } else { DesiredChange::TimedOut }
 }

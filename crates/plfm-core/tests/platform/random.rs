@@ -113,6 +113,7 @@ fn given() -> impl Strategy<Value = Command> {
         1 => (0..20u128, 0..400u64).prop_map(|(number, seconds)| Command::SetSandboxTimeout {
             instance: sandbox_id(number),
             ends_at: Timestamp(1_767_225_600_000) + Duration::from_secs(seconds),
+            at_least: seconds % 2 == 0,
         }),
         1 => (0..20u128).prop_map(|number| Command::KillSandbox { instance: sandbox_id(number) }),
     ]

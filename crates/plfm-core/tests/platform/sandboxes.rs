@@ -104,6 +104,29 @@ fn its_time_begins_when_it_is_ready() {
 }
 
 #[test]
+fn what_does_not_start_is_ended() {
+    check_script(
+        "node a; template 256; sandbox 60; pass 301",
+        expect![[r#"
+            1 sandbox a allocated, to be stopped
+        "#]],
+    );
+}
+
+#[test]
+fn what_an_org_is_denied_keeps_nobody_else_out() {
+    let mut fleet = Fleet::new();
+    fleet.follow("node a memory=2000 disk=1000");
+    fleet.follow("template 256");
+    fleet.follow("limit memory 600");
+    fleet.follow("deploy v1 x1 memory=600");
+    assert!(fleet.picture().contains("waits"), "with the overhead it is over the limit: {}", fleet.picture());
+    fleet.follow("pass 60");
+    fleet.follow("limit memory 2000");
+    fleet.submit(fleet.sandbox("base", 60)).unwrap();
+}
+
+#[test]
 fn what_has_failed_is_over() {
     check_script(
         "node a; template 256; sandbox 60; ready; fail 1 workload_exited",
@@ -161,11 +184,13 @@ fn more_time_and_less() {
     let id = *fleet.state().instances.keys().next().unwrap();
     let set = |fleet: &mut Fleet, seconds| {
         let ends_at = fleet.facts.now + Duration::from_secs(seconds);
-        fleet.submit(Command::SetSandboxTimeout { instance: id, ends_at })
+        fleet.submit(Command::SetSandboxTimeout { instance: id, ends_at, at_least: false })
     };
     assert_eq!(set(&mut fleet, 30), Ok(1));
     let (_, next_run) = reconcile(fleet.state(), &fleet.facts);
     assert_eq!(next_run, Some(fleet.facts.now + Duration::from_secs(30)), "it says when it has to look again");
+    let ends_at = fleet.facts.now + Duration::from_secs(10);
+    assert_eq!(fleet.submit(Command::SetSandboxTimeout { instance: id, ends_at, at_least: true }), Ok(0));
     assert!(matches!(set(&mut fleet, TIMEOUT_MAX.as_secs() + 1), Err(Refusal::InvalidSandbox(_))));
     assert_eq!(set(&mut fleet, 0), Ok(1));
     fleet.settle();
@@ -191,7 +216,9 @@ fn what_cannot_be_made_is_refused() {
     let mut fleet = Fleet::new();
     fleet.follow("node a");
     assert!(matches!(fleet.submit(fleet.sandbox("base", 60)), Err(Refusal::TemplateNotFound(_))));
-    assert!(matches!(fleet.submit(template("base", 64)), Err(Refusal::InvalidSandbox(_))));
+    for memory in [64, 1 << 30] {
+        assert!(matches!(fleet.submit(template("base", memory)), Err(Refusal::InvalidSandbox(_))));
+    }
     assert!(matches!(fleet.submit(template("No Name", 256)), Err(Refusal::InvalidName(_))));
     fleet.follow("template 256");
     let with = |change: &dyn Fn(&mut plfm_core::command::CreateSandbox)| {
@@ -223,12 +250,12 @@ fn another_boot_is_not_the_same_sandbox() {
     let (id, known) = fleet.state().instances.iter().map(|(id, it)| (*id, it.clone())).next().unwrap();
     let again = InstanceStatus { phase: InstancePhase::Preparing, boot: None, ..known.status };
     let report = Command::Observe { node: known.node, capacity: None, instances: vec![(id, again)] };
-    assert_eq!(fleet.submit(report), Ok(0), "no node can make it anew");
-    fleet.follow("fail 1 workload_exited");
+    assert_eq!(fleet.submit(report), Ok(1));
+    assert_eq!(again_of(&fleet, id).phase, InstancePhase::Failed, "to be made anew is its end");
     let other = BootId::new(ulid::Ulid::from_parts(9, 9));
     let again = InstanceStatus { phase: InstancePhase::Ready, boot: Some(other), ..again_of(&fleet, id) };
     let report = Command::Observe { node: known.node, capacity: None, instances: vec![(id, again)] };
-    assert_eq!(fleet.submit(report), Ok(0), "nor once it has failed");
+    assert_eq!(fleet.submit(report), Ok(0), "and it stays ended");
 }
 
 fn again_of(fleet: &Fleet, id: InstanceId) -> InstanceStatus {

@@ -7,8 +7,10 @@ use std::time::Duration;
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use http::{HeaderName, StatusCode};
+use http::{HeaderMap, HeaderName, StatusCode};
+use plfm_api::problem::Problem;
 use plfm_api::views::{SandboxRequest, SandboxState, SandboxView};
+use plfm_core::event::Scope;
 use plfm_core::ids::OrgId;
 use plfm_core::state::State as Fold;
 use serde::{Deserialize, Serialize};
@@ -16,8 +18,8 @@ use serde::{Deserialize, Serialize};
 use super::sandboxes::{accept, all, end, find, no_such, prolong, ready};
 use crate::ApiError;
 use crate::identity::Caller;
+use crate::routes::Access;
 use crate::serve::Shared;
-use crate::writer::now;
 
 mod page;
 
@@ -102,7 +104,8 @@ struct Listed {
 struct Detail {
     #[serde(flatten)]
     listed: Listed,
-    envd_access_token: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    envd_access_token: Option<String>,
     allow_internet_access: Option<bool>,
     domain: Option<String>,
     lifecycle: Lifecycle,
@@ -123,17 +126,35 @@ pub struct Timeout {
 pub async fn create(
     shared: State<Arc<Shared>>,
     caller: Extension<Caller>,
+    headers: HeaderMap,
     Json(request): Json<NewSandbox>,
 ) -> Result<Response, ApiError> {
+    once(&headers)?;
     created(&shared, &caller, request, TIMEOUT_V1).await
 }
 
 pub async fn create_v2(
     shared: State<Arc<Shared>>,
     caller: Extension<Caller>,
+    headers: HeaderMap,
     Json(request): Json<NewSandbox>,
 ) -> Result<Response, ApiError> {
+    once(&headers)?;
     created(&shared, &caller, request, TIMEOUT).await
+}
+
+/// Who relies on being served once must not be served twice.
+fn once(headers: &HeaderMap) -> Result<(), ApiError> {
+    if headers.contains_key("idempotency-key") {
+        return Err(ApiError::invalid("this server cannot do `Idempotency-Key` yet", "leave it out"));
+    }
+    Ok(())
+}
+
+/// Calls that are known and not done: the sandbox is there, what is asked of it is not.
+pub async fn not_yet() -> ApiError {
+    let detail = "this server cannot do that yet";
+    ApiError::new(StatusCode::NOT_IMPLEMENTED, "not_implemented", detail, "see docs/sandboxes.md for what it can do")
 }
 
 async fn created(shared: &Shared, caller: &Caller, request: NewSandbox, default: i64) -> Result<Response, ApiError> {
@@ -183,7 +204,9 @@ pub async fn show(
 ) -> Result<Response, ApiError> {
     let state = shared.writer.state();
     let view = running(&state, own_org(&shared, &caller)?, &name)?;
-    let envd_access_token = shared.vault.sandbox_token(view.id);
+    // It opens the guest daemon: for who may run commands.
+    let may_enter = caller.may(Access::Token(Scope::SandboxesWrite)).is_ok();
+    let envd_access_token = may_enter.then(|| shared.vault.sandbox_token(view.id));
     let lifecycle = Lifecycle { auto_resume: false, on_timeout: "kill" };
     let listed = listed(view);
     Ok(Json(Detail { listed, envd_access_token, allow_internet_access: None, domain: None, lifecycle }).into_response())
@@ -210,7 +233,7 @@ pub async fn set_timeout(
     let state = shared.writer.state();
     let (id, _) = find(&state, own_org(&shared, &caller)?, &name)?;
     let seconds = u64::try_from(request.timeout.unwrap_or(TIMEOUT)).unwrap_or(0);
-    prolong(&shared, &caller, id, Duration::from_secs(seconds)).await?;
+    prolong(&shared, &caller, id, Duration::from_secs(seconds), false).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -225,9 +248,7 @@ pub async fn connect(
     let view = running(&state, own_org(&shared, &caller)?, &name)?;
     let seconds = request.and_then(|Json(request)| request.timeout).unwrap_or(TIMEOUT);
     let timeout = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
-    if view.ends_at.is_some_and(|ends_at| ends_at < now() + timeout) {
-        prolong(&shared, &caller, view.id, timeout).await?;
-    }
+    prolong(&shared, &caller, view.id, timeout, true).await?;
     Ok(Json(sandbox(&shared, &view)).into_response())
 }
 
@@ -314,13 +335,19 @@ pub async fn as_e2b(response: Response) -> Response {
         return response;
     }
     let body = axum::body::to_bytes(response.into_body(), PROBLEM_BYTES_MAX).await.unwrap_or_default();
-    let problem = serde_json::from_slice::<plfm_api::problem::Problem>(&body).ok();
+    let problem = serde_json::from_slice::<Problem>(&body).ok();
     let code = problem.as_ref().map(|problem| problem.code.clone()).unwrap_or_default();
-    let status = if code == "quota_exceeded" { StatusCode::TOO_MANY_REQUESTS } else { status };
-    let message =
-        problem.map_or_else(|| status.to_string(), |problem| format!("{} ({})", problem.detail, problem.hint));
+    // A minute helps against too many starts, and nothing against the rest of a quota.
+    let is_too_often = problem.as_ref().is_some_and(|problem| problem.detail.contains("in a minute"));
+    let status = match (status, code.as_str()) {
+        (_, "quota_exceeded") => StatusCode::TOO_MANY_REQUESTS,
+        (StatusCode::UNPROCESSABLE_ENTITY, _) => StatusCode::BAD_REQUEST,
+        (status, _) => status,
+    };
+    let text = || String::from_utf8_lossy(&body).into_owned();
+    let message = problem.map_or_else(text, |problem| format!("{} ({})", problem.detail, problem.hint));
     // Only what may pass by itself is worth another try (W-API-5).
-    let again = matches!(status, StatusCode::SERVICE_UNAVAILABLE);
+    let again = status == StatusCode::SERVICE_UNAVAILABLE || is_too_often;
     let headers = [("should-retry", again.to_string()), ("cache-control", "no-store".to_owned())];
     let body = serde_json::json!({ "code": status.as_u16(), "message": message, "error_code": code });
     (status, headers, Json(body)).into_response()

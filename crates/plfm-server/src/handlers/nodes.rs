@@ -142,7 +142,7 @@ pub async fn plan(
             let position = state.position()?;
             if may_tell(position, followed) {
                 // A stream that ends is asked for again.
-                let wanted = shared.with_vars(&state, assignments(&state, node)).await?;
+                let wanted = shared.with_vars(&state, assignments(&state, node), told.as_ref()).await?;
                 if let Some(message) = next_message(position, told.as_ref(), &wanted) {
                     let told = Told { log: position.log, assignments: wanted };
                     return Some((message, (shared, published, Some(told))));

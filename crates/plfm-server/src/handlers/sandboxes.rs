@@ -10,6 +10,8 @@ use axum::{Extension, Json};
 use http::StatusCode;
 use plfm_api::views::{self, ApiKeyView, Items, SandboxRequest, SandboxState, SandboxView, TimeoutRequest, sandbox_id};
 use plfm_core::command::{Command, CreateSandbox};
+use plfm_core::decide::decide;
+use plfm_core::decide::sandboxes::START_MAX;
 use plfm_core::event::{Actor, Scope};
 use plfm_core::fair::Class;
 use plfm_core::ids::{InstanceId, OrgId};
@@ -24,8 +26,10 @@ use crate::secrets::{new_key, token_hash};
 use crate::serve::{SANDBOX_VARS, Shared};
 use crate::writer::now;
 
-/// What does not answer by then is killed: an image may have to be pulled, a machine may be emulated.
-const START_MAX: Duration = Duration::from_secs(300);
+/// They are sent to the node, and read by every process that is started.
+const VARS_BYTES_MAX: usize = 64 << 10;
+/// Who ends what does not start is the platform; this is when it has had time to say so.
+const ANSWER_MAX: Duration = START_MAX.saturating_add(Duration::from_secs(15));
 const PROJECT: &str = "default";
 
 pub async fn list(
@@ -82,7 +86,7 @@ pub async fn set_timeout(
     let state = shared.writer.state();
     let org = org(&state, &caller, &name)?;
     let (id, _) = find(&state, org, &sandbox)?;
-    let seq = prolong(&shared, &caller, id, Duration::from_secs(request.timeout_seconds)).await?;
+    let seq = prolong(&shared, &caller, id, Duration::from_secs(request.timeout_seconds), false).await?;
     let state = shared.writer.state();
     let view = state.instances.get(&id).and_then(|instance| views::sandbox(&state, id, instance));
     Ok(accepted(StatusCode::OK, seq, view.ok_or_else(|| no_such(&sandbox))?))
@@ -126,23 +130,36 @@ pub(super) async fn accept(
     request: SandboxRequest,
 ) -> Result<(InstanceId, Seq), ApiError> {
     let SandboxRequest { template, timeout_seconds, vars, metadata } = request;
-    let vars = match vars.is_empty() {
-        true => None,
-        false => Some(shared.keep(shared.vault.seal(&BTreeMap::from([(SANDBOX_VARS.to_owned(), vars)]))).await?),
-    };
+    check_vars(&vars)?;
     let instance = fresh();
-    let wanted = CreateSandbox {
-        instance,
-        org,
-        project: PROJECT.to_owned(),
-        template,
-        vars,
-        metadata,
-        class: Class::Normal,
-        timeout: Duration::from_secs(timeout_seconds),
-    };
+    let (project, class) = (PROJECT.to_owned(), Class::Normal);
+    let timeout = Duration::from_secs(timeout_seconds);
+    let mut wanted = CreateSandbox { instance, org, project, template, vars: None, metadata, class, timeout };
+    if !vars.is_empty() {
+        // What is refused anyway leaves nothing on the disk of the log.
+        let command = Command::CreateSandbox(Box::new(wanted.clone()));
+        decide(&shared.writer.state(), command, &shared.writer.facts())?;
+        let vars = BTreeMap::from([(SANDBOX_VARS.to_owned(), vars)]);
+        wanted.vars = Some(shared.keep(shared.vault.seal(&vars)).await?);
+    }
     let seq = shared.writer.submit(Command::CreateSandbox(Box::new(wanted)), actor, current_request()).await?;
     Ok((instance, seq))
+}
+
+fn check_vars(vars: &BTreeMap<String, String>) -> Result<(), ApiError> {
+    let unfit = vars.iter().find(|(name, value)| {
+        name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') || name.bytes().any(|byte| byte < b' ')
+    });
+    if let Some((name, _)) = unfit {
+        let name: String = name.chars().take(80).collect();
+        return Err(ApiError::invalid(format!("`{name}` cannot be a variable"), "use a name without `=`, and no NUL"));
+    }
+    let bytes: usize = vars.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if bytes > VARS_BYTES_MAX {
+        let detail = format!("the variables have {bytes} bytes, {VARS_BYTES_MAX} are the most");
+        return Err(ApiError::invalid(detail, "write what is large into a file of the sandbox"));
+    }
+    Ok(())
 }
 
 /// Until it runs. One that does not come to run leaves nothing behind.
@@ -161,12 +178,12 @@ pub(super) async fn ready(shared: &Shared, id: InstanceId) -> Result<SandboxView
             }
         }
     };
-    match tokio::time::timeout(START_MAX, settled).await {
+    match tokio::time::timeout(ANSWER_MAX, settled).await {
         Ok(Some(view)) if view.state == SandboxState::Running => Ok(view),
-        Ok(view) => Err(never_ran(view)),
-        Err(_) => {
-            let kill = Command::KillSandbox { instance: id };
-            drop(shared.writer.submit(kill, Actor::System, current_request()).await);
+        Ok(Some(view)) if view.failure.is_some() => Err(never_ran(Some(view))),
+        Ok(Some(view)) if now() < view.created_at + START_MAX => Err(never_ran(Some(view))),
+        Ok(None) => Err(never_ran(None)),
+        _ => {
             let detail = format!("the sandbox did not come to run within {START_MAX:?}");
             Err(ApiError::new(StatusCode::GATEWAY_TIMEOUT, "startup_timeout", detail, "look at `plfm nodes`"))
         }
@@ -193,8 +210,9 @@ pub(super) async fn prolong(
     caller: &Caller,
     id: InstanceId,
     timeout: Duration,
+    at_least: bool,
 ) -> Result<Seq, ApiError> {
     let actor = caller.actor().unwrap_or(Actor::System);
-    let command = Command::SetSandboxTimeout { instance: id, ends_at: now() + timeout };
+    let command = Command::SetSandboxTimeout { instance: id, ends_at: now() + timeout, at_least };
     Ok(shared.writer.submit(command, actor, current_request()).await?)
 }

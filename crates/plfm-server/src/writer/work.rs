@@ -43,8 +43,8 @@ pub struct Work {
     launch: Sender<Batch>,
     landed: Receiver<Result<(), StoreError>>,
     desk: Desk,
-    publish: watch::Sender<Arc<State>>,
-    heard: watch::Sender<Heard>,
+    pub publish: watch::Sender<Arc<State>>,
+    pub heard: watch::Sender<Heard>,
     newest: Newest,
     entropy: Entropy,
     look_at: Option<Timestamp>,
@@ -71,10 +71,10 @@ impl Work {
         state: State,
         first: Command,
         inbox: Receiver<Input>,
-    ) -> Result<(Self, watch::Receiver<Arc<State>>, watch::Receiver<Heard>), SubmitError> {
+    ) -> Result<Self, SubmitError> {
         let desk = Desk::new(state, now(), Rules::default());
-        let (publish, state) = watch::channel(desk.state().clone());
-        let (heard, hearsay) = watch::channel(desk.heard());
+        let publish = watch::Sender::new(desk.state().clone());
+        let heard = watch::Sender::new(desk.heard());
         let (launch, landed) = storing(store.clone());
         let mut work = Self {
             inbox,
@@ -97,7 +97,7 @@ impl Work {
         for command in first.into_iter().chain([Command::StartWriter]) {
             work.write_now(command)?;
         }
-        Ok((work, state, hearsay))
+        Ok(work)
     }
 
     /// Before anyone else may ask.

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, chown};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, fchown, lchown};
 use std::path::{Path, PathBuf};
 
 use plfm_api::envd::filesystem::EntryInfo;
@@ -49,11 +49,12 @@ fn make_all(path: &Path, account: &Account) -> Result<(), FileError> {
 }
 
 fn own(path: &Path, account: &Account) -> io::Result<()> {
-    match chown(path, Some(account.uid), Some(account.gid)) {
-        // Where the daemon is not root, what it makes is its own anyway.
-        Err(cause) if cause.kind() == io::ErrorKind::PermissionDenied => Ok(()),
-        done => done,
-    }
+    owned(lchown(path, Some(account.uid), Some(account.gid)))
+}
+
+/// Where the daemon is not root, what it makes is its own anyway.
+fn owned(outcome: io::Result<()>) -> io::Result<()> {
+    outcome.or_else(|cause| if cause.kind() == io::ErrorKind::PermissionDenied { Ok(()) } else { Err(cause) })
 }
 
 pub fn rename(source: &str, destination: &str, account: &Account) -> Result<EntryInfo, FileError> {
@@ -106,7 +107,11 @@ fn walk(dir: &str, depth: u32, names: &Names, entries: &mut Vec<EntryInfo>) -> R
             Err(cause) => return Err(FileError::of(&path, cause)),
         }
         if depth > 1 && fs::symlink_metadata(&path).is_ok_and(|found| found.is_dir()) {
-            walk(&path, depth - 1, names, entries)?;
+            match walk(&path, depth - 1, names, entries) {
+                // So did this.
+                Err(FileError::NotFound(_)) => {}
+                walked => walked?,
+            }
         }
     }
     Ok(())
@@ -132,8 +137,12 @@ pub fn create(path: &str, account: &Account) -> Result<File, FileError> {
         Ok(_) => {}
         Err(_) => Path::new(path).parent().map_or(Ok(()), |parent| make_all(parent, account))?,
     }
+    let is_link = fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink());
     let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(path).map_err(failed)?;
-    own(Path::new(path), account).map_err(failed)?;
+    // What a link leads to stays whose it is, and what was opened is what is owned.
+    if !is_link {
+        owned(fchown(&file, Some(account.uid), Some(account.gid))).map_err(failed)?;
+    }
     Ok(file)
 }
 

@@ -79,6 +79,9 @@ pub async fn upload(daemon: &Arc<Daemon>, request: Request<Incoming>) -> Respons
         let account = account(daemon, query.get("username").cloned()).await?;
         let path = query.get("path").filter(|path| !path.is_empty()).cloned();
         let headers = request.headers().clone();
+        if headers.keys().any(|name| name.as_str().starts_with("x-metadata-")) {
+            return Err(FileError::Malformed("this daemon cannot keep metadata yet".to_owned()));
+        }
         if !is_plain(&headers) {
             return Err(FileError::Malformed("only a body without an encoding is taken".to_owned()));
         }

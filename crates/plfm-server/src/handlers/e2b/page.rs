@@ -45,6 +45,7 @@ impl Wanted {
                 }
                 "metadata" => wanted.metadata.extend(pairs(value)),
                 "state" => states.extend(value.split(',').map(str::trim).filter(|state| !state.is_empty())),
+                "startedAfter" => return Err(invalid("this server cannot do `startedAfter` yet")),
                 "order" => wanted.oldest_first = value == "asc",
                 "template" | "templateID" => wanted.template = Some(value.to_owned()),
                 "nextToken" => {
@@ -82,7 +83,8 @@ impl Wanted {
     }
 
     fn asks_for(&self, view: &SandboxView) -> bool {
-        let template = self.template.as_ref().is_none_or(|template| *template == view.template);
+        let template =
+            self.template.as_ref().is_none_or(|it| *it == view.template || *it == view.template_id.to_string());
         let metadata = self.metadata.iter().all(|(key, value)| view.metadata.get(key) == Some(value));
         self.running && template && metadata
     }
