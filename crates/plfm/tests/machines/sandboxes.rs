@@ -43,7 +43,8 @@ fn a_sandbox_runs_is_found_again_and_leaves_nothing() {
     assert_eq!((first["state"].as_str(), first["metadata"]["who"].as_str()), (Some("running"), Some("ada")));
 
     let full = world.plfm(&["template", "add", "huge", "--image", &image, "--memory", "900Gi"]);
-    assert_eq!(full.code, Some(0), "{}", full.err);
+    assert_eq!(full.code, Some(2), "no machine is that large: {}", full.err);
+    world.said(&["template", "add", "huge", "--image", &image, "--memory", "200Gi"]);
     let refused = world.plfm(&["sandbox", "create", "huge"]);
     assert_eq!(refused.code, Some(5), "over the quota is a denial: {}", refused.err);
     world.said(&["template", "add", "huge", "--image", &image, "--memory", "60Gi"]);
