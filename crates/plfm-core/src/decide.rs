@@ -37,8 +37,9 @@ pub fn decide(state: &State, command: Command, facts: &Facts) -> Result<Vec<Even
         Command::StartLog => Ok(vec![Event::LogStarted { log: facts.ids().fresh() }]),
         Command::StartWriter => Ok(vec![Event::WriterStarted { term: state.term + crate::units::Term(1) }]),
         Command::CreateToken { org, hash, scopes } => {
-            org.map_or(Ok(()), |org| state.orgs.get(&org).map(|_| ()).ok_or(Refusal::OrgUnknown(org)))?;
-            Ok(vec![Event::TokenCreated { token: facts.ids().fresh(), org, hash, scopes }])
+            let unknown = org.filter(|org| !state.orgs.contains_key(org));
+            let created = Event::TokenCreated { token: facts.ids().fresh(), org, hash, scopes };
+            unknown.map_or(Ok(vec![created]), |org| Err(Refusal::OrgUnknown(org)))
         }
         Command::CreateJoinToken { hash, expires_at } => {
             Ok(vec![Event::JoinTokenCreated { token: facts.ids().fresh(), hash, expires_at }])
@@ -107,10 +108,10 @@ fn observe(
     // Each instance once: two lines about one would both be held against the same past.
     for (instance, status) in instances.into_iter().collect::<BTreeMap<_, _>>() {
         let Some(known) = state.instances.get(&instance) else { continue };
-        let status = sandboxes::seen(known, status);
         if known.node != id {
             return Err(Refusal::NotYourInstance(instance));
         }
+        let status = sandboxes::seen(known, status);
         if !is_explained(&status) {
             return Err(Refusal::StatusUnexplained { instance, phase: status.phase });
         }

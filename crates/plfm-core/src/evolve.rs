@@ -343,15 +343,12 @@ fn instance_seen(instance: &mut Instance, status: &InstanceStatus, seq: Seq, at:
     let fails_anew = status.phase == InstancePhase::Failed && instance.status.phase != InstancePhase::Failed;
     instance.failures += u32::from(fails_anew);
     instance.served |= status.phase == InstancePhase::Ready;
-    if let Role::Sandbox(sandbox) = &mut instance.role
-        && instance.served
-    {
+    (instance.status, instance.changed_at, instance.version) = (status.clone(), at, seq);
+    let Role::Sandbox(sandbox) = &mut instance.role else { return };
+    if instance.served {
         sandbox.ends_at.get_or_insert(at + Duration::from_secs(sandbox.timeout_seconds));
     }
-    (instance.status, instance.changed_at, instance.version) = (status.clone(), at, seq);
-    if let Role::Sandbox(sandbox) = &mut instance.role
-        && !status.phase.is_live()
-    {
+    if !status.phase.is_live() {
         // The log has it; the record stays for days.
         sandbox.metadata.clear();
     }

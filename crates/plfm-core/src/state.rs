@@ -9,14 +9,13 @@ use std::time::Duration;
 use imbl::{OrdMap, Vector};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::decide::sandboxes::START_MAX;
 use crate::digest::Digest;
 use crate::event::{Capacity, Entry, InstanceStatus, ReleaseImage, Resources, Scope, Waiting};
 use crate::fair::Turns;
 use crate::ids::*;
 use crate::index::Index;
 use crate::manifest::{Manifest, Process, Resources as Size};
-use crate::phase::{DeployStatus, Desired, NodePhase};
+use crate::phase::{DeployStatus, Desired, InstancePhase, NodePhase};
 use crate::quota::Limits;
 use crate::reason::Failure;
 use crate::units::{Seq, Term, Timestamp};
@@ -24,6 +23,9 @@ use crate::units::{Seq, Term, Timestamp};
 pub use self::committed::Committed;
 
 mod committed;
+
+/// A sandbox that does not answer by then is ended: an image may have to be pulled, a machine may be emulated.
+pub const START_MAX: Duration = Duration::from_secs(300);
 
 /// Where in which log a state, plan or report stands. Positions of different logs do not compare.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -416,7 +418,7 @@ impl Instance {
     /// When a sandbox is to be stopped: at its time, when it has taken too long to start, or at once if it has failed.
     pub fn ends_at(&self) -> Option<Timestamp> {
         let sandbox = self.sandbox().filter(|_| self.holds_resources() && self.desired != Desired::Stopped)?;
-        let failed = self.status.phase == crate::phase::InstancePhase::Failed;
+        let failed = self.status.phase == InstancePhase::Failed;
         match sandbox.ends_at {
             _ if failed => Some(Timestamp(0)),
             None => Some(self.created_at + START_MAX),
@@ -432,7 +434,7 @@ impl Instance {
     }
 
     pub fn is_ready(&self) -> bool {
-        self.desired == Desired::Running && self.status.phase == crate::phase::InstancePhase::Ready
+        self.desired == Desired::Running && self.status.phase == InstancePhase::Ready
     }
 }
 

@@ -81,7 +81,12 @@ impl From<Refusal> for ApiError {
             RefusalClass::Conflict | RefusalClass::Stale => StatusCode::CONFLICT,
             RefusalClass::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         };
-        Self::new(status, refusal.code(), refusal.to_string(), refusal.hint())
+        let mut error = Self::new(status, refusal.code(), refusal.to_string(), refusal.hint());
+        if let Refusal::QuotaExceeded(excess) = &refusal {
+            let field = excess.dimension.code().to_owned();
+            error.0.details.push(ProblemDetail { field, message: excess.to_string() });
+        }
+        error
     }
 }
 

@@ -70,12 +70,12 @@ impl Caller {
         matches!(self, Self::Token { org: of, .. } if of.is_none_or(|of| of == org))
     }
 
-    /// None for who may change nothing.
-    pub fn actor(&self) -> Option<Actor> {
+    /// In whose name something is changed.
+    pub fn actor(&self) -> Result<Actor, ApiError> {
         match self {
-            Self::Token { id, .. } => Some(Actor::Token(*id)),
-            Self::Node(node) => Some(Actor::Node(*node)),
-            Self::Nobody | Self::Unknown | Self::FormerNode(_) => None,
+            Self::Token { id, .. } => Ok(Actor::Token(*id)),
+            Self::Node(node) => Ok(Actor::Node(*node)),
+            Self::Nobody | Self::Unknown | Self::FormerNode(_) => Err(unauthorized()),
         }
     }
 

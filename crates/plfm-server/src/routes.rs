@@ -81,8 +81,8 @@ pub fn table() -> Vec<Route> {
         route("DELETE", "/v1/orgs/{org}/sandboxes/{sandbox}",              Token(SandboxesWrite), delete(sandboxes::kill)),
         route("POST", "/v1/orgs/{org}/sandboxes/{sandbox}/timeout",        Token(SandboxesWrite), post(sandboxes::set_timeout)),
         // E2B's control API, as its SDKs call it.
-        route("POST", "/sandboxes",                                        Token(SandboxesWrite), post(e2b::create)),
-        route("POST", "/v2/sandboxes",                                     Token(SandboxesWrite), post(e2b::create_v2)),
+        route("POST", "/sandboxes",                                        Token(SandboxesWrite), post(e2b::create::<{ e2b::TIMEOUT_V1 }>)),
+        route("POST", "/v2/sandboxes",                                     Token(SandboxesWrite), post(e2b::create::<{ e2b::TIMEOUT }>)),
         route("GET",  "/sandboxes",                                        Token(SandboxesRead), get(e2b::list_running)),
         route("GET",  "/v2/sandboxes",                                     Token(SandboxesRead), get(e2b::list)),
         route("GET",  "/sandboxes/{sandbox}",                              Token(SandboxesRead), get(e2b::show)),

@@ -97,11 +97,8 @@ fn target(headers: &HeaderMap) -> Result<(InstanceId, u16), Unreachable> {
     let sandbox = text(&SANDBOX).ok_or(Unreachable::Malformed("the header E2b-Sandbox-Id is missing"))?;
     let port = text(&PORT).and_then(|port| port.parse().ok()).filter(|port| *port > 0);
     let port = port.ok_or(Unreachable::Malformed("the header E2b-Sandbox-Port is missing or no port"))?;
-    // Older ids had a second part, which says nothing.
-    let name = sandbox.split('-').next().unwrap_or_default();
-    let is_name = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
-    let id = Some(name).filter(|_| is_name).and_then(sandbox_id);
-    id.map(|id| (id, port)).ok_or_else(|| Unreachable::Gone(name.chars().take(64).collect()))
+    let id = sandbox_id(sandbox);
+    id.map(|id| (id, port)).ok_or_else(|| Unreachable::Gone(sandbox.chars().take(64).collect()))
 }
 
 fn runs(it: &Instance) -> bool {

@@ -207,6 +207,13 @@ pub struct ExecArgs {
     /// In this instance
     #[arg(long, value_name = "ID")]
     pub instance: Option<InstanceId>,
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// What to run, and how.
+#[derive(Debug, Args)]
+pub struct RunArgs {
     /// Give the command a terminal, and pass input on
     #[arg(short, long)]
     pub tty: bool,

@@ -7,7 +7,7 @@ use crate::manifest::{Manifest, Resources as Size};
 use crate::quota::{Dimension, Excess, Limits};
 use crate::refusal::Refusal;
 use crate::state::{Committed, State};
-use crate::units::{Mebibytes, Timestamp};
+use crate::units::Timestamp;
 
 /// Beyond this a weight is no longer a part but all of it.
 pub const WEIGHT_MAX: u32 = 1_000;
@@ -58,9 +58,8 @@ fn made(events: &[Event]) -> Usage {
 
 /// A sandbox may have what no deploy has been promised, wherever it would go: a denial is said before a lack of room.
 pub fn sandbox(state: &State, org: OrgId, size: &Size, now: Timestamp) -> Result<(), Refusal> {
-    let bare = Resources { cpu: size.cpu, memory: size.memory, overhead: Mebibytes(0), disk: size.disk };
     let Some(limits) = state.orgs.get(&org).map(|org| &org.limits) else { return Ok(()) };
-    let held = limits.check_held(state.index().usage(org).promised, (&bare).into());
+    let held = limits.check_held(state.index().usage(org).promised, Committed::of(1, size));
     held.and_then(|()| check_starts(state, org, limits, now)).map_err(Refusal::QuotaExceeded)
 }
 

@@ -19,8 +19,6 @@ use crate::units::{Mebibytes, MilliCpu, Timestamp};
 use super::deploy::check_name;
 use super::{fresh, quotas};
 
-/// What does not answer by then is ended: an image may have to be pulled, a machine may be emulated.
-pub const START_MAX: Duration = Duration::from_secs(300);
 /// Longer no sandbox lives without someone saying so again (A-VM-16).
 pub const TIMEOUT_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 pub const METADATA_MAX: usize = 64;

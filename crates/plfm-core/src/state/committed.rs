@@ -1,7 +1,7 @@
 //! Sums of what instances hold, on a node or of an org.
 
 use crate::event::Resources;
-use crate::manifest::Process;
+use crate::manifest::{Process, Resources as Size};
 use crate::units::{Mebibytes, MilliCpu};
 
 /// A sum of what instances hold.
@@ -17,7 +17,11 @@ pub struct Committed {
 impl Committed {
     /// What all instances of a process type hold, before their nodes add the overhead.
     pub fn asked_by(process: &Process) -> Self {
-        let (count, each) = (process.scaling.min, &process.resources);
+        Self::of(process.scaling.min, &process.resources)
+    }
+
+    /// So many instances of one size, without an overhead.
+    pub fn of(count: u32, each: &Size) -> Self {
         Self {
             cpu: MilliCpu(each.cpu.0.saturating_mul(count)),
             memory: Mebibytes(each.memory.0.saturating_mul(count.into())),

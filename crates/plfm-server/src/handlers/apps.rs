@@ -8,7 +8,7 @@ use axum::{Extension, Json};
 use http::StatusCode;
 use plfm_api::views::{self, ClosedPorts, EnvView, Explanation, Items};
 use plfm_core::command::Command;
-use plfm_core::event::{Actor, Entry};
+use plfm_core::event::Entry;
 use plfm_core::ids::{EnvId, RouteId};
 use plfm_core::state::State as Fold;
 
@@ -74,7 +74,7 @@ pub async fn delete_route(
         let hint = "list them with `plfm routes`";
         ApiError::new(StatusCode::NOT_FOUND, "route_not_found", format!("there is no route `{named}`"), hint)
     })?;
-    let actor = caller.actor().unwrap_or(Actor::System);
+    let actor = caller.actor()?;
     let seq = shared.writer.submit(Command::DeleteRoute { route: *id }, actor, current_request()).await?;
     Ok(accepted(StatusCode::OK, seq, views::route(*id, route, shared.edge(&ClosedPorts::new()))))
 }

@@ -32,7 +32,7 @@ pub async fn create(
     Json(request): Json<DeployRequest>,
 ) -> Result<Response, ApiError> {
     org(&shared.writer.state(), &caller, &org_name)?;
-    let actor = caller.actor().ok_or_else(|| ApiError::not_found("org", &org_name))?;
+    let actor = caller.actor()?;
     let mut manifest = Manifest::parse(request.manifest.as_bytes()).map_err(|errors| ApiError::manifest(&errors))?;
     let image = pin(&shared, request.image.as_ref().or(manifest.image.reference.as_ref())).await?;
     let vars = shared.vault.redact(&mut manifest);

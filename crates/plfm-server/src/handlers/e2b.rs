@@ -12,6 +12,7 @@ use plfm_api::problem::Problem;
 use plfm_api::views::{SandboxRequest, SandboxState, SandboxView};
 use plfm_core::event::Scope;
 use plfm_core::ids::OrgId;
+use plfm_core::quota::Dimension;
 use plfm_core::state::State as Fold;
 use serde::{Deserialize, Serialize};
 
@@ -27,9 +28,10 @@ mod page;
 const ENVD_VERSION: &str = "0.6.4";
 const CLIENT: &str = "plfm";
 const DEFAULT_ORG: &str = "default";
-/// Of the two generations of the create call.
-const TIMEOUT_V1: i64 = 15;
-const TIMEOUT: i64 = 300;
+/// What a sandbox is given by a call that does not say how long.
+pub const TIMEOUT_V1: u64 = 15;
+pub const TIMEOUT: u64 = 300;
+const PROBLEM_BYTES_MAX: usize = 1 << 20;
 const NEXT_TOKEN: HeaderName = HeaderName::from_static("x-next-token");
 const TOTAL_RUNNING: HeaderName = HeaderName::from_static("x-total-running");
 
@@ -123,53 +125,35 @@ pub struct Timeout {
     timeout: Option<i64>,
 }
 
-pub async fn create(
-    shared: State<Arc<Shared>>,
-    caller: Extension<Caller>,
+/// The two generations of this call differ in the time that a sandbox has if nothing is said of it.
+pub async fn create<const SECONDS: u64>(
+    State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
     headers: HeaderMap,
     Json(request): Json<NewSandbox>,
 ) -> Result<Response, ApiError> {
-    once(&headers)?;
-    created(&shared, &caller, request, TIMEOUT_V1).await
-}
-
-pub async fn create_v2(
-    shared: State<Arc<Shared>>,
-    caller: Extension<Caller>,
-    headers: HeaderMap,
-    Json(request): Json<NewSandbox>,
-) -> Result<Response, ApiError> {
-    once(&headers)?;
-    created(&shared, &caller, request, TIMEOUT).await
-}
-
-/// Who relies on being served once must not be served twice.
-fn once(headers: &HeaderMap) -> Result<(), ApiError> {
+    // Who relies on being served once must not be served twice.
     if headers.contains_key("idempotency-key") {
         return Err(ApiError::invalid("this server cannot do `Idempotency-Key` yet", "leave it out"));
     }
-    Ok(())
+    supported(&request)?;
+    let timeout_seconds = request.timeout.map_or(SECONDS, seconds);
+    if timeout_seconds == 0 {
+        return Err(ApiError::invalid("a timeout is at least one second", "ask for more time"));
+    }
+    let org = own_org(&shared, &caller)?;
+    let org = shared.writer.state().orgs.get(&org).map(|org| org.name.clone()).unwrap_or_default();
+    let NewSandbox { template, metadata, env_vars: vars, .. } = request;
+    let wanted = SandboxRequest { template, timeout_seconds, vars, metadata };
+    let (id, _) = accept(&shared, caller.actor()?, org, wanted).await?;
+    let view = ready(&shared, id).await?;
+    Ok((StatusCode::CREATED, Json(sandbox(&shared, &view))).into_response())
 }
 
 /// Calls that are known and not done: the sandbox is there, what is asked of it is not.
 pub async fn not_yet() -> ApiError {
     let detail = "this server cannot do that yet";
     ApiError::new(StatusCode::NOT_IMPLEMENTED, "not_implemented", detail, "see docs/sandboxes.md for what it can do")
-}
-
-async fn created(shared: &Shared, caller: &Caller, request: NewSandbox, default: i64) -> Result<Response, ApiError> {
-    let (org, actor) = (own_org(shared, caller)?, caller.actor());
-    let org = shared.writer.state().orgs.get(&org).map(|org| org.name.clone()).unwrap_or_default();
-    let actor = actor.ok_or_else(|| ApiError::not_found("org", &org))?;
-    supported(&request)?;
-    let timeout_seconds = u64::try_from(request.timeout.unwrap_or(default)).ok().filter(|seconds| *seconds > 0);
-    let timeout_seconds =
-        timeout_seconds.ok_or_else(|| ApiError::invalid("a timeout is at least one second", "ask for more time"))?;
-    let NewSandbox { template, metadata, env_vars: vars, .. } = request;
-    let wanted = SandboxRequest { template, timeout_seconds, vars, metadata };
-    let (id, _) = accept(shared, actor, org, wanted).await?;
-    let view = ready(shared, id).await?;
-    Ok((StatusCode::CREATED, Json(sandbox(shared, &view))).into_response())
 }
 
 /// Who asked for something must not be left to think that he has it.
@@ -232,8 +216,8 @@ pub async fn set_timeout(
 ) -> Result<StatusCode, ApiError> {
     let state = shared.writer.state();
     let (id, _) = find(&state, own_org(&shared, &caller)?, &name)?;
-    let seconds = u64::try_from(request.timeout.unwrap_or(TIMEOUT)).unwrap_or(0);
-    prolong(&shared, &caller, id, Duration::from_secs(seconds), false).await?;
+    let timeout = Duration::from_secs(request.timeout.map_or(TIMEOUT, seconds));
+    prolong(&shared, &caller, id, timeout, false).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -246,8 +230,8 @@ pub async fn connect(
 ) -> Result<Response, ApiError> {
     let state = shared.writer.state();
     let view = running(&state, own_org(&shared, &caller)?, &name)?;
-    let seconds = request.and_then(|Json(request)| request.timeout).unwrap_or(TIMEOUT);
-    let timeout = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
+    let timeout = request.and_then(|Json(request)| request.timeout).map_or(TIMEOUT, seconds);
+    let timeout = Duration::from_secs(timeout);
     prolong(&shared, &caller, view.id, timeout, true).await?;
     Ok(Json(sandbox(&shared, &view)).into_response())
 }
@@ -277,6 +261,11 @@ pub async fn list_running(
     let only = wanted.into_iter().filter(|(key, _)| key == "metadata").collect::<Vec<_>>();
     let running = page::Wanted::read(&only)?.unlimited().page(alive(&state, own_org(&shared, &caller)?));
     Ok(Json(running.items.into_iter().map(listed).collect::<Vec<_>>()).into_response())
+}
+
+/// Less than nothing is nothing.
+fn seconds(told: i64) -> u64 {
+    u64::try_from(told).unwrap_or(0)
 }
 
 /// The org of the key, or the usual one of a token that is good for all.
@@ -338,7 +327,8 @@ pub async fn as_e2b(response: Response) -> Response {
     let problem = serde_json::from_slice::<Problem>(&body).ok();
     let code = problem.as_ref().map(|problem| problem.code.clone()).unwrap_or_default();
     // A minute helps against too many starts, and nothing against the rest of a quota.
-    let is_too_often = problem.as_ref().is_some_and(|problem| problem.detail.contains("in a minute"));
+    let too_often = |problem: &Problem| problem.details.iter().any(|it| it.field == Dimension::StartsPerMinute.code());
+    let is_too_often = problem.as_ref().is_some_and(too_often);
     let status = match (status, code.as_str()) {
         (_, "quota_exceeded") => StatusCode::TOO_MANY_REQUESTS,
         (StatusCode::UNPROCESSABLE_ENTITY, _) => StatusCode::BAD_REQUEST,
@@ -352,5 +342,3 @@ pub async fn as_e2b(response: Response) -> Response {
     let body = serde_json::json!({ "code": status.as_u16(), "message": message, "error_code": code });
     (status, headers, Json(body)).into_response()
 }
-
-const PROBLEM_BYTES_MAX: usize = 1 << 20;

@@ -46,7 +46,7 @@ pub async fn order(
 ) -> Result<Response, ApiError> {
     let node = views::node(&shared.writer.state(), &named).ok_or_else(|| no_such(&named))?.id;
     let command = Command::OrderNode { node, order: request.order.into() };
-    let seq = shared.writer.submit(command, caller.actor().unwrap_or(Actor::System), current_request()).await?;
+    let seq = shared.writer.submit(command, caller.actor()?, current_request()).await?;
     let view = views::node(&shared.writer.state(), &node.to_string()).ok_or_else(|| no_such(&named))?;
     Ok(accepted(StatusCode::OK, seq, view))
 }
@@ -56,7 +56,7 @@ pub async fn force_reschedule(
     State(shared): State<Arc<Shared>>,
     Extension(caller): Extension<Caller>,
 ) -> Result<Response, ApiError> {
-    let actor = caller.actor().unwrap_or(Actor::System);
+    let actor = caller.actor()?;
     let seq = shared.writer.submit(Command::ForceReschedule, actor, current_request()).await?;
     Ok(accepted(StatusCode::OK, seq, serde_json::json!({ "ok": true })))
 }
@@ -71,7 +71,7 @@ pub async fn create_join_token(
     Extension(caller): Extension<Caller>,
     request: Option<Json<JoinTokenRequest>>,
 ) -> Result<Response, ApiError> {
-    let actor = caller.actor().unwrap_or(Actor::System);
+    let actor = caller.actor()?;
     let asked = request.and_then(|Json(request)| request.expires_seconds);
     let life = asked.map_or(JOIN_TOKEN_LIFE, Duration::from_secs);
     if life.is_zero() || life > JOIN_TOKEN_LIFE_MAX {

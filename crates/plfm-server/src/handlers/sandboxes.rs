@@ -11,11 +11,10 @@ use http::StatusCode;
 use plfm_api::views::{self, ApiKeyView, Items, SandboxRequest, SandboxState, SandboxView, TimeoutRequest, sandbox_id};
 use plfm_core::command::{Command, CreateSandbox};
 use plfm_core::decide::decide;
-use plfm_core::decide::sandboxes::START_MAX;
 use plfm_core::event::{Actor, Scope};
 use plfm_core::fair::Class;
 use plfm_core::ids::{InstanceId, OrgId};
-use plfm_core::state::{Instance, State as Fold};
+use plfm_core::state::{Instance, START_MAX, State as Fold};
 use plfm_core::units::Seq;
 
 use super::org;
@@ -60,7 +59,7 @@ pub async fn create(
     Json(request): Json<SandboxRequest>,
 ) -> Result<Response, ApiError> {
     org(&shared.writer.state(), &caller, &org_name)?;
-    let actor = caller.actor().ok_or_else(|| ApiError::not_found("org", &org_name))?;
+    let actor = caller.actor()?;
     let (id, seq) = accept(&shared, actor, org_name, request).await?;
     Ok(accepted(StatusCode::CREATED, seq, ready(&shared, id).await?))
 }
@@ -102,7 +101,7 @@ pub async fn create_key(
     let key = new_key();
     let scopes = vec![Scope::SandboxesRead, Scope::SandboxesWrite];
     let command = Command::CreateToken { org: Some(org), hash: token_hash(&key), scopes };
-    let seq = shared.writer.submit(command, caller.actor().unwrap_or(Actor::System), current_request()).await?;
+    let seq = shared.writer.submit(command, caller.actor()?, current_request()).await?;
     Ok(accepted(StatusCode::CREATED, seq, ApiKeyView { key }))
 }
 
@@ -201,7 +200,7 @@ fn never_ran(view: Option<SandboxView>) -> ApiError {
 }
 
 pub(super) async fn end(shared: &Shared, caller: &Caller, id: InstanceId) -> Result<Seq, ApiError> {
-    let actor = caller.actor().unwrap_or(Actor::System);
+    let actor = caller.actor()?;
     Ok(shared.writer.submit(Command::KillSandbox { instance: id }, actor, current_request()).await?)
 }
 
@@ -212,7 +211,7 @@ pub(super) async fn prolong(
     timeout: Duration,
     at_least: bool,
 ) -> Result<Seq, ApiError> {
-    let actor = caller.actor().unwrap_or(Actor::System);
+    let actor = caller.actor()?;
     let command = Command::SetSandboxTimeout { instance: id, ends_at: now() + timeout, at_least };
     Ok(shared.writer.submit(command, actor, current_request()).await?)
 }

@@ -34,7 +34,7 @@ pub async fn create(
     Json(request): Json<TemplateRequest>,
 ) -> Result<Response, ApiError> {
     let org = org(&shared.writer.state(), &caller, &org_name)?;
-    let actor = caller.actor().ok_or_else(|| ApiError::not_found("org", &org_name))?;
+    let actor = caller.actor()?;
     let image = pin(&shared, Some(&request.image)).await?;
     let TemplateRequest { name, size, .. } = request;
     let command = Command::CreateTemplate { org: org_name, name: name.clone(), image, size };

@@ -8,6 +8,7 @@ use plfm_core::ids::InstanceId;
 use plfm_core::manifest::{mebibytes, millis};
 use plfm_core::units::{Mebibytes, MilliCpu};
 
+use super::RunArgs;
 use crate::time;
 
 #[derive(Debug, Subcommand)]
@@ -89,15 +90,8 @@ pub struct SandboxTimeoutArgs {
 pub struct SandboxExecArgs {
     #[command(flatten)]
     pub name: SandboxName,
-    /// Give the command a terminal, and pass input on
-    #[arg(short, long)]
-    pub tty: bool,
-    /// Pass standard input on
-    #[arg(short, long)]
-    pub interactive: bool,
-    /// The command and its arguments
-    #[arg(last = true, required = true, value_name = "CMD")]
-    pub command: Vec<String>,
+    #[command(flatten)]
+    pub run: RunArgs,
 }
 
 fn sandbox(text: &str) -> Result<InstanceId, String> {

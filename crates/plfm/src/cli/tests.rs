@@ -92,8 +92,8 @@ fn waiting_is_the_default_and_the_last_word_counts() {
 fn everything_after_two_dashes_is_the_remote_command() {
     let cli = Cli::try_parse_from(["plfm", "exec", "-ti", "shop", "--", "sh", "-c", "exit 3", "--json"]).unwrap();
     let Command::Exec(args) = cli.command else { panic!("it is exec") };
-    assert_eq!((args.app.as_deref(), args.command.len(), cli.global.json), (Some("shop"), 4, false));
-    assert!(args.tty && args.interactive);
+    assert_eq!((args.app.as_deref(), args.run.command.len(), cli.global.json), (Some("shop"), 4, false));
+    assert!(args.run.tty && args.run.interactive);
 }
 
 #[test]

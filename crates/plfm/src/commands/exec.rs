@@ -9,7 +9,7 @@ use plfm_core::ids::InstanceId;
 use plfm_core::phase::{Desired, InstancePhase};
 use serde_json::json;
 
-use crate::cli::ExecArgs;
+use crate::cli::{ExecArgs, RunArgs};
 use crate::context::Context;
 use crate::printer::Printer;
 use crate::terminal::{Raw, size};
@@ -25,7 +25,17 @@ pub async fn run(args: ExecArgs, context: &Context, out: &mut Printer) -> Result
         Some(instance) => instance,
         None => first_ready(&client, &org, &args, context).await?,
     };
-    let terminal = client.exec(&org, instance, hello(&args)).await;
+    inside(instance, args.run, context, out).await
+}
+
+/// In an instance that is known.
+pub async fn inside(
+    instance: InstanceId,
+    args: RunArgs,
+    context: &Context,
+    out: &mut Printer,
+) -> Result<Exit, CliError> {
+    let terminal = context.client()?.exec(&context.org(), instance, hello(&args)).await;
     let (writer, mut reader) = terminal.map_err(|source| CliError::Exec { instance, source })?.split();
     welcome(&mut reader, instance).await?;
     // From here on what is typed is the other side's; the guard gives the terminal back.
@@ -48,7 +58,7 @@ async fn first_ready(client: &Client, org: &str, args: &ExecArgs, context: &Cont
     ready.next().map(|it| it.id).ok_or(CliError::NoReadyInstance { app, env })
 }
 
-fn hello(args: &ExecArgs) -> Hello {
+fn hello(args: &RunArgs) -> Hello {
     let (cols, rows) = size();
     let terminal = std::env::var("TERM").ok().filter(|_| args.tty).map(|term| ("TERM".to_owned(), term));
     Hello {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use plfm_api::views::{SandboxRequest, SandboxView, sandbox_name};
 
 use super::exec;
-use crate::cli::{CreateArgs, ExecArgs, SandboxCommand, SandboxName, SandboxTimeoutArgs};
+use crate::cli::{CreateArgs, SandboxCommand, SandboxName, SandboxTimeoutArgs};
 use crate::context::Context;
 use crate::printer::{Printer, Table};
 use crate::{CliError, Exit};
@@ -16,11 +16,7 @@ pub async fn run(command: SandboxCommand, context: &Context, out: &mut Printer) 
     match command {
         SandboxCommand::Create(args) => create(args, context, out).await,
         SandboxCommand::Ls => list(context, out).await,
-        SandboxCommand::Exec(args) => {
-            let (instance, tty, interactive) = (Some(args.name.sandbox), args.tty, args.interactive);
-            let (app, env) = (None, Default::default());
-            exec::run(ExecArgs { app, env, instance, tty, interactive, command: args.command }, context, out).await
-        }
+        SandboxCommand::Exec(args) => exec::inside(args.name.sandbox, args.run, context, out).await,
         SandboxCommand::Timeout(args) => set_timeout(args, context, out).await,
         SandboxCommand::Kill(args) => kill(args, context, out).await,
         SandboxCommand::Env => env::run(context, out).await,

@@ -8,7 +8,7 @@ use plfm_api::term::{Control, FRAME_BYTES_MAX, Frame, Signal};
 use tokio::io::{AsyncReadExt, Stdin, stdin};
 use tokio::signal::unix::{self, SignalKind, signal};
 
-use crate::cli::ExecArgs;
+use crate::cli::RunArgs;
 use crate::terminal::size;
 
 pub struct Input {
@@ -17,7 +17,7 @@ pub struct Input {
 }
 
 impl Input {
-    pub fn of(args: &ExecArgs) -> Self {
+    pub fn of(args: &RunArgs) -> Self {
         Self { stdin: (args.tty || args.interactive).then(stdin), tty: args.tty }
     }
 
