@@ -221,6 +221,10 @@ impl Client {
         self.get(&["v1", "nodes", node]).await
     }
 
+    pub async fn explain_node(&self, node: &str) -> Result<Explanation, ApiError> {
+        self.get(&["v1", "nodes", node, "explain"]).await
+    }
+
     pub async fn order_node(&self, node: &str, order: NodeOrder) -> Result<NodeView, ApiError> {
         self.post(&["v1", "nodes", node, "orders"], &NodeOrderRequest { order }).await
     }

@@ -8,9 +8,14 @@ use crate::fair::Class;
 use crate::ids::*;
 use crate::phase::{DeployStatus, Desired, InstancePhase, NodePhase};
 use crate::place::Wanted;
+use crate::place::line::line;
 use crate::place::report::{Report, Verdict, report};
 use crate::quota::Dimension;
 use crate::state::{Env, Group, Instance, State};
+
+pub use self::node::node;
+
+mod node;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Explanation {
@@ -115,9 +120,10 @@ fn room(state: &State, facts: &Facts, env: EnvId, name: &str, group: &Group) -> 
     let wanted = Wanted { env, process, release: group.release, count: 1, class, since };
     let asks_nodes = waiting.is_for_room() || *waiting == Waiting::NoNodesActive;
     let nodes = if asks_nodes { what_nodes_say(state, &report(state, facts, wanted)) } else { String::new() };
+    let turn = if waiting.is_for_room() { turn(state, facts, env, name) } else { None };
     Some(Finding {
         what: format!("{name} waits for a place"),
-        why: format!("{waiting}{nodes}"),
+        why: format!("{waiting}{nodes}{}", turn.unwrap_or_default()),
         next: make_room(state, waiting),
     })
 }
@@ -132,6 +138,15 @@ fn what_nodes_say(state: &State, report: &Report) -> String {
     let counts: Vec<_> = report.counts().into_iter().map(|(code, count)| format!("{count} {code}")).collect();
     let (all, nearest) = (report.nodes.len(), node_name(state, nearest));
     format!("; of {all} nodes {}; nearest: {nearest} {verdict}", counts.join(", "))
+}
+
+/// `; it is 2 of 3 that wait, for its project holds 0.31 of the fleet`, where it is not alone.
+fn turn(state: &State, facts: &Facts, env: EnvId, name: &str) -> Option<String> {
+    let line = line(state, facts);
+    let (place, all) = (line.place_of(env, name)?, line.groups.len());
+    let share = line.share_of(state.apps.get(&state.envs.get(&env)?.app)?.project)?.as_f64();
+    let share = format!("; it is {place} of {all} that wait; the share of its project is {share:.2}");
+    (all > 1).then_some(share)
 }
 
 fn make_room(state: &State, waiting: &Waiting) -> String {

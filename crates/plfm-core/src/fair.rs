@@ -102,6 +102,14 @@ impl<T> Queue<T> {
         self.rank(project);
     }
 
+    /// What each project has, divided by its weight; the neediest first.
+    pub fn shares(&self) -> Vec<(ProjectId, Share)> {
+        let mut shares: Vec<_> =
+            self.projects.iter().map(|(id, project)| (*id, project.account.key(self.capacity))).collect();
+        shares.sort_by_key(|(id, share)| (*share, *id));
+        shares
+    }
+
     /// Serves until nothing more fits; gives back what is left, in the order in which it was refused.
     pub fn serve(mut self, pool: &mut impl Pool<T>) -> Vec<T> {
         let (mut left, mut reserved) = (Vec::new(), false);

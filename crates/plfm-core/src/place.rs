@@ -15,6 +15,7 @@ use self::session::Session;
 
 mod board;
 mod ledger;
+pub mod line;
 pub mod report;
 pub mod score;
 mod session;

@@ -22,7 +22,7 @@ mod agenda;
 mod deploys;
 mod nodes;
 mod rollout;
-mod sandboxes;
+pub mod sandboxes;
 
 /// A record that ended stays visible this long.
 pub const FORGET_AFTER: Duration = Duration::from_secs(7 * 24 * 3600);

@@ -1,7 +1,7 @@
 //! `log.sqlite.cN`: acknowledged writes a second through the writer and SQLite on a real disk, beside raw inserts of the same bytes.
 //!
 //! N nodes have an instance each and report a change of it, again as soon as the report before is answered: what a fleet writes most
-//! often. The peer gets the very rows that ours wrote, in transactions of N, into a table without an index.
+//! often; a number of clients as an argument measures that row alone. The peer gets the very rows that ours wrote, in transactions of N, into a table without an index.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -21,10 +21,12 @@ use plfm_core::state::State;
 use plfm_core::units::{Mebibytes, MilliCpu};
 use plfm_server::writer::{Writer, now};
 use plfm_store::SqliteStore;
-use ring::rand::{SecureRandom, SystemRandom};
 use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
 use tokio::runtime::Runtime;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const ROUNDS: usize = 10;
 /// Clients, and the writes of one round: about a second.
@@ -34,7 +36,8 @@ const REPLICAS_MAX: usize = 100;
 
 fn main() {
     let runtime = Runtime::new().unwrap();
-    for (clients, writes) in ROWS {
+    let only = std::env::args().skip(1).find_map(|word| word.parse::<usize>().ok());
+    for (clients, writes) in ROWS.into_iter().filter(|(clients, _)| only.is_none_or(|only| only == *clients)) {
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let (mut fleet, mut peer) = (Fleet::start(&runtime, dir.path(), clients), Peer::create(dir.path()));
         let rounds = (0..ROUNDS).map(|_| {
@@ -188,9 +191,7 @@ fn capacity() -> Capacity {
 }
 
 fn fresh<I: From<ulid::Ulid>>() -> I {
-    let mut entropy = [0; 16];
-    SystemRandom::new().fill(&mut entropy).unwrap();
-    let entropy = u128::from_ne_bytes(entropy);
+    let entropy = fastrand::u128(..);
     Facts { now: now(), entropy, ..Facts::default() }.ids().fresh()
 }
 

@@ -61,6 +61,7 @@ pub fn table() -> Vec<Route> {
         route("GET",  "/v1/events",                                        Token(EventsRead),   get(events::stream)),
         route("GET",  "/v1/nodes",                                         Token(NodesAdmin),   get(nodes::list)),
         route("GET",  "/v1/nodes/{node}",                                  Token(NodesAdmin),   get(nodes::show)),
+        route("GET",  "/v1/nodes/{node}/explain",                          Token(NodesAdmin),   get(nodes::explain)),
         route("POST", "/v1/nodes/{node}/orders",                           Token(NodesAdmin),   post(nodes::order)),
         route("POST", "/v1/reschedule",                                    Token(NodesAdmin),   post(nodes::force_reschedule)),
         route("POST", "/v1/join-tokens",                                   Token(NodesAdmin),   post(nodes::create_join_token)),

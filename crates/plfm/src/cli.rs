@@ -17,7 +17,8 @@ mod sandboxes;
 
 pub use expose::Expose;
 pub use roles::{
-    DevArgs, DrainArgs, ImageArgs, MachineArgs, Mirror, NodeArgs, NodeCommand, OrderCommand, ServerArgs, TokenArgs,
+    DevArgs, DrainArgs, ImageArgs, MachineArgs, Mirror, NodeArgs, NodeCommand, NodeName, OrderCommand, ServerArgs,
+    TokenArgs,
 };
 
 pub use sandboxes::{

@@ -44,6 +44,7 @@ pub async fn run(cli: Cli, out: &mut Printer) -> Result<Exit, CliError> {
         Command::Node(mut args) => match args.command.take() {
             None => node::run(args, out).await,
             Some(NodeCommand::Token(args)) => node_token::run(&args, &context()?, out).await,
+            Some(NodeCommand::Explain(name)) => explain::node(&name, &context()?, out).await,
             Some(NodeCommand::Order(order)) => node_order::run(order, &context()?, out).await,
         },
     }

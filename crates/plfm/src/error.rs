@@ -161,9 +161,7 @@ impl CliError {
             Self::DrainEnded { node, .. } => format!("see `plfm nodes`, then `plfm node drain {node}` again"),
             Self::Superseded { .. } => "see the newer deploy with `plfm status`".to_owned(),
             Self::WaitTimeout { app, .. } => format!("see `plfm explain {app}`, and watch with `plfm status {app}`"),
-            Self::DrainTimeout { .. } => {
-                "see what is left with `plfm instances`, and why with `plfm explain INSTANCE`".to_owned()
-            }
+            Self::DrainTimeout { node } => format!("see what is left, and why, with `plfm node explain {node}`"),
             Self::NoInstance { app, .. } | Self::NoReadyInstance { app, .. } => format!("see `plfm explain {app}`"),
             Self::Exec { source, .. } => exec_hint(source).to_owned(),
             Self::ExecRefused { .. } => {

@@ -50,7 +50,7 @@ impl World {
         panic!("reconcile does not come to rest");
     }
 
-    fn node(mut self, name: &str, arch: &str, memory: u64) -> Self {
+    fn join(mut self, name: &str, arch: &str, memory: u64) -> Self {
         let hash = Digest::of(name.as_bytes());
         self.command(Command::CreateJoinToken { hash, expires_at: self.facts.now + Duration::from_secs(60) });
         self.command(Command::JoinNode { token: hash, name: name.to_owned(), capacity: capacity(arch, memory) });
@@ -59,14 +59,18 @@ impl World {
         self
     }
 
-    fn deploy(mut self, count: u32) -> Self {
+    fn deploy(self, count: u32) -> Self {
+        self.deploy_app("shop", count)
+    }
+
+    fn deploy_app(mut self, app: &str, count: u32) -> Self {
         let manifest = format!(
             "schema_version = \"v1\"\n[processes.web]\nresources.memory = \"256Mi\"\nscaling.min = {count}\nscaling.max = 9\n"
         );
         let digest = Digest::of(b"image");
         self.command(Command::Deploy(Box::new(Deploy {
             org: "default".to_owned(),
-            app: "shop".to_owned(),
+            app: app.to_owned(),
             env: "dev".to_owned(),
             image: ReleaseImage {
                 reference: "shop:1".to_owned(),
@@ -101,6 +105,12 @@ impl World {
     fn check_env(&self, expected: Expect) {
         let (id, _) = self.state.envs.iter().next().expect("it is deployed");
         expected.assert_eq(&text(&env(&self.state, &self.facts, &self.closed, *id).expect("the env is there")));
+    }
+
+    /// The first that has joined.
+    fn check_node(&self, expected: Expect) {
+        let (id, _) = self.state.nodes.iter().next().expect("a node has joined");
+        expected.assert_eq(&text(&node(&self.state, &self.facts, *id).expect("the node is there")));
     }
 
     fn check_instance(&self, expected: Expect) {
@@ -154,7 +164,7 @@ fn without_a_node() {
 
 #[test]
 fn on_a_full_disk() {
-    let mut world = World::new().node("a", "amd64", 4000);
+    let mut world = World::new().join("a", "amd64", 4000);
     let node = world.state.node_named("a").expect("it has joined");
     let degraded = [crate::event::Degradation::DiskPressure].into();
     let full = Capacity { degraded, ..capacity("amd64", 4000) };
@@ -169,7 +179,7 @@ fn on_a_full_disk() {
 
 #[test]
 fn a_port_of_the_edge_is_not_open() {
-    let mut world = World::new().node("a", "amd64", 4000).deploy(1).report(InstancePhase::Ready, None, 0);
+    let mut world = World::new().join("a", "amd64", 4000).deploy(1).report(InstancePhase::Ready, None, 0);
     let (env, org, app) = world.state.envs.iter().map(|(id, env)| (*id, env.org, env.app)).next().expect("it is there");
     let (route, process) = (RouteId::new(Ulid::from_parts(1, 1)), "web".to_owned());
     let event = Event::RouteCreated { route, org, app, env, entry: Entry::TcpPort(9000), process, port: 80 };
@@ -186,7 +196,7 @@ fn a_port_of_the_edge_is_not_open() {
 
 #[test]
 fn without_memory() {
-    World::new().node("a", "amd64", 400).deploy(2).check_env(expect![[r#"
+    World::new().join("a", "amd64", 400).deploy(2).check_env(expect![[r#"
         shop in dev: shop in dev is not as it should be: web 0 of 2 ready
         - web waits for a place
           no node has 306 MiB of memory free (the most is 94 MiB)
@@ -198,8 +208,73 @@ fn without_memory() {
 }
 
 #[test]
+fn who_waits_knows_his_turn() {
+    let mut world = World::new().join("a", "amd64", 400).deploy(2);
+    world.facts.now = world.facts.now + Duration::from_secs(5);
+    let world = world.deploy_app("blog", 1);
+    let blog = world.state.apps.iter().find(|(_, app)| app.name == "blog").map(|(id, _)| *id).expect("it is there");
+    let env = world.state.env_named(blog, "dev").expect("it is there");
+    let explanation = super::env(&world.state, &world.facts, &world.closed, env).expect("it is known");
+    expect!["no node has 306 MiB of memory free (the most is 94 MiB); it is 2 of 2 that wait; the share of its project is 0.77"]
+        .assert_eq(&explanation.findings[0].why);
+}
+
+#[test]
+fn a_node_that_is_to_be_empty() {
+    let mut world = World::new().join("a", "amd64", 1000).deploy(2);
+    let image = world.state.releases.values().next().expect("it is deployed").image.clone();
+    let size = crate::manifest::Resources { cpu: MilliCpu(500), memory: Mebibytes(128), disk: Mebibytes(256) };
+    let (org, name) = ("default".to_owned(), "base".to_owned());
+    world.command(Command::CreateTemplate { org: org.clone(), name: name.clone(), image, size });
+    world.command(Command::CreateSandbox(Box::new(crate::command::CreateSandbox {
+        instance: InstanceId::new(Ulid::from_parts(2, 2)),
+        org,
+        project: "default".to_owned(),
+        template: name,
+        vars: None,
+        metadata: Default::default(),
+        class: Class::Normal,
+        timeout: Duration::from_secs(300),
+    })));
+    world.check_node(expect![[r#"
+        a: a takes work, and holds 3 instances
+    "#]]);
+    let node = world.state.node_named("a").expect("it has joined");
+    world.command(Command::OrderNode { node, order: crate::command::NodeOrder::Drain });
+    world.settle();
+    world.check_node(expect![[r#"
+        a: a is draining: 3 instances to go
+        - inst_… is still here, a sandbox of base
+          nothing can take its place; it ends at 1970-01-01T00:26:40.000Z at the latest
+          wait, or end it now: `plfm sandbox kill inst_…`
+        - inst_… is not wanted any more
+          another one serves in its place, and open connections get time to end
+          see what is wanted with `plfm status`
+        - inst_… is not wanted any more
+          another one serves in its place, and open connections get time to end
+          see what is wanted with `plfm status`
+    "#]]);
+    world.facts.now = world.facts.now + INELIGIBLE_AFTER;
+    world.check_node(expect![[r#"
+        a: a is draining: 3 instances to go
+        - a is not heard
+          its last sign of life is 30 s ago
+          look at its host: whether it runs, whether it reaches the server
+        - inst_… is still here, a sandbox of base
+          nothing can take its place; it ends at 1970-01-01T00:26:40.000Z at the latest
+          wait, or end it now: `plfm sandbox kill inst_…`
+        - inst_… is not wanted any more
+          another one serves in its place, and open connections get time to end
+          see what is wanted with `plfm status`
+        - inst_… is not wanted any more
+          another one serves in its place, and open connections get time to end
+          see what is wanted with `plfm status`
+    "#]]);
+}
+
+#[test]
 fn each_node_says_why_not() {
-    let world = World::new().node("a", "amd64", 400).node("b", "arm64", 4000).node("c", "amd64", 200).deploy(2);
+    let world = World::new().join("a", "amd64", 400).join("b", "arm64", 4000).join("c", "amd64", 200).deploy(2);
     world.check_env(expect![[r#"
         shop in dev: shop in dev is not as it should be: web 0 of 2 ready
         - web waits for a place
@@ -213,7 +288,7 @@ fn each_node_says_why_not() {
 
 #[test]
 fn without_the_right_machine() {
-    World::new().node("a", "arm64", 4000).deploy(1).check_env(expect![[r#"
+    World::new().join("a", "arm64", 4000).deploy(1).check_env(expect![[r#"
         shop in dev: shop in dev is not as it should be: web 0 of 1 ready
         - dep_… has failed: it tries one instance every few minutes
           image_platform_unavailable: the image is made for amd64, the nodes are arm64
@@ -223,7 +298,7 @@ fn without_the_right_machine() {
 
 #[test]
 fn all_well() {
-    let world = World::new().node("a", "amd64", 4000).deploy(1).report(InstancePhase::Ready, None, 0);
+    let world = World::new().join("a", "amd64", 4000).deploy(1).report(InstancePhase::Ready, None, 0);
     world.check_env(expect![[r#"
         shop in dev: shop in dev is as it should be: web 1 of 1 ready
     "#]]);
@@ -234,7 +309,7 @@ fn all_well() {
 
 #[test]
 fn on_its_way() {
-    let world = World::new().node("a", "amd64", 4000).deploy(1);
+    let world = World::new().join("a", "amd64", 4000).deploy(1);
     world.check_env(expect![[r#"
         shop in dev: shop in dev is not as it should be: web 0 of 1 ready
         - inst_… is placed on a
@@ -252,7 +327,7 @@ fn on_its_way() {
 #[test]
 fn the_image_is_missing() {
     let failure = failed(Reason::ImagePullFailed, "the registry knows no shop:1");
-    let world = World::new().node("a", "amd64", 4000).deploy(1).report(InstancePhase::Failed, failure, 0);
+    let world = World::new().join("a", "amd64", 4000).deploy(1).report(InstancePhase::Failed, failure, 0);
     world.check_instance(expect![[r#"
         inst_…: failed on a
         - inst_… has failed on a
@@ -264,7 +339,7 @@ fn the_image_is_missing() {
 #[test]
 fn it_keeps_ending() {
     let failure = || failed(Reason::WorkloadExited, "it ended");
-    let mut world = World::new().node("a", "amd64", 4000).deploy(1).report(InstancePhase::Ready, None, 0);
+    let mut world = World::new().join("a", "amd64", 4000).deploy(1).report(InstancePhase::Ready, None, 0);
     for restart in 1..4 {
         world = world.report(InstancePhase::Failed, failure(), restart);
     }
@@ -279,7 +354,7 @@ fn it_keeps_ending() {
 #[test]
 fn a_deploy_that_has_failed() {
     let failure = failed(Reason::WorkloadStartFailed, "no such file: /bin/shop");
-    let world = World::new().node("a", "amd64", 4000).deploy(1).report(InstancePhase::Failed, failure, 0);
+    let world = World::new().join("a", "amd64", 4000).deploy(1).report(InstancePhase::Failed, failure, 0);
     world.check_env(expect![[r#"
         shop in dev: shop in dev is not as it should be: web 0 of 1 ready
         - dep_… has failed: it tries one instance every few minutes
@@ -297,7 +372,7 @@ fn a_deploy_that_has_failed() {
 #[test]
 fn unhealthy() {
     let failure = failed(Reason::HealthcheckFailed, "3 checks failed");
-    let world = World::new().node("a", "amd64", 4000).deploy(1).report(InstancePhase::Ready, None, 0);
+    let world = World::new().join("a", "amd64", 4000).deploy(1).report(InstancePhase::Ready, None, 0);
     world.report(InstancePhase::Unready, failure, 0).check_env(expect![[r#"
         shop in dev: shop in dev is not as it should be: web 0 of 1 ready
         - inst_… does not answer on a
@@ -308,7 +383,7 @@ fn unhealthy() {
 
 #[test]
 fn the_node_is_silent() {
-    let world = World::new().node("a", "amd64", 4000).deploy(1).report(InstancePhase::Ready, None, 0);
+    let world = World::new().join("a", "amd64", 4000).deploy(1).report(InstancePhase::Ready, None, 0);
     world.later(Duration::from_secs(45)).check_env(expect![[r#"
         shop in dev: shop in dev is not as it should be: web 1 of 1 ready
         - inst_… was ready when a was last heard

@@ -46,7 +46,7 @@ struct Seat<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct Kind<'a> {
     image: &'a ReleaseImage,
-    size: &'a Size,
+    pub size: &'a Size,
     replicas: u32,
 }
 

@@ -80,7 +80,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn queue(&self, wanted: &'a [Wanted]) -> Queue<&'a Wanted> {
+    pub fn queue<'w>(&self, wanted: &'w [Wanted]) -> Queue<&'w Wanted> {
         let mut queue = Queue::new(self.now, self.board.capacity());
         let mut used = BTreeMap::<OrgId, Committed>::new();
         for (id, project) in &self.state.projects {
@@ -93,11 +93,11 @@ impl<'a> Session<'a> {
         queue
     }
 
-    fn enqueue(
+    fn enqueue<'w>(
         &self,
-        want: &'a Wanted,
+        want: &'w Wanted,
         used: &BTreeMap<OrgId, Committed>,
-        queue: &mut Queue<&'a Wanted>,
+        queue: &mut Queue<&'w Wanted>,
     ) -> Option<()> {
         let app = self.state.apps.get(&self.state.envs.get(&want.env)?.app)?;
         let (org, project) = (self.state.orgs.get(&app.org)?, self.state.projects.get(&app.project)?);

@@ -10,7 +10,7 @@ use http::StatusCode;
 use plfm_api::documents::{Followed, PlanChange, PlanMessage, Report, Told, assignments, may_tell, next_message};
 use plfm_api::tls::{Role, node_name};
 use plfm_api::views::{
-    self, JoinReply, JoinRequest, JoinTokenRequest, JoinTokenView, NodeOrderRequest, NodeView, NodesView,
+    self, Explanation, JoinReply, JoinRequest, JoinTokenRequest, JoinTokenView, NodeOrderRequest, NodeView, NodesView,
 };
 use plfm_core::command::Command;
 use plfm_core::event::Actor;
@@ -36,6 +36,16 @@ pub async fn list(State(shared): State<Arc<Shared>>) -> Json<NodesView> {
 
 pub async fn show(State(shared): State<Arc<Shared>>, Path(node): Path<String>) -> Result<Json<NodeView>, ApiError> {
     views::node(&shared.writer.state(), &node).map(Json).ok_or_else(|| no_such(&node))
+}
+
+pub async fn explain(
+    State(shared): State<Arc<Shared>>,
+    Path(named): Path<String>,
+) -> Result<Json<Explanation>, ApiError> {
+    let state = shared.writer.state();
+    let id = views::node(&state, &named).ok_or_else(|| no_such(&named))?.id;
+    let explained = plfm_core::explain::node(&state, &shared.writer.facts(), id);
+    explained.map(|it| Json(it.into())).ok_or_else(|| no_such(&named))
 }
 
 pub async fn order(

@@ -29,6 +29,8 @@ use super::{Input, PAGE, Reply, SubmitError, now};
 
 /// Commands of one transaction at most: enough to pay for an fsync, few enough to answer soon.
 const BATCH_MAX: usize = 1_000;
+/// Fewer are not worth an fsync of their own while others wait.
+const SHARE_MIN: usize = 32;
 /// So often a batch is decided again when another writer was faster; two that both write take turns.
 const TRIES_MAX: usize = 8;
 /// Without anything to do it looks this often.
@@ -50,6 +52,8 @@ pub struct Work {
     look_at: Option<Timestamp>,
     /// Something was decided since the platform was last asked what it wants.
     is_news: bool,
+    /// It was asked since the last launch; once while something is stored is enough.
+    was_asked: bool,
     /// In which it wanted something, without being asked anything in between.
     rounds: usize,
     tries: usize,
@@ -88,6 +92,7 @@ impl Work {
             entropy: Entropy::default(),
             look_at: None,
             is_news: true,
+            was_asked: false,
             rounds: 0,
             tries: 0,
             flying: Vec::new(),
@@ -117,16 +122,18 @@ impl Work {
         let mut is_stopping = false;
         loop {
             self.lift_off();
-            // While that is being stored.
-            if !is_stopping && (self.is_news || self.look_at.is_some_and(|at| now() >= at)) {
+            let is_due = self.is_news || self.look_at.is_some_and(|at| now() >= at);
+            if !is_stopping && is_due && !self.was_asked {
                 self.reconcile();
                 self.lift_off();
             }
-            if is_stopping && self.desk.in_flight().is_none() {
+            let flies = self.desk.in_flight().is_some();
+            if is_stopping && !flies {
                 return;
             }
-            let look = self.look_at.map_or(LOOK_MAX, |at| at.since(now()));
-            let inbox = if is_stopping { never() } else { self.inbox.clone() };
+            let look = self.look_at.filter(|_| !self.was_asked).map_or(LOOK_MAX, |at| at.since(now()));
+            let has_enough = flies && self.room() == 0;
+            let inbox = if is_stopping || has_enough { never() } else { self.inbox.clone() };
             select_biased! {
                 recv(self.landed) -> landed => match landed {
                     // Who asked has been told.
@@ -143,11 +150,18 @@ impl Work {
         }
     }
 
-    /// All that waits, decided; whether it was asked to stop.
+    /// What may still be decided for the next batch: half of those who wait, so that they take turns. While one half is being
+    /// stored, the other is answered, asks again and is decided.
+    fn room(&self) -> usize {
+        let asking = self.flying.len() + self.waiting.len() + self.inbox.len();
+        asking.div_ceil(2).clamp(SHARE_MIN, BATCH_MAX).saturating_sub(self.waiting.len())
+    }
+
+    /// What waits, decided, as far as there is room; whether it was asked to stop.
     fn take(&mut self, first: Input) -> bool {
         let (mut old, mut is_stopping) = (Vec::new(), false);
         let inbox = self.inbox.clone();
-        for input in std::iter::once(first).chain(inbox.try_iter()).take(BATCH_MAX) {
+        for input in std::iter::once(first).chain(inbox.try_iter()).take(self.room().max(1)) {
             let (decided, reply) = match input {
                 Input::Command(command, actor, request, reply) => (Some(self.ask(command, actor, request)), reply),
                 Input::Report(node, report, request, reply) => (self.report(node, *report, request), reply),
@@ -160,10 +174,12 @@ impl Work {
                 Some(decided) => self.waiting.push(Answer { reply: Some(reply), decided }),
                 None => old.push(reply),
             }
+            // The disk has nothing to do.
+            if !self.landed.is_empty() {
+                break;
+            }
         }
         (self.is_news, self.rounds) = (true, 0);
-        // Told once for all: with many nodes, the map is dear.
-        self.heard.send_replace(self.desk.heard());
         let seq = self.desk.state().seq;
         old.into_iter().for_each(|reply| drop(reply.send(Ok(seq))));
         is_stopping
@@ -197,12 +213,10 @@ impl Work {
         for refusal in wishes.into_iter().filter_map(|(_, decided)| decided.err()) {
             tracing::debug!(%refusal, "the platform's own command no longer fits");
         }
-        if self.heard.borrow().since != self.desk.since() {
-            self.heard.send_replace(self.desk.heard());
-        }
         self.look_at = self.desk.next_run();
         self.is_news = self.desk.batch().len() > before;
         self.rounds += usize::from(self.is_news);
+        self.was_asked = self.desk.in_flight().is_some();
     }
 
     /// Gives what is decided to the thread that stores, if it has nothing to do.
@@ -210,6 +224,9 @@ impl Work {
         if self.desk.in_flight().is_some() {
             return;
         }
+        // Told once for all: with many nodes, the map is dear.
+        self.heard.send_replace(self.desk.heard());
+        self.was_asked = false;
         if let Some(batch) = self.desk.launch() {
             self.flying = std::mem::take(&mut self.waiting);
             // It has nothing to do, so there is room; if it has ended, `landed` says so.
@@ -227,7 +244,6 @@ impl Work {
             Ok(()) => {
                 self.tries = 0;
                 self.announce();
-                self.flying.drain(..).for_each(Answer::tell);
                 Ok(())
             }
             Err(StoreError::Conflict { .. }) if self.tries < TRIES_MAX => {
@@ -239,11 +255,15 @@ impl Work {
         }
     }
 
+    /// Answers when the disk has something to do again.
     fn announce(&mut self) {
-        self.desk.in_flight().into_iter().flat_map(|batch| batch.iter()).for_each(trace);
+        let (events, answers) = (self.desk.in_flight().cloned(), std::mem::take(&mut self.flying));
         let state = self.desk.stored();
         debug_assert_eq!(check(&state), [], "a decision broke an invariant");
         self.publish.send_replace(state);
+        self.lift_off();
+        events.iter().flat_map(|batch| batch.iter()).for_each(trace);
+        answers.into_iter().for_each(Answer::tell);
     }
 
     /// As if nothing of it, or after it, had been asked; what is true already needs no storing.

@@ -113,6 +113,8 @@ impl FromStr for Mirror {
 pub enum NodeCommand {
     /// Print the command that adds a node to the cluster
     Token(TokenArgs),
+    /// Say whether a node takes work, and what keeps it from being empty
+    Explain(NodeName),
     #[command(flatten)]
     Order(OrderCommand),
 }

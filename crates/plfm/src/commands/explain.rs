@@ -3,7 +3,7 @@
 use plfm_api::views::Explanation;
 use plfm_core::ids::InstanceId;
 
-use crate::cli::ExplainArgs;
+use crate::cli::{ExplainArgs, NodeName};
 use crate::context::Context;
 use crate::printer::Printer;
 use crate::{CliError, Exit};
@@ -14,10 +14,18 @@ pub async fn run(args: ExplainArgs, context: &Context, out: &mut Printer) -> Res
         Some(instance) => client.explain_instance(&org, instance).await?,
         None => client.explain_env(&org, &context.app(args.subject.as_ref())?, &context.env(&args.env)).await?,
     };
+    show(&explanation, out)
+}
+
+pub async fn node(name: &NodeName, context: &Context, out: &mut Printer) -> Result<Exit, CliError> {
+    show(&context.client()?.explain_node(&name.node).await?, out)
+}
+
+fn show(explanation: &Explanation, out: &mut Printer) -> Result<Exit, CliError> {
     if out.is_json() {
-        out.document("explanation", &explanation)?;
+        out.document("explanation", explanation)?;
     } else {
-        out.bytes(text(&explanation).as_bytes())?;
+        out.bytes(text(explanation).as_bytes())?;
     }
     Ok(Exit::Success)
 }

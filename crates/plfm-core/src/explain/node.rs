@@ -1,0 +1,100 @@
+//! A node: whether it takes work, and of one that is to be empty, what is still there and why.
+
+use crate::event::Degradation;
+use crate::facts::{Facts, INELIGIBLE_AFTER};
+use crate::ids::*;
+use crate::phase::NodePhase;
+use crate::reconcile::sandboxes::DRAIN_MAX;
+use crate::state::{Instance, Node, Replica, Role, Sandbox, State};
+
+use super::{Explanation, Finding, leaving, make_room};
+
+/// None when it is not known.
+pub fn node(state: &State, facts: &Facts, id: NodeId) -> Option<Explanation> {
+    let node = state.nodes.get(&id)?;
+    let there: Vec<_> = state.live_on(id).collect();
+    let findings: Vec<_> = if node.phase.is_leaving() {
+        there.iter().map(|(id, it)| why_here(state, node, *id, it)).collect()
+    } else {
+        Vec::new()
+    };
+    let trouble = silent(facts, id, node).or_else(|| degraded(node));
+    let answer = answer(state, node, trouble.is_none(), there.len());
+    Some(Explanation { subject: node.name.clone(), answer, findings: trouble.into_iter().chain(findings).collect() })
+}
+
+fn answer(state: &State, node: &Node, is_well: bool, there: usize) -> String {
+    let name = &node.name;
+    let holds = if there == 1 { "1 instance".to_owned() } else { format!("{there} instances") };
+    match node.phase {
+        NodePhase::Active if is_well => format!("{name} takes work, and holds {holds}"),
+        NodePhase::Active => format!("{name} gets no new work, and holds {holds}"),
+        NodePhase::Draining | NodePhase::Disabled if there == 0 => format!("{name} is {}, and empty", node.phase),
+        NodePhase::Draining | NodePhase::Disabled => format!("{name} is {}: {holds} to go", node.phase),
+        NodePhase::Offline if state.rescheduling.frozen_since.is_some() => {
+            format!("{name} is offline, and its work is not moved: so many nodes fell silent at once")
+        }
+        NodePhase::Offline => format!("{name} is offline, and its work goes elsewhere"),
+        NodePhase::Decommissioned => format!("{name} is decommissioned"),
+    }
+}
+
+fn silent(facts: &Facts, id: NodeId, node: &Node) -> Option<Finding> {
+    let silent = facts.silent(id);
+    let counts = node.phase != NodePhase::Decommissioned && silent >= INELIGIBLE_AFTER;
+    counts.then(|| Finding {
+        what: format!("{} is not heard", node.name),
+        why: format!("its last sign of life is {} s ago", silent.as_secs()),
+        next: "look at its host: whether it runs, whether it reaches the server".to_owned(),
+    })
+}
+
+fn degraded(node: &Node) -> Option<Finding> {
+    let why = match node.capacity.degraded.first()? {
+        Degradation::DiskPressure => "its disk is nearly full",
+    };
+    Some(Finding {
+        what: format!("{} is degraded", node.name),
+        why: why.to_owned(),
+        next: "make room on its disk".to_owned(),
+    })
+}
+
+/// Of a node that is to be empty.
+fn why_here(state: &State, node: &Node, id: InstanceId, it: &Instance) -> Finding {
+    if let Some(finding) = leaving(id, it) {
+        return finding;
+    }
+    match &it.role {
+        Role::Replica(replica) => replica_here(state, id, it, replica),
+        Role::Sandbox(sandbox) => sandbox_here(node, id, sandbox),
+    }
+}
+
+fn replica_here(state: &State, id: InstanceId, it: &Instance, replica: &Replica) -> Finding {
+    let Replica { app, env, process, .. } = replica;
+    let (app, owner) = (state.apps.get(app), state.envs.get(env));
+    let of = format!("{process} of {} in {}", app.map_or("?", |app| &app.name), owner.map_or("?", |env| &env.name));
+    let waiting = owner.and_then(|owner| owner.groups.get(process)).and_then(|group| group.waiting.as_ref());
+    let (why, next) = match waiting {
+        _ if state.is_stateful(it) => {
+            ("its volumes are here".to_owned(), "deploy it without volumes, or keep the node".to_owned())
+        }
+        Some(waiting) => (format!("the one in its place waits: {waiting}"), make_room(state, waiting)),
+        None => ("it goes when another one is ready in its place, a few at a time".to_owned(), "wait".to_owned()),
+    };
+    Finding { what: format!("{id} is still here, {of}"), why, next }
+}
+
+fn sandbox_here(node: &Node, id: InstanceId, sandbox: &Sandbox) -> Finding {
+    let latest = node.phase_at + DRAIN_MAX;
+    let ends = match node.phase {
+        NodePhase::Draining => sandbox.ends_at.map_or(latest, |at| at.min(latest)),
+        _ => sandbox.ends_at.unwrap_or(latest),
+    };
+    Finding {
+        what: format!("{id} is still here, a sandbox of {}", sandbox.template_name),
+        why: format!("nothing can take its place; it ends at {ends} at the latest"),
+        next: format!("wait, or end it now: `plfm sandbox kill {id}`"),
+    }
+}
