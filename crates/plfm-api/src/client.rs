@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use futures::Stream;
 use plfm_core::ids::InstanceId;
+use plfm_core::labels::Labels;
+use plfm_core::quota::Limits;
 use plfm_core::units::Seq;
 use reqwest::header::AUTHORIZATION;
 use reqwest::{Method, RequestBuilder, Response, Url};
@@ -18,9 +20,10 @@ use serde::de::DeserializeOwned;
 
 use crate::tls::{self, Identity, TlsError};
 use crate::views::{
-    ApiKeyView, Capabilities, DeployReceipt, DeployRequest, EnvView, EventLine, Explanation, InstanceView, Items,
-    JoinTokenRequest, JoinTokenView, LogLine, NodeOrder, NodeOrderRequest, NodeView, NodesView, RouteView,
-    SandboxRequest, SandboxView, TemplateRequest, TemplateView, TimeoutRequest,
+    ApiKeyView, Capabilities, ConstraintsRequest, DeployReceipt, DeployRequest, EnvView, EventLine, Explanation,
+    InstanceView, Items, JoinTokenRequest, JoinTokenView, LimitsRequest, LogLine, NodeOrder, NodeOrderRequest,
+    NodeView, NodesView, OrgView, RouteView, SandboxRequest, SandboxView, TemplateRequest, TemplateView,
+    TimeoutRequest, WeightRequest,
 };
 
 mod answer;
@@ -110,6 +113,37 @@ impl Client {
     pub async fn delete_route(&self, org: &str, app: &str, env: &str, route: &str) -> Result<RouteView, ApiError> {
         let url = self.url(&["v1", "orgs", org, "apps", app, "envs", env, "routes", route]);
         answer::document(self.call(Method::DELETE, url)).await
+    }
+
+    pub async fn org(&self, org: &str) -> Result<OrgView, ApiError> {
+        self.get(&["v1", "orgs", org]).await
+    }
+
+    pub async fn set_limits(&self, org: &str, limits: Limits) -> Result<OrgView, ApiError> {
+        self.put(&["v1", "orgs", org, "limits"], &LimitsRequest { limits }).await
+    }
+
+    pub async fn set_org_weight(&self, org: &str, weight: u32) -> Result<OrgView, ApiError> {
+        self.put(&["v1", "orgs", org, "weight"], &WeightRequest { weight }).await
+    }
+
+    pub async fn set_project_weight(&self, org: &str, project: &str, weight: u32) -> Result<OrgView, ApiError> {
+        self.put(&["v1", "orgs", org, "projects", project, "weight"], &WeightRequest { weight }).await
+    }
+
+    pub async fn set_org_constraints(&self, org: &str, constraints: Labels) -> Result<OrgView, ApiError> {
+        self.put(&["v1", "orgs", org, "constraints"], &ConstraintsRequest { constraints }).await
+    }
+
+    pub async fn set_env_constraints(
+        &self,
+        org: &str,
+        app: &str,
+        env: &str,
+        constraints: &Labels,
+    ) -> Result<EnvView, ApiError> {
+        let request = ConstraintsRequest { constraints: constraints.clone() };
+        self.put(&["v1", "orgs", org, "apps", app, "envs", env, "constraints"], &request).await
     }
 
     pub async fn envs(&self, org: &str) -> Result<Items<EnvView>, ApiError> {
@@ -243,6 +277,10 @@ impl Client {
 
     pub async fn post<T: DeserializeOwned>(&self, path: &[&str], body: &impl Serialize) -> Result<T, ApiError> {
         answer::document(self.call(Method::POST, self.url(path)).json(body)).await
+    }
+
+    async fn put<T: DeserializeOwned>(&self, path: &[&str], body: &impl Serialize) -> Result<T, ApiError> {
+        answer::document(self.call(Method::PUT, self.url(path)).json(body)).await
     }
 
     /// A stream of JSON lines.

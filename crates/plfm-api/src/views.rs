@@ -17,12 +17,15 @@ pub use sandboxes::{
     sandbox_id, sandbox_name, template, templates,
 };
 
+pub use orgs::{ConstraintsRequest, LimitView, LimitsRequest, OrgView, ProjectView, WeightRequest, org};
+
 pub use nodes::{
     JoinReply, JoinRequest, JoinTokenRequest, JoinTokenView, NodeOrder, NodeOrderRequest, NodeView, NodesView, node,
     nodes,
 };
 
 mod nodes;
+mod orgs;
 mod sandboxes;
 
 /// `POST /v1/orgs/{org}/apps/{app}/envs/{env}/deploys`.

@@ -185,6 +185,7 @@ fn capacity(number: u32) -> Capacity {
         overhead: Mebibytes(64),
         tunnel: "[fd00::1]:7443".to_owned(),
         degraded: Default::default(),
+        labels: Default::default(),
     }
 }
 

@@ -8,6 +8,7 @@ use crate::digest::Digest;
 use crate::event::{Capacity, DesiredChange, Entry, InstanceStatus, ReleaseImage, Scope, Waiting};
 use crate::fair::Class;
 use crate::ids::*;
+use crate::labels::Labels;
 use crate::manifest::{Manifest, Resources as Size};
 use crate::phase::{DeployStatus, Desired, NodePhase};
 use crate::quota::Limits;
@@ -76,6 +77,15 @@ pub enum Command {
     SetProjectWeight {
         project: ProjectId,
         weight: u32,
+    },
+    /// What nodes must have that get new work of an org, or of one env; in whole.
+    SetOrgConstraints {
+        org: OrgId,
+        constraints: Labels,
+    },
+    SetEnvConstraints {
+        env: EnvId,
+        constraints: Labels,
     },
     /// What a node's report says that is new.
     Observe {

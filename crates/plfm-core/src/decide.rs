@@ -16,6 +16,7 @@ use crate::state::{Instance, Node, State};
 use crate::units::{Mebibytes, Timestamp};
 
 mod bootstrap;
+mod constraints;
 mod deploy;
 pub mod mass;
 mod nodes;
@@ -69,6 +70,8 @@ pub fn decide(state: &State, command: Command, facts: &Facts) -> Result<Vec<Even
         Command::SetLimits { org, limits } => quotas::set_limits(state, org, limits),
         Command::SetOrgWeight { org, weight } => quotas::set_org_weight(state, org, weight),
         Command::SetProjectWeight { project, weight } => quotas::set_project_weight(state, project, weight),
+        Command::SetOrgConstraints { org, constraints } => constraints::set_of_org(state, org, constraints),
+        Command::SetEnvConstraints { env, constraints } => constraints::set_of_env(state, env, constraints),
         Command::NoteWaiting { env, process, waiting } => note_waiting(state, env, process, waiting),
         Command::SetDesired { instance, desired, why } => {
             let current = state.instances.get(&instance).ok_or(Refusal::InstanceNotFound(instance))?;
@@ -125,7 +128,8 @@ fn observe(
 /// A node shrinks as what was promised on it leaves; where it is reached is news at once.
 fn at_least_held(state: &State, node: NodeId, told: Capacity) -> Capacity {
     let held = state.index.held(node);
-    Capacity { memory: told.memory.max(held.memory), disk: told.disk.max(held.disk), ..told }
+    let labels = told.labels.bounded();
+    Capacity { memory: told.memory.max(held.memory), disk: told.disk.max(held.disk), labels, ..told }
 }
 
 fn is_news(instance: &Instance, told: &InstanceStatus) -> bool {
@@ -152,6 +156,7 @@ fn allocate(state: &State, choice: Choice, facts: &Facts) -> Result<Vec<Event>, 
     let (owner, host) = state.envs.get(&env).zip(state.nodes.get(&node)).ok_or_else(stale)?;
     let group = owner.groups.get(&process).filter(|group| group.release == release).ok_or_else(stale)?;
     let resources = resources(state, release, &process, host).ok_or_else(stale)?;
+    fresh(place::suits(state, owner.org, Some(env), host), node)?;
     fresh(host.takes_work() && place::has_room(host, state.index.held(node), &resources), node)?;
     quotas::start(state, owner.org, &resources, facts.now)?;
     Ok(vec![Event::InstanceAllocated(Box::new(InstanceAllocated {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Digest;
 use crate::fair::Class;
 use crate::ids::*;
+use crate::labels::Labels;
 use crate::manifest::{Manifest, Resources as Size};
 use crate::phase::{DeployStatus, Desired, InstancePhase, NodePhase};
 use crate::quota::Limits;
@@ -65,6 +66,11 @@ pub enum Event {
     /// Its part, against other orgs, when there is not enough for all.
     #[serde(rename = "org.weight_set")]
     OrgWeightSet { org: OrgId, weight: u32 },
+    /// What every node must have that gets new work of it.
+    #[serde(rename = "org.constraints_set")]
+    OrgConstraintsSet { org: OrgId, constraints: Labels },
+    #[serde(rename = "env.constraints_set")]
+    EnvConstraintsSet { env: EnvId, org: OrgId, constraints: Labels },
     #[serde(rename = "project.weight_set")]
     ProjectWeightSet { project: ProjectId, weight: u32 },
     #[serde(rename = "project.created")]
@@ -216,6 +222,9 @@ pub struct Capacity {
     /// Why it takes no new work; what it runs it keeps (P-SCH-40).
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub degraded: BTreeSet<Degradation>,
+    /// As its operator started it.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -331,6 +340,8 @@ impl Event {
         Self::OrgCreated { .. } => "org.created",
         Self::OrgLimitsSet { .. } => "org.limits_set",
         Self::OrgWeightSet { .. } => "org.weight_set",
+        Self::OrgConstraintsSet { .. } => "org.constraints_set",
+        Self::EnvConstraintsSet { .. } => "env.constraints_set",
         Self::ProjectWeightSet { .. } => "project.weight_set",
         Self::ProjectCreated { .. } => "project.created",
         Self::TokenCreated { .. } => "token.created",

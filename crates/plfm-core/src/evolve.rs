@@ -12,6 +12,7 @@ use crate::event::{
 use crate::fair::{Class, Turns};
 use crate::ids::*;
 use crate::index::{asked, settle};
+use crate::labels::Labels;
 use crate::phase::{DeployStatus, Desired, InstancePhase, NodePhase};
 use crate::place::score::TROUBLE_FAILURES;
 use crate::quota::Limits;
@@ -31,7 +32,8 @@ pub fn evolve(state: &mut State, envelope: &Envelope) {
         }
         Event::OrgCreated { org, name } => {
             let (name, limits, starts) = (name.clone(), Limits::default(), Vector::new());
-            state.orgs.insert(*org, Org { name, weight: 1, limits, starts, version: seq });
+            let constraints = Labels::default();
+            state.orgs.insert(*org, Org { name, weight: 1, limits, constraints, starts, version: seq });
         }
         Event::ProjectCreated { project, org, name } => {
             let (org, name, turns) = (*org, name.clone(), Turns::default());
@@ -44,6 +46,12 @@ pub fn evolve(state: &mut State, envelope: &Envelope) {
         Event::OrgWeightSet { org, weight } => update(&mut state.orgs, org, |org| {
             (org.weight, org.version) = (*weight, seq);
         }),
+        Event::OrgConstraintsSet { org, constraints } => update(&mut state.orgs, org, |org| {
+            (org.constraints, org.version) = (constraints.clone(), seq);
+        }),
+        Event::EnvConstraintsSet { env, constraints, .. } => update(&mut state.envs, env, |env| {
+            (env.constraints, env.version) = (constraints.clone(), seq);
+        }),
         Event::ProjectWeightSet { project, weight } => update(&mut state.projects, project, |project| {
             (project.weight, project.version) = (*weight, seq);
         }),
@@ -55,8 +63,8 @@ pub fn evolve(state: &mut State, envelope: &Envelope) {
             state.index.own(*org, |usage| usage.apps += 1);
         }
         Event::EnvCreated { env, org, app, name } => {
-            let groups = OrdMap::new();
-            state.envs.insert(*env, Env { org: *org, app: *app, name: name.clone(), groups, version: seq });
+            let (name, groups, constraints) = (name.clone(), OrdMap::new(), Labels::default());
+            state.envs.insert(*env, Env { org: *org, app: *app, name, groups, constraints, version: seq });
             state.index.own(*org, |usage| usage.envs += 1);
         }
         Event::ReleaseCreated(created) => release_created(state, created, at),

@@ -168,8 +168,11 @@ fn make_room(state: &State, waiting: &Waiting) -> String {
         Waiting::OrgQuotaExceeded(excess) if excess.dimension == Dimension::StartsPerMinute => {
             "wait a minute".to_owned()
         }
-        Waiting::OrgQuotaExceeded(_) => {
-            "deploy less elsewhere in the org; the limits are fixed in this version".to_owned()
+        Waiting::OrgQuotaExceeded(excess) => {
+            format!("deploy less elsewhere in the org, or raise it: `plfm org limit {}=MOST`", excess.dimension.code())
+        }
+        Waiting::NoNodeLabelled { .. } => {
+            "start a node with these labels (`plfm node --label`), or ask for others with `plfm require`".to_owned()
         }
         Waiting::NoCapacityInstances { .. } => "add a node: `plfm node token` prints the command".to_owned(),
         Waiting::ImagePlatformUnavailable { nodes, .. } => format!("build the image for {} too", nodes.join(" or ")),

@@ -16,6 +16,7 @@ pub mod facts;
 pub mod fair;
 pub mod ids;
 pub mod index;
+pub mod labels;
 pub mod manifest;
 pub mod phase;
 pub mod place;

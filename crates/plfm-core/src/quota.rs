@@ -30,7 +30,8 @@ macro_rules! dimensions {
                 match self { $(Dimension::$name => $default),* }
             }
 
-            const fn words(self) -> &'static str {
+            /// What is counted, after a number.
+            pub const fn words(self) -> &'static str {
                 match self { $(Dimension::$name => $words),* }
             }
         }

@@ -88,6 +88,10 @@ pub enum Refusal {
     OrgUnknown(OrgId),
     #[error("there is no project {0}")]
     ProjectNotFound(ProjectId),
+    #[error("there is no environment {0}")]
+    EnvNotFound(EnvId),
+    #[error("these are no labels")]
+    InvalidLabels,
     #[error("a weight is 1 to {most}, not {weight}")]
     InvalidWeight { weight: u32, most: u32 },
     #[error("{what} has moved on")]
@@ -130,6 +134,8 @@ impl Refusal {
             Self::InvalidSandbox(_) => "invalid_argument",
             Self::OrgUnknown(_) => "org_not_found",
             Self::ProjectNotFound(_) => "project_not_found",
+            Self::EnvNotFound(_) => "environment_not_found",
+            Self::InvalidLabels => "invalid_argument",
             Self::InvalidWeight { .. } => "invalid_argument",
             Self::Stale { .. } => "version_conflict",
         }
@@ -142,6 +148,7 @@ impl Refusal {
             | Self::PortNotDeclared { .. }
             | Self::InvalidWeight { .. }
             | Self::InvalidSandbox(_)
+            | Self::InvalidLabels
             | Self::StatusUnexplained { .. } => RefusalClass::Invalid,
             Self::JoinTokenInvalid | Self::JoinTokenExpired(_) | Self::JoinTokenUsed(_) | Self::NotYourInstance(_) => {
                 RefusalClass::Unauthorized
@@ -150,6 +157,7 @@ impl Refusal {
             | Self::OrgUnknown(_)
             | Self::ProjectNotFound(_)
             | Self::ProjectUnknown(_)
+            | Self::EnvNotFound(_)
             | Self::TemplateNotFound(_)
             | Self::SandboxNotFound(_)
             | Self::NodeNotFound(_)
@@ -193,7 +201,9 @@ impl Refusal {
             }
             Self::NodeActive(_) => "drain it first with `plfm node drain`",
             Self::NotFrozen => "nothing to do",
-            Self::QuotaExceeded(_) => "deploy less elsewhere in the org; the limits are fixed in this version",
+            Self::QuotaExceeded(_) => {
+                "deploy less elsewhere in the org; an operator can raise the limit: `plfm org limit`"
+            }
             Self::NoRoom(_) => "try again when something has ended, or add a node with `plfm node token`",
             Self::TemplateNotFound(_) => "list templates with `plfm template ls`",
             Self::ProjectUnknown(_) => "use the project `default`",
@@ -202,6 +212,10 @@ impl Refusal {
             Self::InvalidSandbox(_) => "correct the request",
             Self::OrgUnknown(_) => "check the id in the request",
             Self::ProjectNotFound(_) => "check the id in the request",
+            Self::EnvNotFound(_) => "list environments with `plfm status`",
+            Self::InvalidLabels => {
+                "write labels as `zone=a`: letters, digits and `-_./`, 63 at most, 32 labels at most"
+            }
             Self::InvalidWeight { .. } => "choose a weight in that range",
             Self::Stale { .. } => "try again",
         }

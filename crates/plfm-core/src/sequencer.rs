@@ -133,6 +133,8 @@ fn org_of(state: &State, event: &Event) -> Option<OrgId> {
         Event::OrgCreated { org, .. }
         | Event::OrgLimitsSet { org, .. }
         | Event::OrgWeightSet { org, .. }
+        | Event::OrgConstraintsSet { org, .. }
+        | Event::EnvConstraintsSet { org, .. }
         | Event::ProjectCreated { org, .. }
         | Event::AppCreated { org, .. }
         | Event::EnvCreated { org, .. }

@@ -14,6 +14,7 @@ use crate::event::{Capacity, Entry, InstanceStatus, ReleaseImage, Resources, Sco
 use crate::fair::Turns;
 use crate::ids::*;
 use crate::index::Index;
+use crate::labels::Labels;
 use crate::manifest::{Manifest, Process, Resources as Size};
 use crate::phase::{DeployStatus, Desired, InstancePhase, NodePhase};
 use crate::quota::Limits;
@@ -103,6 +104,9 @@ pub struct Org {
     pub weight: u32,
     #[serde(default)]
     pub limits: Limits,
+    /// What its nodes must have.
+    #[serde(default)]
+    pub constraints: Labels,
     /// When its instances were started, of the last minute, the oldest first.
     #[serde(default)]
     pub starts: Vector<Timestamp>,
@@ -136,6 +140,9 @@ pub struct Env {
     pub name: String,
     /// By process type.
     pub groups: OrdMap<String, Group>,
+    /// What its nodes must have, beside what its org asks for.
+    #[serde(default)]
+    pub constraints: Labels,
     pub version: Seq,
 }
 

@@ -31,6 +31,7 @@ pub fn measure(
         overhead: runtime.overhead(),
         tunnel,
         degraded: degraded(data, &BTreeSet::new())?,
+        labels: Default::default(),
     })
 }
 

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use plfm_core::event::Capacity;
+use plfm_core::labels::Labels;
 use plfm_core::units::{Mebibytes, Timestamp};
 use plfm_image::{ImageStore, Limits as ImageLimits, Registries};
 use plfm_runtime::Runtime;
@@ -38,6 +40,8 @@ pub struct Config {
     pub registries: Registries,
     /// Instead of what the host has.
     pub memory: Option<Mebibytes>,
+    /// What its operator says of it.
+    pub labels: Labels,
 }
 
 /// What becomes of the machines when the node stops in order.
@@ -91,6 +95,7 @@ impl Node {
         let listener = listener.map_err(|source| NodeError::Listen { address: address.to_string(), source })?;
         let tunnel = listener.local_addr().map_err(NodeError::file(data))?.to_string();
         let capacity = capacity::measure(&*runtime, data, tunnel, config.memory).map_err(NodeError::file(data))?;
+        let capacity = Capacity { labels: config.labels, ..capacity };
         let membership = match (known, &config.invitation) {
             (Some(membership), _) => membership,
             (None, Some(invitation)) => join(invitation, &config.name, capacity.clone(), data).await?,

@@ -187,6 +187,7 @@ fn capacity() -> Capacity {
         overhead: Mebibytes(36),
         tunnel: "[fd00::1]:7443".to_owned(),
         degraded: Default::default(),
+        labels: Default::default(),
     }
 }
 

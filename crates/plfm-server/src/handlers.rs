@@ -17,6 +17,7 @@ pub mod e2b;
 pub mod events;
 pub mod instances;
 pub mod nodes;
+pub mod orgs;
 pub mod platform;
 pub mod sandboxes;
 pub mod templates;

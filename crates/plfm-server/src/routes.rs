@@ -54,7 +54,7 @@ const fn route(method: &'static str, path: &'static str, access: Access, handler
 pub fn table() -> Vec<Route> {
     use Access::{Node, Open, Token};
     use Scope::*;
-    use handlers::{apps, deploys, e2b, events, instances, nodes, platform, sandboxes, templates};
+    use handlers::{apps, deploys, e2b, events, instances, nodes, orgs, platform, sandboxes, templates};
     vec![
         route("GET",  "/healthz",                                          Open,                get(platform::healthz)),
         route("GET",  "/v1/capabilities",                                  Open,                get(platform::capabilities)),
@@ -68,9 +68,15 @@ pub fn table() -> Vec<Route> {
         route("POST", "/v1/nodes/join",                                    Open,                post(nodes::join)),
         route("GET",  "/v1/nodes/{node}/plan",                             Node,                get(nodes::plan)),
         route("POST", "/v1/nodes/{node}/report",                           Node,                post(nodes::report)),
+        route("GET",  "/v1/orgs/{org}",                                    Token(AppsRead),     get(orgs::show)),
+        route("PUT",  "/v1/orgs/{org}/limits",                             Token(NodesAdmin),   put(orgs::set_limits)),
+        route("PUT",  "/v1/orgs/{org}/weight",                             Token(NodesAdmin),   put(orgs::set_weight)),
+        route("PUT",  "/v1/orgs/{org}/constraints",                        Token(NodesAdmin),   put(orgs::set_constraints)),
+        route("PUT",  "/v1/orgs/{org}/projects/{project}/weight",          Token(NodesAdmin),   put(orgs::set_project_weight)),
         route("GET",  "/v1/orgs/{org}/envs",                               Token(AppsRead),     get(apps::list_envs)),
         route("GET",  "/v1/orgs/{org}/apps/{app}/envs/{env}",              Token(AppsRead),     get(apps::env)),
         route("GET",  "/v1/orgs/{org}/apps/{app}/envs/{env}/explain",      Token(AppsRead),     get(apps::explain)),
+        route("PUT",  "/v1/orgs/{org}/apps/{app}/envs/{env}/constraints",  Token(DeploysWrite), put(apps::set_constraints)),
         route("DELETE", "/v1/orgs/{org}/apps/{app}/envs/{env}/routes/{route}", Token(DeploysWrite), delete(apps::delete_route)),
         route("POST", "/v1/orgs/{org}/apps/{app}/envs/{env}/deploys",      Token(DeploysWrite), post(deploys::create)),
         route("POST", "/v1/orgs/{org}/api-keys",                           Token(NodesAdmin),   post(sandboxes::create_key)),

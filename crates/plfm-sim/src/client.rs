@@ -8,7 +8,8 @@ use plfm_core::command::{Command, CreateSandbox, Deploy, Expose, NodeOrder};
 use plfm_core::digest::Digest;
 use plfm_core::event::{Entry, ReleaseImage, Scope};
 use plfm_core::fair::Class;
-use plfm_core::ids::{InstanceId, RequestId, RouteId};
+use plfm_core::ids::{EnvId, InstanceId, OrgId, RequestId, RouteId};
+use plfm_core::labels::Labels;
 use plfm_core::manifest::{Manifest, Resources as Size};
 use plfm_core::phase::NodePhase;
 use plfm_core::quota::{Dimension, Limits};
@@ -79,6 +80,13 @@ impl Client {
             Operation::LimitInstances { most } => {
                 Command::SetLimits { org, limits: Limits([(Dimension::Instances, *most)].into()) }
             }
+            Operation::Constrain { env, zone: wanted } => {
+                let constraints = wanted.map(zone).unwrap_or_default();
+                let env = env.and_then(|(app, prod)| env_of(state, org, app, prod));
+                env.map_or(Command::SetOrgConstraints { org, constraints: constraints.clone() }, |env| {
+                    Command::SetEnvConstraints { env, constraints }
+                })
+            }
             Operation::WeighOrg { weight } => Command::SetOrgWeight { org, weight: *weight },
             Operation::WeighProject { weight } => Command::SetProjectWeight { project, weight: *weight },
         }
@@ -105,6 +113,16 @@ impl Client {
     }
 }
 
+fn env_of(state: &State, org: OrgId, app: u8, prod: bool) -> Option<EnvId> {
+    state.env_named(state.app_named(org, APPS[usize::from(app)])?, env_name(prod))
+}
+
+/// One node is in one, the others in another.
+pub fn zone(first: bool) -> Labels {
+    let zone = if first { "a" } else { "b" };
+    Labels([("zone".to_owned(), zone.to_owned())].into())
+}
+
 fn any_sandbox(state: &State, which: usize) -> InstanceId {
     let known = state.index().sandboxes().count().max(1);
     state.index().sandboxes().nth(which % known).unwrap_or_else(|| InstanceId::from(ulid::Ulid::nil()))
@@ -120,12 +138,15 @@ impl From<Order> for NodeOrder {
     }
 }
 
-/// The whole fleet at work, no limits but the usual, and a sound release for every environment there is.
+/// The whole fleet at work, no limits but the usual, any node for all, and a sound release for every environment there is.
 pub fn last_orders(ctx: &mut Ctx, state: &State) -> Vec<Command> {
     let idle = state.nodes.iter().filter(|(_, node)| node.phase != NodePhase::Active);
     let mut orders: Vec<_> =
         idle.map(|(node, _)| Command::OrderNode { node: *node, order: NodeOrder::Activate }).collect();
     orders.extend(state.orgs.keys().map(|org| Command::SetLimits { org: *org, limits: Limits::default() }));
+    let anywhere = Labels::default;
+    orders.extend(state.orgs.keys().map(|org| Command::SetOrgConstraints { org: *org, constraints: anywhere() }));
+    orders.extend(state.envs.keys().map(|env| Command::SetEnvConstraints { env: *env, constraints: anywhere() }));
     for env in state.envs.values() {
         let memory_mib = [64, 128][ctx.rng.usize(..2)];
         let web = Process { replicas: ctx.rng.u32(0..4), memory_mib, port: ctx.rng.bool(), ..sound() };

@@ -47,6 +47,8 @@ names! { command, COMMANDS, Command {
     Command::SetLimits { .. } => "set limits",
     Command::SetOrgWeight { .. } => "set org weight",
     Command::SetProjectWeight { .. } => "set project weight",
+    Command::SetOrgConstraints { .. } => "set org constraints",
+    Command::SetEnvConstraints { .. } => "set env constraints",
     Command::OrderNode { .. } => "order node",
     Command::ForceReschedule => "force reschedule",
     Command::SetRescheduling { .. } => "set rescheduling",

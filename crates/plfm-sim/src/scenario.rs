@@ -36,20 +36,61 @@ pub enum What {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Operation {
-    Deploy { app: u8, prod: bool, web: Process, worker: Option<u32>, arm: bool, expose: Option<Exposed> },
-    Scale { app: u8, prod: bool, replicas: u32 },
-    Stop { app: u8, prod: bool },
-    DeleteRoute { which: usize },
+    Deploy {
+        app: u8,
+        prod: bool,
+        web: Process,
+        worker: Option<u32>,
+        arm: bool,
+        expose: Option<Exposed>,
+    },
+    Scale {
+        app: u8,
+        prod: bool,
+        replicas: u32,
+    },
+    Stop {
+        app: u8,
+        prod: bool,
+    },
+    DeleteRoute {
+        which: usize,
+    },
     CreateToken,
-    CreateTemplate { memory_mib: u64, arm: bool },
-    CreateSandbox { timeout_seconds: u64, urgent: bool },
-    SetSandboxTimeout { which: usize, timeout_seconds: u64 },
-    KillSandbox { which: usize },
-    Order { node: usize, order: Order },
+    CreateTemplate {
+        memory_mib: u64,
+        arm: bool,
+    },
+    CreateSandbox {
+        timeout_seconds: u64,
+        urgent: bool,
+    },
+    SetSandboxTimeout {
+        which: usize,
+        timeout_seconds: u64,
+    },
+    KillSandbox {
+        which: usize,
+    },
+    Order {
+        node: usize,
+        order: Order,
+    },
     ForceReschedule,
-    LimitInstances { most: u64 },
-    WeighOrg { weight: u32 },
-    WeighProject { weight: u32 },
+    LimitInstances {
+        most: u64,
+    },
+    /// Of one environment, or of all; one zone has one node, another the rest.
+    Constrain {
+        env: Option<(u8, bool)>,
+        zone: Option<bool>,
+    },
+    WeighOrg {
+        weight: u32,
+    },
+    WeighProject {
+        weight: u32,
+    },
 }
 
 /// What an operator says of a node. None is decommissioned: the fleet has to be whole in the end.
@@ -291,6 +332,9 @@ impl Drawn for Operation {
                 Self::Order { node: rng.usize(..NODES), order }
             }
             7 => Self::ForceReschedule,
+            8 if rng.bool() => {
+                Self::Constrain { env: rng.bool().then_some((app, prod)), zone: (rng.u8(..3) > 0).then(|| rng.bool()) }
+            }
             8 => Self::LimitInstances { most: rng.u64(1..20) },
             9 if rng.bool() => Self::WeighOrg { weight: rng.u32(1..4) },
             9 => Self::WeighProject { weight: rng.u32(1..4) },

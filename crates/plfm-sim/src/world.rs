@@ -11,7 +11,7 @@ use plfm_core::facts::Facts;
 use plfm_core::sequencer::desk::Ask;
 use plfm_core::units::{Mebibytes, MilliCpu, Seq, Timestamp};
 
-use crate::client::{Client, last_orders};
+use crate::client::{Client, last_orders, zone};
 use crate::coverage::Coverage;
 use crate::ctx::{Ctx, Happening, Minds};
 use crate::disk::Disk;
@@ -139,7 +139,8 @@ impl World {
         for (name, memory) in NAMES {
             let (hash, token, name) = (Digest::of(name.as_bytes()), Digest::of(name.as_bytes()), name.to_owned());
             self.asks(Command::CreateJoinToken { hash, expires_at });
-            self.asks(Command::JoinNode { token, name, capacity: capacity(memory) });
+            let capacity = Capacity { labels: zone(name == NAMES[0].0), ..capacity(memory) };
+            self.asks(Command::JoinNode { token, name, capacity });
         }
         while self.judge.state.nodes.len() < NODES {
             self.goes_on();
@@ -231,5 +232,6 @@ fn capacity(memory: u64) -> Capacity {
         overhead: Mebibytes(64),
         tunnel: "[fd00::1]:7443".to_owned(),
         degraded: Default::default(),
+        labels: Default::default(),
     }
 }

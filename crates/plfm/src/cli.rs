@@ -12,6 +12,7 @@ use plfm_core::ids::InstanceId;
 use crate::{Exit, time};
 
 mod expose;
+mod orgs;
 mod roles;
 mod sandboxes;
 
@@ -20,6 +21,8 @@ pub use roles::{
     DevArgs, DrainArgs, ImageArgs, MachineArgs, Mirror, NodeArgs, NodeCommand, NodeName, OrderCommand, ServerArgs,
     TokenArgs,
 };
+
+pub use orgs::{LabelArgs, LimitArgs, OrgCommand, RequireArgs, WeightArgs};
 
 pub use sandboxes::{
     CreateArgs, SandboxCommand, SandboxExecArgs, SandboxName, SandboxTimeoutArgs, TemplateAddArgs, TemplateCommand,
@@ -84,6 +87,11 @@ pub enum Command {
     /// What sandboxes are made of
     #[command(subcommand)]
     Template(TemplateCommand),
+    /// Give new instances of an app to nodes with these labels only; without any, to all
+    Require(RequireArgs),
+    /// What the org may have, its part, and its nodes
+    #[command(subcommand)]
+    Org(OrgCommand),
     /// Check whether this machine can run instances
     Doctor(DoctorArgs),
     /// Show the versions of this program and of the server

@@ -16,6 +16,7 @@ mod looks;
 mod node_order;
 mod node_token;
 mod nodes;
+mod org;
 mod routes;
 mod sandbox;
 mod status;
@@ -37,6 +38,8 @@ pub async fn run(cli: Cli, out: &mut Printer) -> Result<Exit, CliError> {
         Command::Events(args) => events::run(args, &context()?, out).await,
         Command::Sandbox(command) => sandbox::run(command, &context()?, out).await,
         Command::Template(command) => template::run(command, &context()?, out).await,
+        Command::Require(args) => org::require(args, &context()?, out).await,
+        Command::Org(command) => org::run(command, &context()?, out).await,
         Command::Doctor(args) => doctor::run(args, &context()?, out).await,
         Command::Version => version::run(&context()?, out).await,
         Command::Dev(args) => dev::run(args, out).await,

@@ -125,6 +125,7 @@ fn node_config(args: &DevArgs, claim: Claim, invitation: Option<Invitation>) -> 
         invitation,
         registries: role::registries(&args.machines.images),
         memory: role::memory(&args.machines),
+        labels: role::labels(&args.machines),
     }
 }
 

@@ -25,6 +25,7 @@ pub async fn run(args: NodeArgs, out: &mut Printer) -> Result<Exit, CliError> {
         invitation: args.join,
         registries: role::registries(&args.machines.images),
         memory: role::memory(&args.machines),
+        labels: role::labels(&args.machines),
     };
     let node = Node::build(config, runtime).await.map_err(failed("the node"))?;
     out.done(format_args!("{} runs instances here; its machines outlive this process", node.id()));

@@ -117,6 +117,49 @@ async fn a_port_that_the_edge_cannot_open_is_seen_and_taken_away() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_operator_says_what_an_org_may_have_and_where() {
+    let cluster = Cluster::start().await;
+    cluster.write("plfm.toml", MANIFEST);
+    cluster.plfm(&["org", "limit", "instances=3", "memory=4096"]).await;
+    cluster.plfm(&["org", "limit", "memory=default"]).await;
+    cluster.plfm(&["org", "weight", "2", "--project", "default"]).await;
+    cluster.plfm(&["org", "weight", "5"]).await;
+    let org = cluster.plfm(&["org", "require", "zone=a"]).await;
+    expect![[r#"
+        default: weight 5, nodes labelled zone=a
+        project default: weight 2
+        LIMIT              MOST                              SET BY
+        instances          3 instances                       operator
+        memory             65536 MiB of memory               default
+        cpu                64000 thousandths of a processor  default
+        apps               20 apps                           default
+        projects           20 projects                       default
+        envs               100 environments                  default
+        routes             50 routes                         default
+        starts_per_minute  60 starts in a minute             default
+    "#]]
+    .assert_eq(&org.out);
+    assert_eq!(cluster.plfm(&["org", "show"]).await.out, org.out);
+    let image = cluster.image();
+    assert_eq!(cluster.plfm(&["deploy", "--env", "dev", "--image", &image, "--no-wait"]).await.code, 0);
+    let required = cluster.plfm(&["require", "disk=ssd", "--env", "dev"]).await;
+    expect![[r#"
+        done: new instances of shop in dev go to nodes labelled disk=ssd
+    "#]]
+    .assert_eq(&required.err);
+    for (args, code) in [
+        (&["org", "limit", "chairs=3"][..], 2),
+        (&["org", "require", "zone"], 2),
+        (&["org", "weight", "0"], 2),
+        (&["org", "weight", "1", "--project", "other"], 4),
+        (&["require", "disk=ssd", "--env", "prod"], 4),
+    ] {
+        let refused = cluster.plfm(args).await;
+        assert_eq!(refused.code, code, "{args:?}: {refused:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_mistyped_environment_is_noticed() {
     let cluster = Cluster::start().await;
     cluster.write("plfm.toml", MANIFEST);

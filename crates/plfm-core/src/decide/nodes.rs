@@ -32,6 +32,7 @@ pub fn join(
     if state.node_named(&name).is_some() {
         return Err(Refusal::NodeNameExists(name));
     }
+    let capacity = Capacity { labels: capacity.labels.bounded(), ..capacity };
     // Number 0 stays free: the cluster's own services may want addresses.
     let highest = state.nodes.values().map(|node| node.number).max().unwrap_or(0);
     let number = highest.checked_add(1).ok_or(Refusal::NodesExhausted)?;

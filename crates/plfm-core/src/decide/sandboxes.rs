@@ -61,7 +61,7 @@ pub fn create(state: &State, wanted: CreateSandbox, facts: &Facts) -> Result<Vec
         return Err(Refusal::SandboxExists(instance));
     }
     quotas::sandbox(state, org, &made_of.size, facts.now)?;
-    let wish = Wish::of_template(org, made_of);
+    let wish = Wish::of_template(state, org, made_of);
     let (node, resources) = place::one(state, facts, wish).map_err(|none| match none {
         NoPlace::Denied(excess) => Refusal::QuotaExceeded(excess),
         NoPlace::Waits(waiting) => Refusal::NoRoom(waiting),

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::labels::Labels;
 use crate::quota::{Dimension, Excess};
 use crate::units::Mebibytes;
 
@@ -27,6 +28,10 @@ pub enum Waiting {
     Reserved,
     /// Not for want of room: the org has as much as it may have.
     OrgQuotaExceeded(Excess),
+    /// No node that takes work has all the labels that its org and env ask for.
+    NoNodeLabelled {
+        asked: Labels,
+    },
     ImagePlatformUnavailable {
         offered: Vec<String>,
         nodes: Vec<String>,
@@ -37,7 +42,7 @@ impl Waiting {
     /// Whether it would have a place if something else left.
     pub fn is_for_room(&self) -> bool {
         match self {
-            Self::NoNodesActive | Self::ImagePlatformUnavailable { .. } => false,
+            Self::NoNodesActive | Self::NoNodeLabelled { .. } | Self::ImagePlatformUnavailable { .. } => false,
             Self::OrgQuotaExceeded(excess) => excess.dimension != Dimension::StartsPerMinute,
             _ => true,
         }
@@ -57,6 +62,7 @@ impl fmt::Display for Waiting {
             Self::Reserved => write!(f, "the room there is is kept for one that has waited longer"),
             Self::OrgQuotaExceeded(excess) => write!(f, "{excess}"),
             Self::NoCapacityInstances { most } => write!(f, "every node with room runs {most} instances already"),
+            Self::NoNodeLabelled { asked } => write!(f, "no node that takes work is labelled {asked}"),
             Self::ImagePlatformUnavailable { offered, nodes } => {
                 write!(f, "the image is made for {}, the nodes are {}", offered.join(", "), nodes.join(", "))
             }

@@ -134,6 +134,7 @@ fn capacity(arch: &str, memory: u64) -> Capacity {
         overhead: Mebibytes(50),
         tunnel: "127.0.0.1:1".to_owned(),
         degraded: Default::default(),
+        labels: Default::default(),
     }
 }
 

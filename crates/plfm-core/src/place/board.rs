@@ -13,6 +13,7 @@ use crate::event::{ReleaseImage, Resources, Waiting};
 use crate::facts::{Facts, INELIGIBLE_AFTER};
 use crate::fair::Amounts;
 use crate::ids::*;
+use crate::labels::Labels;
 use crate::manifest::Resources as Size;
 use crate::state::{Committed, Node, State, Template};
 use crate::units::{Mebibytes, Timestamp};
@@ -48,7 +49,12 @@ pub struct Kind<'a> {
     image: &'a ReleaseImage,
     pub size: &'a Size,
     replicas: u32,
+    asked: Asked<'a>,
 }
+
+/// The labels that nodes must have: of the org, and of the env if it is in one.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a>([Option<&'a Labels>; 2]);
 
 /// One instance that wants a place.
 #[derive(Debug, Clone, Copy)]
@@ -110,7 +116,7 @@ impl<'a> Board<'a> {
     /// Keeps the seat where least is missing for nobody else, if it could hold one at all.
     pub fn reserve(&mut self, kind: Kind<'_>) -> bool {
         let able = |seat: &Seat<'_>| {
-            kind.runs_on(seat.node) && has_room(seat.node, Committed::default(), &kind.needs_on(seat.node))
+            kind.suits(seat.node) && has_room(seat.node, Committed::default(), &kind.needs_on(seat.node))
         };
         let able = self.seats.iter().enumerate().filter(|(_, seat)| able(seat));
         let nearest = able.max_by_key(|(place, seat)| (seat.part_free_of(&kind.needs_on(seat.node)), Reverse(*place)));
@@ -136,7 +142,11 @@ impl<'a> Board<'a> {
         }
         let Some(kind) = kind else { return self.no_platform(None) };
         let offers: Vec<_> = self.seats.iter().filter(|seat| kind.runs_on(seat.node)).collect();
-        let Some(first) = offers.first() else { return self.no_platform(Some(kind.image)) };
+        if offers.is_empty() {
+            return self.no_platform(Some(kind.image));
+        }
+        let offers: Vec<_> = offers.into_iter().filter(|seat| kind.asked.suit(seat.node)).collect();
+        let Some(first) = offers.first() else { return Waiting::NoNodeLabelled { asked: kind.asked.all() } };
         let needs = kind.needs_on(first.node);
         let has_memory = |seat: &&Seat<'_>| seat.free_memory() >= memory_of(&kind.needs_on(seat.node));
         if !offers.iter().copied().any(|seat| has_memory(&seat)) {
@@ -196,7 +206,7 @@ fn memory_of(needs: &Resources) -> Mebibytes {
 
 impl Seat<'_> {
     fn fits(&self, kind: Kind<'_>) -> bool {
-        !self.reserved && kind.runs_on(self.node) && self.has_room(kind)
+        !self.reserved && kind.suits(self.node) && self.has_room(kind)
     }
 
     fn has_room(&self, kind: Kind<'_>) -> bool {
@@ -224,21 +234,32 @@ impl<'a> Wish<'a> {
         Some(Self { org, kind: Kind::of(state, want)?, group: Some((want.env, &want.process)) })
     }
 
-    pub const fn of_template(org: OrgId, template: &'a Template) -> Self {
-        let kind = Kind { image: &template.image, size: &template.size, replicas: 1 };
+    pub fn of_template(state: &'a State, org: OrgId, template: &'a Template) -> Self {
+        let asked = Asked::of(state, org, None);
+        let kind = Kind { image: &template.image, size: &template.size, replicas: 1, asked };
         Self { org, kind, group: None }
     }
 }
 
 impl<'a> Kind<'a> {
     pub fn of(state: &'a State, want: &Wanted) -> Option<Self> {
-        Self::of_process(state, want.release, &want.process)
+        Self::of_process(state, want.env, want.release, &want.process)
     }
 
-    pub fn of_process(state: &'a State, release: ReleaseId, process: &str) -> Option<Self> {
+    pub fn of_process(state: &'a State, env: EnvId, release: ReleaseId, process: &str) -> Option<Self> {
         let release = state.releases.get(&release)?;
         let process = release.manifest.processes.get(process)?;
-        Some(Self { image: &release.image, size: &process.resources, replicas: process.scaling.min })
+        let asked = Asked::of(state, release.org, Some(env));
+        Some(Self { image: &release.image, size: &process.resources, replicas: process.scaling.min, asked })
+    }
+
+    /// Whether it could be there at all, room or not.
+    fn suits(self, node: &Node) -> bool {
+        self.runs_on(node) && self.asked.suit(node)
+    }
+
+    pub const fn asked(self) -> Asked<'a> {
+        self.asked
     }
 
     pub fn runs_on(self, node: &Node) -> bool {
@@ -259,6 +280,21 @@ impl<'a> Kind<'a> {
     }
 }
 
+impl<'a> Asked<'a> {
+    pub fn of(state: &'a State, org: OrgId, env: Option<EnvId>) -> Self {
+        let (org, env) = (state.orgs.get(&org), env.and_then(|env| state.envs.get(&env)));
+        Self([org.map(|org| &org.constraints), env.map(|env| &env.constraints)])
+    }
+
+    pub fn suit(self, node: &Node) -> bool {
+        self.0.into_iter().flatten().all(|asked| node.capacity.labels.have(asked))
+    }
+
+    fn all(self) -> Labels {
+        Labels(self.0.into_iter().flatten().flat_map(|asked| asked.0.clone()).collect())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -276,6 +312,7 @@ mod tests {
             overhead: Mebibytes(0),
             tunnel: String::new(),
             degraded: Default::default(),
+            labels: Default::default(),
         };
         let (phase, phase_at, version) = (NodePhase::Active, Timestamp(0), Seq(1));
         let (name, failed_boots) = ("a".to_owned(), Vec::new());

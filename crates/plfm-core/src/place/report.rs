@@ -36,6 +36,7 @@ pub enum Verdict {
         short: Mebibytes,
     },
     Degraded(Degradation),
+    Labels,
     Platform,
     Silent,
     Phase(NodePhase),
@@ -63,6 +64,9 @@ fn verdict(state: &State, facts: &Facts, wanted: &Wanted, kind: Kind<'_>, id: No
     }
     if !kind.runs_on(node) {
         return Verdict::Platform;
+    }
+    if !kind.asked().suit(node) {
+        return Verdict::Labels;
     }
     let (held, needs) = (state.index().held(id), kind.needs_on(node));
     let short = |needs: Mebibytes, free: Mebibytes| needs - free;
@@ -106,6 +110,7 @@ impl Verdict {
             Self::Disk { .. } => "disk",
             Self::Memory { .. } => "memory",
             Self::Degraded(why) => why.code(),
+            Self::Labels => "labels",
             Self::Platform => "platform",
             Self::Silent => "silent",
             Self::Phase(phase) => phase.code(),
@@ -121,6 +126,7 @@ impl fmt::Display for Verdict {
             Self::Disk { short } => write!(f, "lacks {short} of disk"),
             Self::Memory { short } => write!(f, "lacks {short} of memory"),
             Self::Degraded(Degradation::DiskPressure) => write!(f, "has a disk that is nearly full"),
+            Self::Labels => write!(f, "lacks a label that is asked for"),
             Self::Platform => write!(f, "is of another architecture than the image"),
             Self::Silent => write!(f, "has not been heard lately"),
             Self::Phase(phase) => write!(f, "is {phase}"),

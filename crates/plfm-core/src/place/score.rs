@@ -71,6 +71,7 @@ mod tests {
             overhead: Mebibytes(0),
             tunnel: String::new(),
             degraded: Default::default(),
+            labels: Default::default(),
         };
         let (phase, phase_at, version) = (NodePhase::Active, Timestamp(0), Seq(1));
         Node {

@@ -69,7 +69,7 @@ impl<'a> Session<'a> {
         let patient = groups.filter_map(|(env, process, group)| Some((patient(group)?, env, process, group.release)));
         let by_age: BTreeSet<_> = patient.collect();
         for (_, env, process, release) in by_age {
-            let kind = Kind::of_process(self.state, release, process);
+            let kind = Kind::of_process(self.state, env, release, process);
             let org = self.state.envs.get(&env).map(|env| env.org);
             let Some(wish) = org.zip(kind).map(|(org, kind)| Wish { org, kind, group: Some((env, process)) }) else {
                 continue;

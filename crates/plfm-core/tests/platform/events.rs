@@ -7,6 +7,7 @@ use plfm_core::digest::Digest;
 use plfm_core::event::*;
 use plfm_core::fair::Class;
 use plfm_core::ids::*;
+use plfm_core::labels::Labels;
 use plfm_core::manifest::Resources as Size;
 use plfm_core::phase::{DeployStatus, Desired, InstancePhase, NodePhase};
 use plfm_core::quota::{Dimension, Excess, Limits};
@@ -93,7 +94,15 @@ fn one_of_each() -> Vec<Event> {
             node,
             capacity: Capacity { degraded: [Degradation::DiskPressure].into(), ..capacity(512, 10_240) },
         },
+        Event::OrgConstraintsSet { org, constraints: labels("zone=a") },
+        Event::EnvConstraintsSet { env: id(4), org, constraints: labels("disk=ssd") },
+        waiting(Some(Waiting::NoNodeLabelled { asked: labels("zone=a") })),
+        Event::NodeCapacityChanged { node, capacity: Capacity { labels: labels("zone=a"), ..capacity(512, 10_240) } },
     ]
+}
+
+fn labels(text: &str) -> Labels {
+    Labels([plfm_core::labels::label(text).unwrap()].into())
 }
 
 fn release_created(release: ReleaseId, org: OrgId, app: AppId) -> ReleaseCreated {

@@ -2,7 +2,7 @@
 //! has its say until it is quiet, and the invariants are looked at.
 //!
 //! ```text
-//! node a memory=1024 disk=50 arch=arm64    a node joins and is heard from then on
+//! node a memory=1024 disk=50 arch=arm64 zone=x    a node joins and is heard from then on
 //! deploy v1 x3 memory=64 disk=1 app=shop volume=data   release `v1` of `web`, three replicas
 //! ready | ready 2                          all that should run, or the second instance, reports ready
 //! unready 2 | fail 2 workload_exited       what a node reports of an instance; `fail all …` of every one that starts
@@ -11,6 +11,7 @@
 //! pass 61                                  so many seconds; nodes that are not mute keep reporting
 //! writer                                   another server takes over
 //! template 256 | sandbox 60 | kill 2        what sandboxes are made of, one for so many seconds, an end
+//! require | require zone=x | require shop zone=x       what nodes must have, for the org or an app's env
 //! limit instances 3                        what the org may have at most
 //! drain a | disable a | activate a | decommission a    what an operator says of a node; `force` of those that fell silent at once
 //! ```
@@ -27,6 +28,7 @@ use plfm_core::event::{Actor, Capacity, Envelope, Event, InstanceStatus, Isolati
 use plfm_core::facts::{BACK_AFTER, Contact, Facts};
 use plfm_core::fair::Class;
 use plfm_core::ids::{BootId, InstanceId, NodeId, OrgId};
+use plfm_core::labels::Labels;
 use plfm_core::manifest::{Manifest, Mount, Resources as Size};
 use plfm_core::phase::{Desired, InstancePhase, NodePhase};
 use plfm_core::quota::Dimension;
@@ -142,6 +144,7 @@ impl Fleet {
             ["hear", name] => self.is_back(name),
             ["pass", seconds] => self.facts.now = self.facts.now + Duration::from_secs(seconds.parse().unwrap()),
             ["writer"] => self.another_writer(),
+            ["require", ref rest @ ..] => self.requires(rest),
             ["drain", name] => self.order(name, NodeOrder::Drain),
             ["disable", name] => self.order(name, NodeOrder::Disable),
             ["activate", name] => self.order(name, NodeOrder::Activate),
@@ -179,6 +182,17 @@ impl Fleet {
         self.submit(Command::SetLimits { org: self.org(), limits }).unwrap();
     }
 
+    fn requires(&mut self, rest: &[&str]) {
+        let (constraints, org) = (zone(word(rest, "zone")), self.org());
+        let app = rest.first().filter(|first| !first.contains('='));
+        let env = app.map(|app| self.state().env_named(self.state().app_named(org, app).unwrap(), "dev").unwrap());
+        let command = match env {
+            Some(env) => Command::SetEnvConstraints { env, constraints },
+            None => Command::SetOrgConstraints { org, constraints },
+        };
+        self.submit(command).unwrap();
+    }
+
     fn another_writer(&mut self) {
         (self.facts.writer_since, self.facts.heard) = (self.facts.now, Default::default());
         self.submit(Command::StartWriter).unwrap();
@@ -187,6 +201,7 @@ impl Fleet {
     fn joins(&mut self, name: &str, rest: &[&str]) {
         let capacity = Capacity {
             arch: word(rest, "arch").unwrap_or("amd64").to_owned(),
+            labels: zone(word(rest, "zone")),
             ..capacity(number(rest, "memory", 1024), number(rest, "disk", 50) << 10)
         };
         self.joins_as(name, capacity);
@@ -327,6 +342,7 @@ pub fn capacity(memory: u64, disk: u64) -> Capacity {
         overhead: Mebibytes(36),
         tunnel: "[fd00::1]:7443".to_owned(),
         degraded: Default::default(),
+        labels: Default::default(),
     }
 }
 
@@ -370,4 +386,9 @@ fn word<'a>(words: &[&'a str], key: &str) -> Option<&'a str> {
 
 fn number(words: &[&str], key: &str, default: u64) -> u64 {
     word(words, key).map_or(default, |word| word.parse().unwrap())
+}
+
+/// The only label of scripts.
+pub fn zone(zone: Option<&str>) -> Labels {
+    Labels(zone.into_iter().map(|zone| ("zone".to_owned(), zone.to_owned())).collect())
 }

@@ -4,17 +4,18 @@ use std::time::Duration;
 
 use expect_test::expect;
 use plfm_core::command::Command;
-use plfm_core::event::{Capacity, Degradation};
+use plfm_core::event::{Capacity, Degradation, Waiting};
 use plfm_core::facts::INELIGIBLE_AFTER;
 use plfm_core::fair::Class;
 use plfm_core::place::report::{Verdict, report};
 use plfm_core::place::{Choice, NoPlace, Wanted, Wish, one, place};
+use plfm_core::refusal::Refusal;
 use plfm_core::units::MilliCpu;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use crate::fleet::{Fleet, capacity, check_script, deploy_as, manifest};
+use crate::fleet::{Fleet, capacity, check_script, deploy_as, manifest, template, zone};
 
 #[test]
 fn replicas_spread_before_they_pack() {
@@ -132,6 +133,58 @@ fn an_image_for_a_platform_that_no_node_has_is_not_waited_with() {
 }
 
 #[test]
+fn new_work_goes_to_nodes_with_the_labels_that_are_asked_for() {
+    check_script(
+        "node a; node b zone=x; node c zone=y; require zone=x; deploy v1 x2",
+        expect![[r#"
+        1 v1 b allocated
+        2 v1 b allocated
+        deploy v1 rolling
+    "#]],
+    );
+    check_script(
+        "node a; node b zone=x; deploy v1 x1; require shop zone=y; deploy v2 x1; node c zone=y; ready; pass 10; leave",
+        expect![[r#"
+        1 v1 a gone, to be draining
+        2 v2 c ready
+        deploy v1 superseded
+        deploy v2 succeeded
+    "#]],
+    );
+    check_script(
+        "node a zone=x; require zone=x; deploy v1 x1; require shop zone=y; ready; pass 1000",
+        expect![[r#"
+        1 v1 a ready
+        deploy v1 succeeded
+    "#]],
+    );
+    check_script(
+        "node a; require zone=x; deploy v1 x1",
+        expect![[r#"
+        deploy v1 rolling
+        waits: no node that takes work is labelled zone=x
+    "#]],
+    );
+}
+
+#[test]
+fn a_sandbox_too_goes_where_its_org_wants_it() {
+    let mut fleet = Fleet::new();
+    fleet.joins_as("a", capacity(4_000, 20_000));
+    fleet.beat();
+    fleet.submit(template("base", 128)).unwrap();
+    fleet.submit(Command::SetOrgConstraints { org: fleet.org(), constraints: zone(Some("x")) }).unwrap();
+    let asked = zone(Some("x"));
+    let refused = fleet.submit(fleet.sandbox("base", 60)).unwrap_err();
+    assert_eq!(refused, Refusal::NoRoom(Waiting::NoNodeLabelled { asked: asked.clone() }));
+    let labels = Capacity { labels: asked, ..capacity(4_000, 20_000) };
+    fleet.joins_as("b", labels);
+    fleet.beat();
+    fleet.submit(fleet.sandbox("base", 60)).unwrap();
+    assert_eq!(fleet.state().instances.values().next().unwrap().node, fleet.node("b"));
+}
+
+#[test]
 fn without_nodes_everything_waits() {
     check_script(
         "deploy v1 x2",
@@ -163,21 +216,24 @@ fn a_silent_node_gets_nothing_new() {
 }
 
 /// Nodes and groups of any size; nothing is placed yet.
-fn crowd() -> impl Strategy<Value = (Vec<Capacity>, Vec<(u32, u64, u64)>)> {
+fn crowd() -> impl Strategy<Value = (Vec<Capacity>, Vec<(u32, u64, u64)>, Option<&'static str>)> {
     let node = (
         select(vec![400, 1_000, 4_000]),
         1..40u64,
         select(vec![0, 1_000, 8_000]),
         select(vec!["amd64", "arm64"]),
         0..8u8,
+        select(vec![None, Some("a"), Some("b")]),
     );
-    let node = node.prop_map(|(memory, disk, cpu, arch, luck)| Capacity {
+    let node = node.prop_map(|(memory, disk, cpu, arch, luck, of)| Capacity {
         arch: arch.to_owned(),
         cpu: MilliCpu(cpu),
         degraded: (luck == 0).then_some(Degradation::DiskPressure).into_iter().collect(),
+        labels: zone(of),
         ..capacity(memory, disk << 10)
     });
-    (vec(node, 0..8), vec((0..7u32, select(vec![64, 100, 700]), 1..9u64), 1..5))
+    let groups = vec((0..7u32, select(vec![64, 100, 700]), 1..9u64), 1..5);
+    (vec(node, 0..8), groups, select(vec![None, None, Some("a")]))
 }
 
 fn fleet_of(nodes: Vec<Capacity>, groups: &[(u32, u64, u64)]) -> Fleet {
@@ -188,6 +244,12 @@ fn fleet_of(nodes: Vec<Capacity>, groups: &[(u32, u64, u64)]) -> Fleet {
     }
     fleet.beat();
     fleet
+}
+
+/// Of the first app; the others may be anywhere.
+fn requires(fleet: &mut Fleet, asked: Option<&str>) {
+    let env = *fleet.state().envs.keys().next().unwrap();
+    fleet.submit(Command::SetEnvConstraints { env, constraints: zone(asked) }).unwrap();
 }
 
 fn everything(fleet: &Fleet) -> Vec<Wanted> {
@@ -224,8 +286,9 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn who_looks_at_few_nodes_chooses_as_who_looks_at_all((nodes, groups) in crowd()) {
+    fn who_looks_at_few_nodes_chooses_as_who_looks_at_all((nodes, groups, asked) in crowd()) {
         let mut fleet = fleet_of(nodes, &groups);
+        requires(&mut fleet, asked);
         holds_images(&mut fleet);
         let wanted = everything(&fleet);
         let placement = place(fleet.state(), &fleet.facts, &wanted);

@@ -10,6 +10,7 @@ use plfm_core::evolve::evolve;
 use plfm_core::facts::Facts;
 use plfm_core::fair::Class;
 use plfm_core::ids::{BootId, InstanceId};
+use plfm_core::labels::Labels;
 use plfm_core::phase::{DeployStatus, Desired, InstancePhase, NodePhase};
 use plfm_core::quota::{Dimension, Limits};
 use plfm_core::reason::{Failure, Reason};
@@ -27,14 +28,25 @@ use crate::fleet::{Fleet, bootstrap, capacity, image, manifest, template};
 #[derive(Debug, Clone)]
 enum Step {
     Given(Command),
-    Observe { node: Which, capacity: Option<Capacity>, lines: Vec<(Which, InstanceStatus)> },
+    Observe {
+        node: Which,
+        capacity: Option<Capacity>,
+        lines: Vec<(Which, InstanceStatus)>,
+    },
     Phase(Which, NodePhase),
     Order(Which, NodeOrder),
+    /// Of an env, or of the org; in one zone or anywhere.
+    Constrain(Option<Which>, Option<&'static str>),
     Force,
     Freeze(bool),
     Limit(Dimension, u64),
     Weights(Which, u32),
-    Allocate { env: Which, process: &'static str, release: Which, node: Which },
+    Allocate {
+        env: Which,
+        process: &'static str,
+        release: Which,
+        node: Which,
+    },
     Waiting(Which, Option<Waiting>),
     Desired(Which, Desired),
     Status(Which, DeployStatus),
@@ -76,6 +88,7 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(node, capacity, lines)| Step::Observe { node, capacity, lines }),
         1 => (which(), phase).prop_map(|(node, phase)| Step::Phase(node, phase)),
         2 => (which(), select(ORDERS)).prop_map(|(node, order)| Step::Order(node, order)),
+        1 => (proptest::option::of(which()), proptest::option::of(select(vec!["a", "b"]))).prop_map(|(env, zone)| Step::Constrain(env, zone)),
         1 => prop_oneof![Just(Step::Force), any::<bool>().prop_map(Step::Freeze)],
         1 => (select(Dimension::ALL), 0..6u64).prop_map(|(dimension, limit)| Step::Limit(dimension, limit << (limit * 3))),
         1 => (which(), 0..5u32).prop_map(|(project, weight)| Step::Weights(project, weight)),
@@ -162,9 +175,14 @@ fn deploy() -> impl Strategy<Value = Command> {
 
 fn claimed() -> impl Strategy<Value = Capacity> {
     let amount = || select(vec![0, 200, 1_024, 100_000, u64::MAX]);
-    (amount(), amount(), amount(), select(vec!["amd64", "arm64", ""])).prop_map(|(memory, disk, overhead, arch)| {
-        Capacity { arch: arch.to_owned(), overhead: Mebibytes(overhead), ..capacity(memory, disk) }
-    })
+    let zone =
+        select(vec!["a", "b", "no label"]).prop_map(|zone| Labels([("zone".to_owned(), zone.to_owned())].into()));
+    (amount(), amount(), amount(), select(vec!["amd64", "arm64", ""]), zone).prop_map(
+        |(memory, disk, overhead, arch, labels)| {
+            let (arch, overhead) = (arch.to_owned(), Mebibytes(overhead));
+            Capacity { arch, overhead, labels, ..capacity(memory, disk) }
+        },
+    )
 }
 
 fn status() -> impl Strategy<Value = InstanceStatus> {
@@ -209,6 +227,16 @@ impl Step {
             },
             Self::Weights(project, weight) => {
                 Command::SetProjectWeight { project: project.of(state.projects.keys().copied()), weight }
+            }
+            Self::Constrain(env, zone) => {
+                let constraints = Labels(zone.into_iter().map(|zone| ("zone".to_owned(), zone.to_owned())).collect());
+                match env {
+                    Some(env) => Command::SetEnvConstraints { env: env.of(state.envs.keys().copied()), constraints },
+                    None => Command::SetOrgConstraints {
+                        org: state.org_named("default").unwrap_or(Ulid::nil().into()),
+                        constraints,
+                    },
+                }
             }
             Self::Force => Command::ForceReschedule,
             Self::Freeze(frozen) => Command::SetRescheduling { frozen },

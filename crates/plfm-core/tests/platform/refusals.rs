@@ -6,6 +6,7 @@ use plfm_core::digest::Digest;
 use plfm_core::event::{Capacity, Entry, InstanceStatus, Scope};
 use plfm_core::fair::Class;
 use plfm_core::ids::NodeId;
+use plfm_core::labels::Labels;
 use plfm_core::phase::{DeployStatus, Desired, InstancePhase, NodePhase};
 use plfm_core::refusal::Refusal;
 use plfm_core::sequencer::{Origin, Sequencer};
@@ -137,6 +138,12 @@ fn every_refusal_has_a_code_a_class_a_sentence_and_a_hint() {
         refusal("", |_| Command::SetOrgWeight { org: none(), weight: 1 }),
         refusal("", |_| Command::SetProjectWeight { project: none(), weight: 1 }),
         refusal("", |fleet| Command::SetOrgWeight { org: fleet.org(), weight: 0 }),
+        refusal("", |_| Command::SetOrgConstraints { org: none(), constraints: Labels::default() }),
+        refusal("", |_| Command::SetEnvConstraints { env: none(), constraints: Labels::default() }),
+        refusal("", |fleet| {
+            let constraints = Labels([("no label".to_owned(), String::new())].into());
+            Command::SetOrgConstraints { org: fleet.org(), constraints }
+        }),
         refusal("node a; deploy v1 x1", |fleet| Command::Forget {
             instance: *fleet.state().instances.keys().next().expect("there is one"),
         }),
@@ -171,10 +178,13 @@ fn every_refusal_has_a_code_a_class_a_sentence_and_a_hint() {
         node_offline Conflict: ID is offline (start it first, or decommission it if it will never be back)
         node_decommissioned Conflict: ID is decommissioned (join the machine again, as a new node: `plfm node token` prints the command)
         rescheduling_not_frozen Conflict: rescheduling is not frozen (nothing to do)
-        quota_exceeded Conflict: the org may have 50 instances: it has 0, and 51 more were asked for (deploy less elsewhere in the org; the limits are fixed in this version)
+        quota_exceeded Conflict: the org may have 50 instances: it has 0, and 51 more were asked for (deploy less elsewhere in the org; an operator can raise the limit: `plfm org limit`)
         org_not_found NotFound: there is no org org_00000000000000000000000000 (check the id in the request)
         project_not_found NotFound: there is no project prj_00000000000000000000000000 (check the id in the request)
         invalid_argument Invalid: a weight is 1 to 1000, not 0 (choose a weight in that range)
+        org_not_found NotFound: there is no org org_00000000000000000000000000 (check the id in the request)
+        environment_not_found NotFound: there is no environment env_00000000000000000000000000 (list environments with `plfm status`)
+        invalid_argument Invalid: these are no labels (write labels as `zone=a`: letters, digits and `-_./`, 63 at most, 32 labels at most)
         version_conflict Stale: ID has moved on (try again)
     "#]].assert_eq(&told.collect::<String>());
 }

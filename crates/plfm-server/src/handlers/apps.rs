@@ -6,7 +6,7 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use axum::{Extension, Json};
 use http::StatusCode;
-use plfm_api::views::{self, ClosedPorts, EnvView, Explanation, Items};
+use plfm_api::views::{self, ClosedPorts, ConstraintsRequest, EnvView, Explanation, Items};
 use plfm_core::command::Command;
 use plfm_core::event::Entry;
 use plfm_core::ids::{EnvId, RouteId};
@@ -55,6 +55,20 @@ pub async fn explain(
     let closed = shared.closed_ports.borrow().clone();
     let explained = plfm_core::explain::env(&state, &shared.writer.facts(), &closed, id);
     explained.map(|it| Json(it.into())).ok_or_else(|| ApiError::not_found("environment", name))
+}
+
+/// Which nodes get what it starts from now on.
+pub async fn set_constraints(
+    State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
+    path: EnvPath,
+    Json(request): Json<ConstraintsRequest>,
+) -> Result<Response, ApiError> {
+    let (env, name) = find(&shared.writer.state(), &caller, path)?;
+    let command = Command::SetEnvConstraints { env, constraints: request.constraints };
+    let seq = shared.writer.submit(command, caller.actor()?, current_request()).await?;
+    let view = views::env(&shared.writer.state(), env, shared.edge(&ClosedPorts::new()));
+    Ok(accepted(StatusCode::OK, seq, view.ok_or_else(|| ApiError::not_found("environment", name))?))
 }
 
 /// By its id, or by what people call it: the port or the host name.

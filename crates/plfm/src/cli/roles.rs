@@ -79,6 +79,9 @@ pub struct MachineArgs {
     /// Memory of this host to count with [default: what it has]
     #[arg(long, value_name = "MIB")]
     pub memory_mib: Option<u64>,
+    /// What this host is known by, for who wants certain hosts; repeat for more
+    #[arg(long, value_name = "KEY=VALUE", value_parser = super::orgs::pair)]
+    pub label: Vec<(String, String)>,
     #[command(flatten)]
     pub images: ImageArgs,
 }

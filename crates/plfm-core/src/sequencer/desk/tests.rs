@@ -48,6 +48,7 @@ fn who_slept_judges_no_node_by_what_it_did_not_hear() {
         overhead: crate::units::Mebibytes(64),
         tunnel: "[fd00::1]:7443".to_owned(),
         degraded: Default::default(),
+        labels: Default::default(),
     };
     desk.ask(ask(Command::JoinNode { token: hash, name: "node".to_owned(), capacity }), Timestamp(0), 3).unwrap();
     assert_eq!(desk.reconcile(Timestamp(0), &mut || 4), []);

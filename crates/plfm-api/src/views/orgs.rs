@@ -1,0 +1,71 @@
+//! Orgs: what one may have, and its part when there is not enough for all.
+
+use std::collections::BTreeMap;
+
+use plfm_core::ids::OrgId;
+use plfm_core::labels::Labels;
+use plfm_core::quota::{Dimension, Limits};
+use plfm_core::state::State;
+use serde::{Deserialize, Serialize};
+
+/// `PUT /v1/orgs/{org}/limits`, in whole: what is not named is as by default.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LimitsRequest {
+    pub limits: Limits,
+}
+
+/// `PUT …/weight`.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WeightRequest {
+    pub weight: u32,
+}
+
+/// `PUT …/constraints`, in whole.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConstraintsRequest {
+    pub constraints: Labels,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OrgView {
+    pub name: String,
+    /// Against other orgs, when there is not enough for all.
+    pub weight: u32,
+    /// Labels of the nodes that get its work.
+    pub constraints: Labels,
+    pub limits: BTreeMap<Dimension, LimitView>,
+    pub projects: Vec<ProjectView>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitView {
+    pub limit: u64,
+    /// Whether someone said so.
+    pub is_default: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProjectView {
+    pub name: String,
+    /// Against other projects of its org.
+    pub weight: u32,
+}
+
+pub fn org(state: &State, id: OrgId) -> Option<OrgView> {
+    let org = state.orgs.get(&id)?;
+    let limit = |dimension: &Dimension| {
+        let is_default = !org.limits.0.contains_key(dimension);
+        (*dimension, LimitView { limit: org.limits.of(*dimension), is_default })
+    };
+    let projects = state.projects.values().filter(|project| project.org == id);
+    Some(OrgView {
+        name: org.name.clone(),
+        weight: org.weight,
+        constraints: org.constraints.clone(),
+        limits: Dimension::ALL.iter().map(limit).collect(),
+        projects: projects.map(|it| ProjectView { name: it.name.clone(), weight: it.weight }).collect(),
+    })
+}

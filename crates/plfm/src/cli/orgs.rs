@@ -1,0 +1,82 @@
+//! Flags of what is about orgs, and about which nodes get their work.
+
+use clap::{Args, Subcommand};
+use plfm_core::labels::label;
+use plfm_core::quota::Dimension;
+
+use super::{AppArgs, EnvArgs};
+
+#[derive(Debug, Subcommand)]
+pub enum OrgCommand {
+    /// Show what the org may have, its part and its nodes
+    Show,
+    /// Set limits; what is not named stays
+    Limit(LimitArgs),
+    /// Set its part, against others, for when there is not enough for all
+    Weight(WeightArgs),
+    /// Give its new work to nodes with these labels only; without any, to all
+    Require(LabelArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct LimitArgs {
+    /// `default` instead of a number takes a limit back
+    #[arg(value_name = "LIMIT=MOST", value_parser = limit, required = true)]
+    pub limits: Vec<(Dimension, Option<u64>)>,
+}
+
+#[derive(Debug, Args)]
+pub struct WeightArgs {
+    /// 1 is the usual
+    #[arg(value_name = "WEIGHT")]
+    pub weight: u32,
+    /// Of this project, against others of the org
+    #[arg(long, value_name = "NAME")]
+    pub project: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct LabelArgs {
+    /// As nodes were started with; all of them at once
+    #[arg(value_name = "KEY=VALUE", value_parser = pair)]
+    pub labels: Vec<(String, String)>,
+}
+
+#[derive(Debug, Args)]
+pub struct RequireArgs {
+    #[command(flatten)]
+    pub labels: LabelArgs,
+    #[command(flatten)]
+    pub app: AppArgs,
+    #[command(flatten)]
+    pub env: EnvArgs,
+}
+
+pub fn pair(text: &str) -> Result<(String, String), String> {
+    label(text).ok_or_else(|| "write KEY=VALUE: letters, digits and `-_./`, 63 of them at most".to_owned())
+}
+
+fn limit(text: &str) -> Result<(Dimension, Option<u64>), String> {
+    let (name, most) = text.split_once('=').ok_or("write LIMIT=MOST")?;
+    let known = Dimension::ALL.iter().copied().find(|dimension| dimension.code() == name);
+    let codes = || Dimension::ALL.iter().map(|dimension| dimension.code()).collect::<Vec<_>>().join(", ");
+    let dimension = known.ok_or_else(|| format!("`{name}` is no limit; there are {}", codes()))?;
+    match most {
+        "default" => Ok((dimension, None)),
+        most => most.parse().map(|most| (dimension, Some(most))).map_err(|_| format!("`{most}` is no number")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_named_and_counted() {
+        assert_eq!(limit("instances=7"), Ok((Dimension::Instances, Some(7))));
+        assert_eq!(limit("memory=default"), Ok((Dimension::Memory, None)));
+        for text in ["instances", "chairs=7", "instances=many", "instances=-1"] {
+            assert!(limit(text).is_err(), "{text}");
+        }
+    }
+}
