@@ -215,8 +215,11 @@ fn a_silent_node_gets_nothing_new() {
     );
 }
 
-/// Nodes and groups of any size; nothing is placed yet.
-fn crowd() -> impl Strategy<Value = (Vec<Capacity>, Vec<(u32, u64, u64)>, Option<&'static str>)> {
+/// Replicas, MiB of memory, GiB of disk.
+type Group = (u32, u64, u64);
+
+/// Nodes and groups of any size, and the zone that the first group wants; nothing is placed yet.
+fn crowd() -> impl Strategy<Value = (Vec<Capacity>, Vec<Group>, Option<&'static str>)> {
     let node = (
         select(vec![400, 1_000, 4_000]),
         1..40u64,
@@ -236,7 +239,7 @@ fn crowd() -> impl Strategy<Value = (Vec<Capacity>, Vec<(u32, u64, u64)>, Option
     (vec(node, 0..8), groups, select(vec![None, None, Some("a")]))
 }
 
-fn fleet_of(nodes: Vec<Capacity>, groups: &[(u32, u64, u64)]) -> Fleet {
+fn fleet_of(nodes: Vec<Capacity>, groups: &[Group]) -> Fleet {
     let mut fleet = Fleet::new();
     nodes.into_iter().zip('a'..).for_each(|(capacity, name)| fleet.joins_as(&name.to_string(), capacity));
     for ((replicas, memory, disk), name) in groups.iter().zip('a'..) {
