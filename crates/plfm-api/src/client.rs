@@ -8,9 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::Stream;
-use plfm_core::ids::InstanceId;
+use plfm_core::ids::{InstanceId, TokenId};
 use plfm_core::labels::Labels;
-use plfm_core::quota::Limits;
 use plfm_core::units::Seq;
 use reqwest::header::AUTHORIZATION;
 use reqwest::{Method, RequestBuilder, Response, Url};
@@ -21,9 +20,9 @@ use serde::de::DeserializeOwned;
 use crate::tls::{self, Identity, TlsError};
 use crate::views::{
     ApiKeyView, Capabilities, ConstraintsRequest, DeployReceipt, DeployRequest, EnvView, EventLine, Explanation,
-    InstanceView, Items, JoinTokenRequest, JoinTokenView, LimitsRequest, LogLine, NodeOrder, NodeOrderRequest,
-    NodeView, NodesView, OrgView, RouteView, SandboxRequest, SandboxView, TemplateRequest, TemplateView,
-    TimeoutRequest, WeightRequest,
+    InstanceView, Items, JoinTokenRequest, JoinTokenView, LimitsRequest, LogLine, NewApiKeyView, NodeOrder,
+    NodeOrderRequest, NodeView, NodesView, OrgView, RouteView, SandboxRequest, SandboxView, TemplateRequest,
+    TemplateView, TimeoutRequest, WeightRequest,
 };
 
 mod answer;
@@ -119,8 +118,9 @@ impl Client {
         self.get(&["v1", "orgs", org]).await
     }
 
-    pub async fn set_limits(&self, org: &str, limits: Limits) -> Result<OrgView, ApiError> {
-        self.put(&["v1", "orgs", org, "limits"], &LimitsRequest { limits }).await
+    pub async fn set_limits(&self, org: &str, request: &LimitsRequest) -> Result<OrgView, ApiError> {
+        let url = self.url(&["v1", "orgs", org, "limits"]);
+        answer::document(self.call(Method::PATCH, url).json(request)).await
     }
 
     pub async fn set_org_weight(&self, org: &str, weight: u32) -> Result<OrgView, ApiError> {
@@ -231,8 +231,18 @@ impl Client {
     }
 
     /// For E2B's SDKs.
-    pub async fn create_key(&self, org: &str) -> Result<ApiKeyView, ApiError> {
+    pub async fn create_key(&self, org: &str) -> Result<NewApiKeyView, ApiError> {
         self.post(&["v1", "orgs", org, "api-keys"], &serde_json::Map::new()).await
+    }
+
+    pub async fn keys(&self, org: &str) -> Result<Items<ApiKeyView>, ApiError> {
+        self.get(&["v1", "orgs", org, "api-keys"]).await
+    }
+
+    pub async fn revoke_key(&self, org: &str, key: TokenId) -> Result<(), ApiError> {
+        let call = self.call(Method::DELETE, self.url(&["v1", "orgs", org, "api-keys", &key.to_string()]));
+        let _done: serde_json::Value = answer::document(call).await?;
+        Ok(())
     }
 
     /// Whether the token of this client is such a key, and still good.

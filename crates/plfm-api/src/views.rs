@@ -4,6 +4,7 @@ use std::net::Ipv6Addr;
 
 use plfm_core::event::{Entry, Envelope};
 use plfm_core::ids::*;
+use plfm_core::labels::Labels;
 use plfm_core::phase::{DeployStatus, Desired, InstancePhase};
 use plfm_core::reason::Failure;
 use plfm_core::state::{Instance, Route, State};
@@ -13,8 +14,8 @@ use serde::{Deserialize, Serialize};
 pub use plfm_core::explain::ClosedPorts;
 
 pub use sandboxes::{
-    ApiKeyView, SandboxRequest, SandboxState, SandboxView, TemplateRequest, TemplateView, TimeoutRequest, sandbox,
-    sandbox_id, sandbox_name, template, templates,
+    ApiKeyView, NewApiKeyView, SandboxRequest, SandboxState, SandboxView, TemplateRequest, TemplateView,
+    TimeoutRequest, api_keys, sandbox, sandbox_id, sandbox_name, template, templates,
 };
 
 pub use orgs::{ConstraintsRequest, LimitView, LimitsRequest, OrgView, ProjectView, WeightRequest, org};
@@ -66,6 +67,9 @@ pub struct EnvView {
     pub deploy: Option<DeployView>,
     pub processes: Vec<ProcessView>,
     pub instances: Vec<InstanceView>,
+    /// Labels of the nodes that get what it starts, beside those that its org asks for.
+    #[serde(default)]
+    pub constraints: Labels,
     pub seq: Seq,
 }
 
@@ -258,6 +262,7 @@ pub fn env(state: &State, id: EnvId, edge: EdgeStatus<'_>) -> Option<EnvView> {
         deploy: env.groups.values().next().and_then(|group| deploy(state, group.deploy)),
         processes: env.groups.keys().filter_map(|name| process(state, id, name)).collect(),
         instances: instances.collect(),
+        constraints: env.constraints.clone(),
         seq: state.seq,
     })
 }

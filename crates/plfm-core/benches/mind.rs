@@ -13,7 +13,7 @@ use plfm_core::ids::{BootId, RequestId};
 use plfm_core::manifest::Manifest;
 use plfm_core::phase::InstancePhase;
 use plfm_core::place::{Wanted, place};
-use plfm_core::quota::{Dimension, Limits};
+use plfm_core::quota::Dimension;
 use plfm_core::reconcile::reconcile;
 use plfm_core::state::State;
 use plfm_core::units::{Mebibytes, MilliCpu, Timestamp};
@@ -94,7 +94,7 @@ impl World {
         let prefix = "fd00:706c::".parse().expect("it is an address");
         world.command(Command::Bootstrap { domain: "example.com".to_owned(), prefix, admin: Digest::of(b"admin") });
         let org = world.state.org_named("default").expect("it is there from the beginning");
-        let limits = Limits(Dimension::ALL.iter().map(|dimension| (*dimension, u64::MAX)).collect());
+        let limits = Dimension::ALL.iter().map(|dimension| (*dimension, Some(u64::MAX))).collect();
         world.command(Command::SetLimits { org, limits });
         (0..nodes).for_each(|number| world.join(number));
         (0..groups).for_each(|number| world.deploy(number, replicas));

@@ -74,6 +74,10 @@ pub enum Violation {
         from: String,
         to: String,
     },
+    UnlabelledNode {
+        instance: InstanceId,
+        node: NodeId,
+    },
     /// What is looked up is not what a search would find.
     IndexAstray {
         what: String,
@@ -111,6 +115,8 @@ pub fn check_step(before: &State, event: &Event) -> Option<Violation> {
             let reborn = known.sandbox().is_some() && is_other;
             told_by.or_else(|| impossible(instance, now.phase, next, allowed && !reborn))
         }
+        Event::InstanceAllocated(it) => unlabelled(before, it.instance, it.node, it.org, Some(it.env)),
+        Event::SandboxCreated(it) => unlabelled(before, it.instance, it.node, it.org, None),
         Event::DeployStatusChanged { deploy, status, .. } => {
             let now = before.deploys.get(deploy)?.status;
             impossible(deploy, now, *status, now.may_become(*status))
@@ -123,6 +129,16 @@ pub fn check_step(before: &State, event: &Event) -> Option<Violation> {
         }
         _ => None,
     }
+}
+
+/// New work on a node that its org or env does not want.
+fn unlabelled(before: &State, instance: InstanceId, node: NodeId, org: OrgId, env: Option<EnvId>) -> Option<Violation> {
+    let labels = &before.nodes.get(&node)?.capacity.labels.0;
+    let of_org = before.orgs.get(&org).map(|org| &org.constraints);
+    let of_env = env.and_then(|env| before.envs.get(&env)).map(|env| &env.constraints);
+    let mut asked = of_org.into_iter().chain(of_env).flat_map(|asked| &asked.0);
+    let lacks = asked.any(|(key, value)| labels.get(key) != Some(value));
+    lacks.then_some(Violation::UnlabelledNode { instance, node })
 }
 
 fn impossible(what: &dyn Display, from: impl Display, to: impl Display, allowed: bool) -> Option<Violation> {

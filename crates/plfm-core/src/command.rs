@@ -11,7 +11,7 @@ use crate::ids::*;
 use crate::labels::Labels;
 use crate::manifest::{Manifest, Resources as Size};
 use crate::phase::{DeployStatus, Desired, NodePhase};
-use crate::quota::Limits;
+use crate::quota::Dimension;
 use crate::reason::Failure;
 use crate::units::Timestamp;
 
@@ -32,6 +32,10 @@ pub enum Command {
         org: Option<OrgId>,
         hash: Digest,
         scopes: Vec<Scope>,
+    },
+    /// Nobody is let in with it from now on.
+    RevokeToken {
+        token: TokenId,
     },
     CreateJoinToken {
         hash: Digest,
@@ -65,10 +69,10 @@ pub enum Command {
     KillSandbox {
         instance: InstanceId,
     },
-    /// An operator's word, in whole: what is not named is as by default.
+    /// An operator's word: what is not named stays; none is as by default.
     SetLimits {
         org: OrgId,
-        limits: Limits,
+        limits: BTreeMap<Dimension, Option<u64>>,
     },
     SetOrgWeight {
         org: OrgId,

@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::command::Command;
-use crate::event::{Capacity, Event, InstanceAllocated, InstanceStatus, Isolation, Resources, Waiting};
+use crate::event::{Capacity, Event, InstanceAllocated, InstanceStatus, Isolation, Resources, Scope, Waiting};
 use crate::facts::Facts;
 use crate::ids::*;
 use crate::manifest::Resources as Size;
 use crate::phase::{DeployStatus, InstancePhase, NodePhase};
-use crate::place::{self, Choice};
+use crate::place::{self, Choice, Kind};
 use crate::reason::Failure;
 use crate::refusal::Refusal;
-use crate::state::{Instance, Node, State};
+use crate::state::{Instance, Node, State, Token};
 use crate::units::{Mebibytes, Timestamp};
 
 mod bootstrap;
@@ -42,6 +42,7 @@ pub fn decide(state: &State, command: Command, facts: &Facts) -> Result<Vec<Even
             let created = Event::TokenCreated { token: facts.ids().fresh(), org, hash, scopes };
             unknown.map_or(Ok(vec![created]), |org| Err(Refusal::OrgUnknown(org)))
         }
+        Command::RevokeToken { token } => revoke_token(state, token),
         Command::CreateJoinToken { hash, expires_at } => {
             Ok(vec![Event::JoinTokenCreated { token: facts.ids().fresh(), hash, expires_at }])
         }
@@ -67,7 +68,7 @@ pub fn decide(state: &State, command: Command, facts: &Facts) -> Result<Vec<Even
             sandboxes::set_timeout(state, instance, ends_at, at_least, facts)
         }
         Command::KillSandbox { instance } => sandboxes::kill(state, instance),
-        Command::SetLimits { org, limits } => quotas::set_limits(state, org, limits),
+        Command::SetLimits { org, limits } => quotas::set_limits(state, org, &limits),
         Command::SetOrgWeight { org, weight } => quotas::set_org_weight(state, org, weight),
         Command::SetProjectWeight { project, weight } => quotas::set_project_weight(state, project, weight),
         Command::SetOrgConstraints { org, constraints } => constraints::set_of_org(state, org, constraints),
@@ -85,6 +86,17 @@ pub fn decide(state: &State, command: Command, facts: &Facts) -> Result<Vec<Even
             Ok(vec![Event::InstanceForgotten { instance }])
         }
     }
+}
+
+/// Nobody locks everybody out.
+fn revoke_token(state: &State, id: TokenId) -> Result<Vec<Event>, Refusal> {
+    let known = state.tokens.get(&id).ok_or(Refusal::TokenNotFound(id))?;
+    let may_all = |token: &Token| token.org.is_none() && Scope::ALL.iter().all(|scope| token.scopes.contains(scope));
+    let others = state.tokens.iter().filter(|(other, _)| **other != id);
+    if may_all(known) && !others.into_iter().any(|(_, token)| may_all(token)) {
+        return Err(Refusal::LastAdmin(id));
+    }
+    Ok(vec![Event::TokenRevoked { token: id, org: known.org }])
 }
 
 /// The command still fits what it was made from.
@@ -155,9 +167,10 @@ fn allocate(state: &State, choice: Choice, facts: &Facts) -> Result<Vec<Event>, 
     let cluster = state.cluster.as_ref().ok_or(Refusal::NotBootstrapped)?;
     let (owner, host) = state.envs.get(&env).zip(state.nodes.get(&node)).ok_or_else(stale)?;
     let group = owner.groups.get(&process).filter(|group| group.release == release).ok_or_else(stale)?;
-    let resources = resources(state, release, &process, host).ok_or_else(stale)?;
-    fresh(place::suits(state, owner.org, Some(env), host), node)?;
-    fresh(host.takes_work() && place::has_room(host, state.index.held(node), &resources), node)?;
+    let kind = Kind::of_process(state, env, release, &process).ok_or_else(stale)?;
+    let resources = kind.needs_on(host);
+    fresh(host.takes_work() && kind.suits(host), node)?;
+    fresh(place::has_room(host, state.index.held(node), &resources), node)?;
     quotas::start(state, owner.org, &resources, facts.now)?;
     Ok(vec![Event::InstanceAllocated(Box::new(InstanceAllocated {
         instance: facts.ids().fresh(),
@@ -174,11 +187,7 @@ fn allocate(state: &State, choice: Choice, facts: &Facts) -> Result<Vec<Event>, 
     }))])
 }
 
-/// What one instance of a process type takes on a node.
-pub fn resources(state: &State, release: ReleaseId, process: &str, node: &Node) -> Option<Resources> {
-    Some(resources_on(&state.process(release, process)?.resources, node))
-}
-
+/// What one of this size takes on a node.
 pub(crate) fn resources_on(size: &Size, node: &Node) -> Resources {
     let bare = node.capacity.isolation == Isolation::Process;
     let overhead = if bare { Mebibytes(0) } else { node.capacity.overhead.min(OVERHEAD_MAX) };

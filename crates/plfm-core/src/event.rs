@@ -77,6 +77,8 @@ pub enum Event {
     ProjectCreated { project: ProjectId, org: OrgId, name: String },
     #[serde(rename = "token.created")]
     TokenCreated { token: TokenId, org: Option<OrgId>, hash: Digest, scopes: Vec<Scope> },
+    #[serde(rename = "token.revoked")]
+    TokenRevoked { token: TokenId, org: Option<OrgId> },
     #[serde(rename = "app.created")]
     AppCreated { app: AppId, org: OrgId, project: ProjectId, name: String },
     #[serde(rename = "env.created")]
@@ -345,6 +347,7 @@ impl Event {
         Self::ProjectWeightSet { .. } => "project.weight_set",
         Self::ProjectCreated { .. } => "project.created",
         Self::TokenCreated { .. } => "token.created",
+        Self::TokenRevoked { .. } => "token.revoked",
         Self::AppCreated { .. } => "app.created",
         Self::EnvCreated { .. } => "env.created",
         Self::ReleaseCreated(_) => "release.created",

@@ -58,6 +58,7 @@ pub fn evolve(state: &mut State, envelope: &Envelope) {
         Event::TokenCreated { token, org, hash, scopes } => {
             state.tokens.insert(*token, Token { org: *org, hash: *hash, scopes: scopes.clone() });
         }
+        Event::TokenRevoked { token, .. } => drop(state.tokens.remove(token)),
         Event::AppCreated { app, org, project, name } => {
             state.apps.insert(*app, App { org: *org, project: *project, name: name.clone(), version: seq });
             state.index.own(*org, |usage| usage.apps += 1);

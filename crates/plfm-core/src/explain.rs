@@ -8,7 +8,7 @@ use crate::fair::Class;
 use crate::ids::*;
 use crate::phase::{DeployStatus, Desired, InstancePhase, NodePhase};
 use crate::place::Wanted;
-use crate::place::line::line;
+use crate::place::line::Line;
 use crate::place::report::{Report, Verdict, report};
 use crate::quota::Dimension;
 use crate::state::{Env, Group, Instance, State};
@@ -40,8 +40,11 @@ pub fn env(state: &State, facts: &Facts, closed: &ClosedPorts, id: EnvId) -> Opt
     let env = state.envs.get(&id)?;
     let app = &state.apps.get(&env.app)?.name;
     let subject = format!("{app} in {}", env.name);
-    let (deploys, rooms) =
-        (failed_deploys(state, env), env.groups.iter().filter_map(|(name, it)| room(state, facts, id, name, it)));
+    let mut line = None;
+    let (deploys, rooms) = (
+        failed_deploys(state, env),
+        env.groups.iter().filter_map(|(name, it)| room(state, facts, &mut line, id, name, it)),
+    );
     let wanted = state.live_in(id).filter(|(_, it)| it.desired == Desired::Running);
     let instances = wanted.filter_map(|(id, it)| trouble(state, facts, id, it));
     let ports = ports(state, id).filter_map(|port| Some(shut(port, closed.get(&port)?, app, &env.name)));
@@ -114,13 +117,22 @@ fn failed_deploy(state: &State, id: DeployId) -> Option<Finding> {
     })
 }
 
-fn room(state: &State, facts: &Facts, env: EnvId, name: &str, group: &Group) -> Option<Finding> {
+fn room(
+    state: &State,
+    facts: &Facts,
+    line: &mut Option<Line>,
+    env: EnvId,
+    name: &str,
+    group: &Group,
+) -> Option<Finding> {
     let waiting = group.waiting.as_ref()?;
     let (process, class, since) = (name.to_owned(), Class::Normal, group.waiting_since);
     let wanted = Wanted { env, process, release: group.release, count: 1, class, since };
-    let asks_nodes = waiting.is_for_room() || *waiting == Waiting::NoNodesActive;
+    let asks_nodes =
+        waiting.is_for_room() || matches!(waiting, Waiting::NoNodesActive | Waiting::NoNodeLabelled { .. });
     let nodes = if asks_nodes { what_nodes_say(state, &report(state, facts, wanted)) } else { String::new() };
-    let turn = if waiting.is_for_room() { turn(state, facts, env, name) } else { None };
+    let line = line.get_or_insert_with(|| crate::place::line::line(state, facts));
+    let turn = turn(state, line, env, name);
     Some(Finding {
         what: format!("{name} waits for a place"),
         why: format!("{waiting}{nodes}{}", turn.unwrap_or_default()),
@@ -140,13 +152,14 @@ fn what_nodes_say(state: &State, report: &Report) -> String {
     format!("; of {all} nodes {}; nearest: {nearest} {verdict}", counts.join(", "))
 }
 
-/// `; it is 2 of 3 that wait, for its project holds 0.31 of the fleet`, where it is not alone.
-fn turn(state: &State, facts: &Facts, env: EnvId, name: &str) -> Option<String> {
-    let line = line(state, facts);
+/// Where it is not alone: `; it is about 2 of 3 in line (the share of its org, by weight, is 0.31, of its project 0.31)`.
+fn turn(state: &State, line: &Line, env: EnvId, name: &str) -> Option<String> {
     let (place, all) = (line.place_of(env, name)?, line.groups.len());
-    let share = line.share_of(state.apps.get(&state.envs.get(&env)?.app)?.project)?.as_f64();
-    let share = format!("; it is {place} of {all} that wait; the share of its project is {share:.2}");
-    (all > 1).then_some(share)
+    let app = state.apps.get(&state.envs.get(&env)?.app)?;
+    let org = line.orgs.iter().find(|(id, _)| *id == app.org)?.1.as_f64();
+    let project = line.projects.iter().find(|(id, _)| *id == app.project)?.1.as_f64();
+    let shares = format!("the share of its org, by weight, is {org:.2}, of its project {project:.2}");
+    (all > 1).then(|| format!("; it is about {place} of {all} in line ({shares})"))
 }
 
 fn make_room(state: &State, waiting: &Waiting) -> String {

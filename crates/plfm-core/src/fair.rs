@@ -102,12 +102,14 @@ impl<T> Queue<T> {
         self.rank(project);
     }
 
-    /// What each project has, divided by its weight; the neediest first.
-    pub fn shares(&self) -> Vec<(ProjectId, Share)> {
-        let mut shares: Vec<_> =
-            self.projects.iter().map(|(id, project)| (*id, project.account.key(self.capacity))).collect();
-        shares.sort_by_key(|(id, share)| (*share, *id));
-        shares
+    /// What each org has, divided by its weight.
+    pub fn orgs(&self) -> Vec<(OrgId, Share)> {
+        self.orgs.iter().map(|(id, org)| (*id, org.account.key(self.capacity))).collect()
+    }
+
+    /// What each project has, divided by its weight.
+    pub fn projects(&self) -> Vec<(ProjectId, Share)> {
+        self.projects.iter().map(|(id, project)| (*id, project.account.key(self.capacity))).collect()
     }
 
     /// Serves until nothing more fits; gives back what is left, in the order in which it was refused.

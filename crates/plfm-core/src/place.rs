@@ -10,7 +10,7 @@ use crate::quota::Excess;
 use crate::state::{Committed, Node, State};
 use crate::units::Timestamp;
 
-use self::board::Asked;
+pub(crate) use self::board::Kind;
 pub use self::board::{Wish, is_eligible};
 use self::session::Session;
 
@@ -71,11 +71,6 @@ pub fn one(state: &State, facts: &Facts, wish: Wish<'_>) -> Result<(NodeId, Reso
         Waiting::OrgQuotaExceeded(excess) => NoPlace::Denied(excess),
         waiting => NoPlace::Waits(waiting),
     })
-}
-
-/// Whether a node has the labels that are asked of it.
-pub fn suits(state: &State, org: OrgId, env: Option<EnvId>, node: &Node) -> bool {
-    Asked::of(state, org, env).suit(node)
 }
 
 /// Whether a node can hold these resources beside what it holds.

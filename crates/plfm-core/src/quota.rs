@@ -30,8 +30,7 @@ macro_rules! dimensions {
                 match self { $(Dimension::$name => $default),* }
             }
 
-            /// What is counted, after a number.
-            pub const fn words(self) -> &'static str {
+            const fn words(self) -> &'static str {
                 match self { $(Dimension::$name => $words),* }
             }
         }

@@ -20,9 +20,9 @@ use self::agenda::Agenda;
 
 mod agenda;
 mod deploys;
-mod nodes;
+pub(crate) mod nodes;
 mod rollout;
-pub mod sandboxes;
+pub(crate) mod sandboxes;
 
 /// A record that ended stays visible this long.
 pub const FORGET_AFTER: Duration = Duration::from_secs(7 * 24 * 3600);

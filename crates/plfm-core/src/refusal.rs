@@ -51,6 +51,10 @@ pub enum Refusal {
     JoinTokenExpired(Timestamp),
     #[error("the join token was already used by {0}")]
     JoinTokenUsed(NodeId),
+    #[error("there is no token {0}")]
+    TokenNotFound(TokenId),
+    #[error("{0} is the last token that may do everything")]
+    LastAdmin(TokenId),
     #[error("a node named `{0}` has joined before")]
     NodeNameExists(String),
     #[error("{0} belongs to another node")]
@@ -113,6 +117,8 @@ impl Refusal {
             Self::PortNotDeclared { .. } => "port_not_declared",
             Self::HostnameInUse(_) => "hostname_in_use",
             Self::PortInUse(_) => "port_in_use",
+            Self::TokenNotFound(_) => "token_not_found",
+            Self::LastAdmin(_) => "last_admin_token",
             Self::JoinTokenInvalid => "enrollment_token_invalid",
             Self::JoinTokenExpired(_) => "enrollment_token_expired",
             Self::JoinTokenUsed(_) => "enrollment_token_used",
@@ -160,6 +166,7 @@ impl Refusal {
             | Self::EnvNotFound(_)
             | Self::TemplateNotFound(_)
             | Self::SandboxNotFound(_)
+            | Self::TokenNotFound(_)
             | Self::NodeNotFound(_)
             | Self::InstanceNotFound(_)
             | Self::DeployNotFound(_)
@@ -185,6 +192,8 @@ impl Refusal {
             Self::PortNotDeclared { .. } => "add the port under `ports` of the process, or name a declared one",
             Self::HostnameInUse(_) => "rename the app or the environment",
             Self::PortInUse(_) => "choose another port",
+            Self::TokenNotFound(_) => "list keys with `plfm key ls`",
+            Self::LastAdmin(_) => "make another one first",
             Self::JoinTokenInvalid | Self::JoinTokenExpired(_) | Self::JoinTokenUsed(_) => {
                 "print a fresh command with `plfm node token`"
             }

@@ -141,7 +141,7 @@ fn org_of(state: &State, event: &Event) -> Option<OrgId> {
         | Event::DeployCreated { org, .. }
         | Event::RouteCreated { org, .. }
         | Event::RouteDeleted { org, .. } => Some(*org),
-        Event::TokenCreated { org, .. } => *org,
+        Event::TokenCreated { org, .. } | Event::TokenRevoked { org, .. } => *org,
         Event::ReleaseCreated(created) => Some(created.org),
         Event::InstanceAllocated(allocated) => Some(allocated.org),
         Event::TemplateCreated { org, .. } => Some(*org),

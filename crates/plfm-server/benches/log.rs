@@ -15,7 +15,7 @@ use plfm_core::facts::Facts;
 use plfm_core::ids::{BootId, InstanceId, NodeId};
 use plfm_core::manifest::Manifest;
 use plfm_core::phase::InstancePhase;
-use plfm_core::quota::{Dimension, Limits};
+use plfm_core::quota::Dimension;
 use plfm_core::reason::{Failure, Reason};
 use plfm_core::state::State;
 use plfm_core::units::{Mebibytes, MilliCpu};
@@ -146,7 +146,7 @@ impl Node {
 async fn join(writer: &Writer, size: usize) {
     let submit = |command| async { writer.submit(command, Actor::System, fresh()).await.unwrap() };
     let org = *writer.state().orgs.keys().next().unwrap();
-    let limits = Limits(Dimension::ALL.iter().map(|dimension| (*dimension, u64::MAX)).collect());
+    let limits = Dimension::ALL.iter().map(|dimension| (*dimension, Some(u64::MAX))).collect();
     submit(Command::SetLimits { org, limits }).await;
     for number in 0..size {
         let (name, expires_at) = (format!("node-{number}"), now() + Duration::from_secs(3600));

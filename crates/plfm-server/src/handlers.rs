@@ -16,6 +16,7 @@ pub mod deploys;
 pub mod e2b;
 pub mod events;
 pub mod instances;
+pub mod keys;
 pub mod nodes;
 pub mod orgs;
 pub mod platform;

@@ -7,7 +7,7 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, delete, get, post, put};
+use axum::routing::{MethodRouter, delete, get, patch, post, put};
 use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, StatusCode};
 use plfm_api::tls::Peer;
@@ -54,7 +54,7 @@ const fn route(method: &'static str, path: &'static str, access: Access, handler
 pub fn table() -> Vec<Route> {
     use Access::{Node, Open, Token};
     use Scope::*;
-    use handlers::{apps, deploys, e2b, events, instances, nodes, orgs, platform, sandboxes, templates};
+    use handlers::{apps, deploys, e2b, events, instances, keys, nodes, orgs, platform, sandboxes, templates};
     vec![
         route("GET",  "/healthz",                                          Open,                get(platform::healthz)),
         route("GET",  "/v1/capabilities",                                  Open,                get(platform::capabilities)),
@@ -69,7 +69,7 @@ pub fn table() -> Vec<Route> {
         route("GET",  "/v1/nodes/{node}/plan",                             Node,                get(nodes::plan)),
         route("POST", "/v1/nodes/{node}/report",                           Node,                post(nodes::report)),
         route("GET",  "/v1/orgs/{org}",                                    Token(AppsRead),     get(orgs::show)),
-        route("PUT",  "/v1/orgs/{org}/limits",                             Token(NodesAdmin),   put(orgs::set_limits)),
+        route("PATCH", "/v1/orgs/{org}/limits",                            Token(NodesAdmin),   patch(orgs::set_limits)),
         route("PUT",  "/v1/orgs/{org}/weight",                             Token(NodesAdmin),   put(orgs::set_weight)),
         route("PUT",  "/v1/orgs/{org}/constraints",                        Token(NodesAdmin),   put(orgs::set_constraints)),
         route("PUT",  "/v1/orgs/{org}/projects/{project}/weight",          Token(NodesAdmin),   put(orgs::set_project_weight)),
@@ -79,7 +79,9 @@ pub fn table() -> Vec<Route> {
         route("PUT",  "/v1/orgs/{org}/apps/{app}/envs/{env}/constraints",  Token(DeploysWrite), put(apps::set_constraints)),
         route("DELETE", "/v1/orgs/{org}/apps/{app}/envs/{env}/routes/{route}", Token(DeploysWrite), delete(apps::delete_route)),
         route("POST", "/v1/orgs/{org}/apps/{app}/envs/{env}/deploys",      Token(DeploysWrite), post(deploys::create)),
-        route("POST", "/v1/orgs/{org}/api-keys",                           Token(NodesAdmin),   post(sandboxes::create_key)),
+        route("GET",  "/v1/orgs/{org}/api-keys",                           Token(NodesAdmin),   get(keys::list)),
+        route("POST", "/v1/orgs/{org}/api-keys",                           Token(NodesAdmin),   post(keys::create)),
+        route("DELETE", "/v1/orgs/{org}/api-keys/{key}",                   Token(NodesAdmin),   delete(keys::revoke)),
         route("GET",  "/v1/orgs/{org}/templates",                          Token(SandboxesRead), get(templates::list)),
         route("POST", "/v1/orgs/{org}/templates",                          Token(DeploysWrite), post(templates::create)),
         route("GET",  "/v1/orgs/{org}/sandboxes",                          Token(SandboxesRead), get(sandboxes::list)),

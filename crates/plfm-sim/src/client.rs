@@ -12,7 +12,7 @@ use plfm_core::ids::{EnvId, InstanceId, OrgId, RequestId, RouteId};
 use plfm_core::labels::Labels;
 use plfm_core::manifest::{Manifest, Resources as Size};
 use plfm_core::phase::NodePhase;
-use plfm_core::quota::{Dimension, Limits};
+use plfm_core::quota::Dimension;
 use plfm_core::state::State;
 use plfm_core::units::{Mebibytes, MilliCpu, Seq, Timestamp};
 
@@ -60,6 +60,11 @@ impl Client {
                 let hash = Digest::of(&self.tokens.to_ne_bytes());
                 Command::CreateToken { org: None, hash, scopes: vec![Scope::AppsRead] }
             }
+            Operation::RevokeToken { which } => {
+                let token =
+                    *state.tokens.keys().nth(which % state.tokens.len()).expect("a cluster begins with a token");
+                Command::RevokeToken { token }
+            }
             Operation::CreateTemplate { memory_mib, arm } => {
                 let image = image(if *arm { "arm64" } else { "amd64" });
                 let size = Size { memory: Mebibytes(*memory_mib), cpu: MilliCpu(500), disk: Mebibytes(1_024) };
@@ -78,7 +83,7 @@ impl Client {
             }
             Operation::ForceReschedule => Command::ForceReschedule,
             Operation::LimitInstances { most } => {
-                Command::SetLimits { org, limits: Limits([(Dimension::Instances, *most)].into()) }
+                Command::SetLimits { org, limits: [(Dimension::Instances, Some(*most))].into() }
             }
             Operation::Constrain { env, zone: wanted } => {
                 let constraints = wanted.map(zone).unwrap_or_default();
@@ -143,7 +148,9 @@ pub fn last_orders(ctx: &mut Ctx, state: &State) -> Vec<Command> {
     let idle = state.nodes.iter().filter(|(_, node)| node.phase != NodePhase::Active);
     let mut orders: Vec<_> =
         idle.map(|(node, _)| Command::OrderNode { node: *node, order: NodeOrder::Activate }).collect();
-    orders.extend(state.orgs.keys().map(|org| Command::SetLimits { org: *org, limits: Limits::default() }));
+    orders.extend(
+        state.orgs.keys().map(|org| Command::SetLimits { org: *org, limits: [(Dimension::Instances, None)].into() }),
+    );
     let anywhere = Labels::default;
     orders.extend(state.orgs.keys().map(|org| Command::SetOrgConstraints { org: *org, constraints: anywhere() }));
     orders.extend(state.envs.keys().map(|env| Command::SetEnvConstraints { env: *env, constraints: anywhere() }));

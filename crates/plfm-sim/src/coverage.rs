@@ -36,6 +36,7 @@ names! { command, COMMANDS, Command {
     Command::StartLog => "start log",
     Command::StartWriter => "start writer",
     Command::CreateToken { .. } => "create token",
+    Command::RevokeToken { .. } => "revoke token",
     Command::CreateJoinToken { .. } => "create join token",
     Command::JoinNode { .. } => "join node",
     Command::Deploy(_) => "deploy",

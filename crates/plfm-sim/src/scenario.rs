@@ -57,6 +57,9 @@ pub enum Operation {
         which: usize,
     },
     CreateToken,
+    RevokeToken {
+        which: usize,
+    },
     CreateTemplate {
         memory_mib: u64,
         arm: bool,
@@ -323,6 +326,7 @@ impl Drawn for Operation {
             0 | 1 => Self::Scale { app, prod, replicas: rng.u32(0..5) },
             2 => Self::Stop { app, prod },
             3 if rng.bool() => Self::DeleteRoute { which: rng.usize(..8) },
+            3 if rng.bool() => Self::RevokeToken { which: rng.usize(..3) },
             3 => Self::CreateToken,
             10 | 11 => Self::CreateSandbox { timeout_seconds: rng.u64(1..90), urgent: rng.bool() },
             12 if rng.bool() => Self::SetSandboxTimeout { which: rng.usize(..4), timeout_seconds: rng.u64(..90) },

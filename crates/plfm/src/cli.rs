@@ -22,10 +22,11 @@ pub use roles::{
     TokenArgs,
 };
 
-pub use orgs::{LabelArgs, LimitArgs, OrgCommand, RequireArgs, WeightArgs};
+pub use orgs::{LabelArgs, LimitArgs, OrgCommand, RequireArgs, WeightArgs, distinct};
 
 pub use sandboxes::{
-    CreateArgs, SandboxCommand, SandboxExecArgs, SandboxName, SandboxTimeoutArgs, TemplateAddArgs, TemplateCommand,
+    CreateArgs, KeyCommand, KeyId, SandboxCommand, SandboxExecArgs, SandboxName, SandboxTimeoutArgs, TemplateAddArgs,
+    TemplateCommand,
 };
 
 /// A microVM cloud on your own machines.
@@ -87,7 +88,10 @@ pub enum Command {
     /// What sandboxes are made of
     #[command(subcommand)]
     Template(TemplateCommand),
-    /// Give new instances of an app to nodes with these labels only; without any, to all
+    /// Keys for programs that use sandboxes
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Give new instances of a deployed app to nodes with these labels only; without any, to all
     Require(RequireArgs),
     /// What the org may have, its part, and its nodes
     #[command(subcommand)]

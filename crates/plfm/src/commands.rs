@@ -11,6 +11,7 @@ mod events;
 mod exec;
 mod explain;
 mod instances;
+mod key;
 mod logs;
 mod looks;
 mod node_order;
@@ -37,6 +38,7 @@ pub async fn run(cli: Cli, out: &mut Printer) -> Result<Exit, CliError> {
         Command::Explain(args) => explain::run(args, &context()?, out).await,
         Command::Events(args) => events::run(args, &context()?, out).await,
         Command::Sandbox(command) => sandbox::run(command, &context()?, out).await,
+        Command::Key(command) => key::run(command, &context()?, out).await,
         Command::Template(command) => template::run(command, &context()?, out).await,
         Command::Require(args) => org::require(args, &context()?, out).await,
         Command::Org(command) => org::run(command, &context()?, out).await,

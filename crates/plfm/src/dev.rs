@@ -15,7 +15,7 @@ use plfm_runtime::space::Space;
 use plfm_server::Server;
 use tokio::sync::watch;
 
-use crate::cli::DevArgs;
+use crate::cli::{DevArgs, distinct};
 use crate::edge::{self, Edge};
 use crate::printer::Printer;
 use crate::role::{self, Stop, failed};
@@ -44,7 +44,7 @@ pub async fn run(args: DevArgs, out: &mut Printer) -> Result<Exit, CliError> {
     let claim = role::claim(&data)?;
     let runtime = role::machines(&args.machines, &data, &claim).await?;
     let isolation = runtime.class();
-    let node = Node::build(node_config(&args, claim, invitation), runtime).await.map_err(failed("the node"))?;
+    let node = Node::build(node_config(&args, claim, invitation)?, runtime).await.map_err(failed("the node"))?;
     let at_end = if args.keep { AtEnd::LeaveMachines } else { AtEnd::StopMachines };
     let running = tokio::spawn(node.run(halted, at_end));
 
@@ -117,16 +117,16 @@ async fn invitation(server: &Server, data: &Path, api: SocketAddr) -> Result<Opt
     Ok(Some(Invitation { token, server: api.to_string(), ca: server.ca_fingerprint() }))
 }
 
-fn node_config(args: &DevArgs, claim: Claim, invitation: Option<Invitation>) -> plfm_node::Config {
-    plfm_node::Config {
+fn node_config(args: &DevArgs, claim: Claim, invitation: Option<Invitation>) -> Result<plfm_node::Config, CliError> {
+    Ok(plfm_node::Config {
         claim,
         tunnel: Some(ANY_PORT),
         name: NODE_NAME.to_owned(),
         invitation,
         registries: role::registries(&args.machines.images),
         memory: role::memory(&args.machines),
-        labels: role::labels(&args.machines),
-    }
+        labels: distinct(&args.machines.label)?,
+    })
 }
 
 fn welcome(out: &mut Printer, data: &Path, api: SocketAddr, https: SocketAddr, isolation: Isolation) {

@@ -70,6 +70,8 @@ pub enum CliError {
     Role { role: &'static str, source: Box<dyn Error + Send + Sync> },
     #[error("neither --data, XDG_DATA_HOME nor HOME says where to keep data")]
     NoDataDir,
+    #[error("a label is given two values")]
+    LabelTwice,
     #[error("this plfm was built without its guest daemon")]
     NoGuest,
     #[error("the current directory is not there")]
@@ -84,6 +86,7 @@ impl CliError {
     pub fn exit(&self) -> Exit {
         match self {
             Self::NoCluster | Self::NoCa | Self::NoApp | Self::NoEnv | Self::NoImage | Self::NoDataDir => Exit::Usage,
+            Self::LabelTwice => Exit::Usage,
             Self::NoManifest { .. } | Self::ManifestRead { .. } | Self::Manifest { .. } => Exit::Usage,
             Self::File { .. } | Self::FileWrite { .. } | Self::Profile(_) | Self::Here { .. } => Exit::Usage,
             Self::Api(error) => api_exit(error),
@@ -126,6 +129,7 @@ impl CliError {
             Self::Terminal { .. } => "terminal",
             Self::Role { .. } => "role_failed",
             Self::NoDataDir => "no_data_directory",
+            Self::LabelTwice => "invalid_argument",
             Self::NoGuest => "no_guest_daemon",
             Self::Here { .. } => "no_directory",
             Self::Runtime { .. } => "internal",
@@ -171,6 +175,7 @@ impl CliError {
             Self::ExecCut { instance } => format!("see whether it still runs with `plfm explain {instance}`"),
             Self::Terminal { .. } => "leave -t out".to_owned(),
             Self::Role { source, .. } => role::hint(&**source).to_owned(),
+            Self::LabelTwice => "name each label once".to_owned(),
             Self::NoDataDir => "name a directory with --data".to_owned(),
             Self::NoGuest => "build with `cargo xtask build`, which makes the guest daemon first".to_owned(),
             Self::Here { .. } => "change to a directory that exists".to_owned(),

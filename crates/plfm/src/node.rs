@@ -4,7 +4,7 @@ use plfm_node::join::Membership;
 use plfm_node::{AtEnd, Node, NodeError};
 use tokio::sync::watch;
 
-use crate::cli::NodeArgs;
+use crate::cli::{NodeArgs, distinct};
 use crate::printer::Printer;
 use crate::role::{self, Stop, failed};
 use crate::{CliError, Exit};
@@ -25,7 +25,7 @@ pub async fn run(args: NodeArgs, out: &mut Printer) -> Result<Exit, CliError> {
         invitation: args.join,
         registries: role::registries(&args.machines.images),
         memory: role::memory(&args.machines),
-        labels: role::labels(&args.machines),
+        labels: distinct(&args.machines.label)?,
     };
     let node = Node::build(config, runtime).await.map_err(failed("the node"))?;
     out.done(format_args!("{} runs instances here; its machines outlive this process", node.id()));

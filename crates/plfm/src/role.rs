@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use plfm_api::client::ApiError;
-use plfm_core::labels::Labels;
 use plfm_core::units::Mebibytes;
 use plfm_image::Registries;
 use plfm_node::{Claim, NodeError};
@@ -62,10 +61,6 @@ pub fn registries(args: &ImageArgs) -> Registries {
 
 pub fn claim(data: &Path) -> Result<Claim, CliError> {
     Claim::take(data.join("node")).map_err(failed("the node"))
-}
-
-pub fn labels(args: &MachineArgs) -> Labels {
-    Labels(args.label.iter().cloned().collect())
 }
 
 pub fn memory(args: &MachineArgs) -> Option<Mebibytes> {

@@ -128,15 +128,15 @@ async fn an_operator_says_what_an_org_may_have_and_where() {
     expect![[r#"
         default: weight 5, nodes labelled zone=a
         project default: weight 2
-        LIMIT              MOST                              SET BY
-        instances          3 instances                       operator
-        memory             65536 MiB of memory               default
-        cpu                64000 thousandths of a processor  default
-        apps               20 apps                           default
-        projects           20 projects                       default
-        envs               100 environments                  default
-        routes             50 routes                         default
-        starts_per_minute  60 starts in a minute             default
+        LIMIT              MOST       SET BY
+        instances          50         default
+        memory             65536 MiB  default
+        cpu                64000m     default
+        apps               20         default
+        projects           20         default
+        envs               100        default
+        routes             50         default
+        starts_per_minute  60         default
     "#]]
     .assert_eq(&org.out);
     assert_eq!(cluster.plfm(&["org", "show"]).await.out, org.out);
@@ -157,6 +157,21 @@ async fn an_operator_says_what_an_org_may_have_and_where() {
         let refused = cluster.plfm(args).await;
         assert_eq!(refused.code, code, "{args:?}: {refused:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_lets_in_until_it_is_taken_back() {
+    let cluster = Cluster::start().await;
+    let made = cluster.plfm(&["key", "create", "--json"]).await.json();
+    let (id, key) = (made["id"].as_str().unwrap(), made["key"].as_str().unwrap());
+    let holder = cluster.with("PLFM_TOKEN", key);
+    assert_eq!(holder.plfm(&["sandbox", "ls"]).await.code, 0);
+    assert_eq!(holder.plfm(&["key", "ls"]).await.code, 3, "it is for sandboxes alone");
+    let listed = cluster.plfm(&["key", "ls"]).await.out;
+    assert!(listed.contains(id) && !listed.contains(key), "{listed}");
+    assert_eq!(cluster.plfm(&["key", "revoke", id]).await.code, 0);
+    assert_eq!(holder.plfm(&["sandbox", "ls"]).await.code, 3);
+    assert_eq!(cluster.plfm(&["key", "revoke", id]).await.code, 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]

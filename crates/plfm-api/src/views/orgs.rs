@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 
 use plfm_core::ids::OrgId;
 use plfm_core::labels::Labels;
-use plfm_core::quota::{Dimension, Limits};
+use plfm_core::quota::Dimension;
 use plfm_core::state::State;
 use serde::{Deserialize, Serialize};
 
-/// `PUT /v1/orgs/{org}/limits`, in whole: what is not named is as by default.
+/// `PATCH /v1/orgs/{org}/limits`: what is not named stays, null is as by default.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LimitsRequest {
-    pub limits: Limits,
+    pub limits: BTreeMap<Dimension, Option<u64>>,
 }
 
 /// `PUT …/weight`.

@@ -35,8 +35,15 @@ pub struct SandboxRequest {
 
 /// Shown once.
 #[derive(Clone, Serialize, Deserialize)]
-pub struct ApiKeyView {
+pub struct NewApiKeyView {
+    pub id: TokenId,
     pub key: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApiKeyView {
+    pub id: TokenId,
+    pub created_at: Timestamp,
 }
 
 /// `POST …/sandboxes/{sandbox}/timeout`: from now on.
@@ -164,4 +171,10 @@ pub fn template(id: TemplateId, it: &Template) -> TemplateView {
     let Size { cpu, memory, disk } = it.size;
     let (name, image, digest) = (it.name.clone(), it.image.reference.clone(), it.image.digest);
     TemplateView { id, name, image, digest, cpu, memory, disk, created_at: it.created_at }
+}
+
+pub fn api_keys(state: &State, org: OrgId) -> Vec<ApiKeyView> {
+    let of_org = state.tokens.iter().filter(|(_, token)| token.org == Some(org));
+    // An id begins with the time at which it was drawn.
+    of_org.map(|(id, _)| ApiKeyView { id: *id, created_at: Timestamp(id.ulid().timestamp_ms()) }).collect()
 }

@@ -1,5 +1,7 @@
 //! What an org may have, and its part when there is not enough (P-QUO-1 to -4).
 
+use std::collections::BTreeMap;
+
 use crate::event::{Event, Resources};
 use crate::ids::*;
 use crate::index::Usage;
@@ -12,8 +14,13 @@ use crate::units::Timestamp;
 /// Beyond this a weight is no longer a part but all of it.
 pub const WEIGHT_MAX: u32 = 1_000;
 
-pub fn set_limits(state: &State, org: OrgId, limits: Limits) -> Result<Vec<Event>, Refusal> {
+pub fn set_limits(state: &State, org: OrgId, said: &BTreeMap<Dimension, Option<u64>>) -> Result<Vec<Event>, Refusal> {
     let known = state.orgs.get(&org).ok_or(Refusal::OrgUnknown(org))?;
+    let mut limits = known.limits.clone();
+    for (dimension, limit) in said {
+        limits.0.remove(dimension);
+        limits.0.extend(limit.map(|limit| (*dimension, limit)));
+    }
     Ok(if known.limits == limits { Vec::new() } else { vec![Event::OrgLimitsSet { org, limits }] })
 }
 

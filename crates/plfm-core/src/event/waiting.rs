@@ -4,7 +4,6 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::labels::Labels;
 use crate::quota::{Dimension, Excess};
 use crate::units::Mebibytes;
 
@@ -28,9 +27,9 @@ pub enum Waiting {
     Reserved,
     /// Not for want of room: the org has as much as it may have.
     OrgQuotaExceeded(Excess),
-    /// No node that takes work has all the labels that its org and env ask for.
+    /// No node that takes work has all the labels that its org and env ask for, each as `zone=a`.
     NoNodeLabelled {
-        asked: Labels,
+        asked: Vec<String>,
     },
     ImagePlatformUnavailable {
         offered: Vec<String>,
@@ -39,6 +38,11 @@ pub enum Waiting {
 }
 
 impl Waiting {
+    /// Whether there is too little room for it, and nothing else is in its way.
+    pub fn is_for_free_room(&self) -> bool {
+        self.is_for_room() && !matches!(self, Self::OrgQuotaExceeded(_))
+    }
+
     /// Whether it would have a place if something else left.
     pub fn is_for_room(&self) -> bool {
         match self {
@@ -62,7 +66,9 @@ impl fmt::Display for Waiting {
             Self::Reserved => write!(f, "the room there is is kept for one that has waited longer"),
             Self::OrgQuotaExceeded(excess) => write!(f, "{excess}"),
             Self::NoCapacityInstances { most } => write!(f, "every node with room runs {most} instances already"),
-            Self::NoNodeLabelled { asked } => write!(f, "no node that takes work is labelled {asked}"),
+            Self::NoNodeLabelled { asked } => {
+                write!(f, "no node that takes work and could run it is labelled {}", asked.join(", "))
+            }
             Self::ImagePlatformUnavailable { offered, nodes } => {
                 write!(f, "the image is made for {}, the nodes are {}", offered.join(", "), nodes.join(", "))
             }

@@ -4,7 +4,8 @@ use crate::event::Degradation;
 use crate::facts::{Facts, INELIGIBLE_AFTER};
 use crate::ids::*;
 use crate::phase::NodePhase;
-use crate::reconcile::sandboxes::DRAIN_MAX;
+use crate::reconcile::nodes::DISABLE_AFTER;
+use crate::reconcile::sandboxes::SANDBOX_DRAIN_MAX;
 use crate::state::{Instance, Node, Replica, Role, Sandbox, State};
 
 use super::{Explanation, Finding, leaving, make_room};
@@ -13,11 +14,12 @@ use super::{Explanation, Finding, leaving, make_room};
 pub fn node(state: &State, facts: &Facts, id: NodeId) -> Option<Explanation> {
     let node = state.nodes.get(&id)?;
     let there: Vec<_> = state.live_on(id).collect();
-    let findings: Vec<_> = if node.phase.is_leaving() {
-        there.iter().map(|(id, it)| why_here(state, node, *id, it)).collect()
-    } else {
-        Vec::new()
+    let stays = |it: &Instance| match node.phase {
+        NodePhase::Offline => state.is_stateful(it),
+        phase => phase.is_leaving(),
     };
+    let stay = there.iter().filter(|(_, it)| stays(it));
+    let findings: Vec<_> = stay.map(|(id, it)| why_here(state, node, *id, it)).collect();
     let trouble = silent(facts, id, node).or_else(|| degraded(node));
     let answer = answer(state, node, trouble.is_none(), there.len());
     Some(Explanation { subject: node.name.clone(), answer, findings: trouble.into_iter().chain(findings).collect() })
@@ -34,7 +36,7 @@ fn answer(state: &State, node: &Node, is_well: bool, there: usize) -> String {
         NodePhase::Offline if state.rescheduling.frozen_since.is_some() => {
             format!("{name} is offline, and its work is not moved: so many nodes fell silent at once")
         }
-        NodePhase::Offline => format!("{name} is offline, and its work goes elsewhere"),
+        NodePhase::Offline => format!("{name} is offline, and its work goes elsewhere, but what has volumes"),
         NodePhase::Decommissioned => format!("{name} is decommissioned"),
     }
 }
@@ -66,12 +68,12 @@ fn why_here(state: &State, node: &Node, id: InstanceId, it: &Instance) -> Findin
         return finding;
     }
     match &it.role {
-        Role::Replica(replica) => replica_here(state, id, it, replica),
+        Role::Replica(replica) => replica_here(state, node, id, it, replica),
         Role::Sandbox(sandbox) => sandbox_here(node, id, sandbox),
     }
 }
 
-fn replica_here(state: &State, id: InstanceId, it: &Instance, replica: &Replica) -> Finding {
+fn replica_here(state: &State, node: &Node, id: InstanceId, it: &Instance, replica: &Replica) -> Finding {
     let Replica { app, env, process, .. } = replica;
     let (app, owner) = (state.apps.get(app), state.envs.get(env));
     let of = format!("{process} of {} in {}", app.map_or("?", |app| &app.name), owner.map_or("?", |env| &env.name));
@@ -81,17 +83,19 @@ fn replica_here(state: &State, id: InstanceId, it: &Instance, replica: &Replica)
             ("its volumes are here".to_owned(), "deploy it without volumes, or keep the node".to_owned())
         }
         Some(waiting) => (format!("the one in its place waits: {waiting}"), make_room(state, waiting)),
+        None if node.phase == NodePhase::Disabled => {
+            let latest = node.phase_at + DISABLE_AFTER;
+            (format!("it goes when another one is ready in its place, and at {latest} in any case"), "wait".to_owned())
+        }
         None => ("it goes when another one is ready in its place, a few at a time".to_owned(), "wait".to_owned()),
     };
     Finding { what: format!("{id} is still here, {of}"), why, next }
 }
 
 fn sandbox_here(node: &Node, id: InstanceId, sandbox: &Sandbox) -> Finding {
-    let latest = node.phase_at + DRAIN_MAX;
-    let ends = match node.phase {
-        NodePhase::Draining => sandbox.ends_at.map_or(latest, |at| at.min(latest)),
-        _ => sandbox.ends_at.unwrap_or(latest),
-    };
+    let patience = if node.phase == NodePhase::Disabled { DISABLE_AFTER } else { SANDBOX_DRAIN_MAX };
+    let latest = node.phase_at + patience;
+    let ends = sandbox.ends_at.map_or(latest, |at| at.min(latest));
     Finding {
         what: format!("{id} is still here, a sandbox of {}", sandbox.template_name),
         why: format!("nothing can take its place; it ends at {ends} at the latest"),

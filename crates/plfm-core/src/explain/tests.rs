@@ -216,7 +216,7 @@ fn who_waits_knows_his_turn() {
     let blog = world.state.apps.iter().find(|(_, app)| app.name == "blog").map(|(id, _)| *id).expect("it is there");
     let env = world.state.env_named(blog, "dev").expect("it is there");
     let explanation = super::env(&world.state, &world.facts, &world.closed, env).expect("it is known");
-    expect!["no node has 306 MiB of memory free (the most is 94 MiB); it is 2 of 2 that wait; the share of its project is 0.77"]
+    expect!["no node has 306 MiB of memory free (the most is 94 MiB); it is about 2 of 2 in line (the share of its org, by weight, is 0.77, of its project 0.77)"]
         .assert_eq(&explanation.findings[0].why);
 }
 
@@ -247,6 +247,20 @@ fn a_node_that_is_to_be_empty() {
         a: a is draining: 3 instances to go
         - inst_… is still here, a sandbox of base
           nothing can take its place; it ends at 1970-01-01T00:26:40.000Z at the latest
+          wait, or end it now: `plfm sandbox kill inst_…`
+        - inst_… is not wanted any more
+          another one serves in its place, and open connections get time to end
+          see what is wanted with `plfm status`
+        - inst_… is not wanted any more
+          another one serves in its place, and open connections get time to end
+          see what is wanted with `plfm status`
+    "#]]);
+    let mut disabled = World { state: world.state.clone(), facts: world.facts.clone(), closed: ClosedPorts::new() };
+    disabled.command(Command::OrderNode { node, order: crate::command::NodeOrder::Disable });
+    disabled.check_node(expect![[r#"
+        a: a is disabled: 3 instances to go
+        - inst_… is still here, a sandbox of base
+          nothing can take its place; it ends at 1970-01-01T00:17:40.000Z at the latest
           wait, or end it now: `plfm sandbox kill inst_…`
         - inst_… is not wanted any more
           another one serves in its place, and open connections get time to end

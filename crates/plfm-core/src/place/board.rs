@@ -145,7 +145,7 @@ impl<'a> Board<'a> {
         if offers.is_empty() {
             return self.no_platform(Some(kind.image));
         }
-        let offers: Vec<_> = offers.into_iter().filter(|seat| kind.asked.suit(seat.node)).collect();
+        let offers: Vec<_> = offers.into_iter().filter(|seat| kind.asked.are_on(seat.node)).collect();
         let Some(first) = offers.first() else { return Waiting::NoNodeLabelled { asked: kind.asked.all() } };
         let needs = kind.needs_on(first.node);
         let has_memory = |seat: &&Seat<'_>| seat.free_memory() >= memory_of(&kind.needs_on(seat.node));
@@ -254,8 +254,8 @@ impl<'a> Kind<'a> {
     }
 
     /// Whether it could be there at all, room or not.
-    fn suits(self, node: &Node) -> bool {
-        self.runs_on(node) && self.asked.suit(node)
+    pub fn suits(self, node: &Node) -> bool {
+        self.runs_on(node) && self.asked.are_on(node)
     }
 
     pub const fn asked(self) -> Asked<'a> {
@@ -286,12 +286,14 @@ impl<'a> Asked<'a> {
         Self([org.map(|org| &org.constraints), env.map(|env| &env.constraints)])
     }
 
-    pub fn suit(self, node: &Node) -> bool {
+    pub fn are_on(self, node: &Node) -> bool {
         self.0.into_iter().flatten().all(|asked| node.capacity.labels.have(asked))
     }
 
-    fn all(self) -> Labels {
-        Labels(self.0.into_iter().flatten().flat_map(|asked| asked.0.clone()).collect())
+    /// Both where they contradict each other.
+    fn all(self) -> Vec<String> {
+        let asked: BTreeSet<_> = self.0.into_iter().flatten().flat_map(|asked| &asked.0).collect();
+        asked.into_iter().map(|(key, value)| format!("{key}={value}")).collect()
     }
 }
 

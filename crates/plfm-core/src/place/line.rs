@@ -1,4 +1,5 @@
-//! Who waits for room, and in which order they are served when there is some (A-TEN-19). Computed when someone asks; never stored.
+//! Who waits for room, and in which order they would be served if there were enough (A-TEN-19): about the order in which they come.
+//! Computed when someone asks; never stored.
 
 use crate::event::Waiting;
 use crate::facts::Facts;
@@ -14,8 +15,10 @@ use super::session::Session;
 pub struct Line {
     /// The next one first.
     pub groups: Vec<(EnvId, String)>,
-    /// What each project holds of the fleet, divided by its weight: within an org the least comes next.
-    pub shares: Vec<(ProjectId, Share)>,
+    /// What each org holds of the fleet, divided by its weight: the least comes next.
+    pub orgs: Vec<(OrgId, Share)>,
+    /// The same of projects, within their org.
+    pub projects: Vec<(ProjectId, Share)>,
 }
 
 /// As if one of each came and there were room for all.
@@ -23,10 +26,10 @@ pub fn line(state: &State, facts: &Facts) -> Line {
     let envs = state.index().unsettled().filter_map(|id| Some((id, state.envs.get(&id)?)));
     let wanted: Vec<_> = envs.flat_map(|(env, owner)| waiting(env, &owner.groups)).collect();
     let queue = Session::new(state, facts).queue(&wanted);
-    let shares = queue.shares();
+    let (orgs, projects) = (queue.orgs(), queue.projects());
     let mut all = All { state, served: Vec::new() };
     queue.serve(&mut all);
-    Line { groups: all.served, shares }
+    Line { groups: all.served, orgs, projects }
 }
 
 impl Line {
@@ -34,15 +37,10 @@ impl Line {
     pub fn place_of(&self, env: EnvId, process: &str) -> Option<usize> {
         self.groups.iter().position(|(of, name)| *of == env && name == process).map(|before| before + 1)
     }
-
-    pub fn share_of(&self, project: ProjectId) -> Option<Share> {
-        self.shares.iter().find(|(of, _)| *of == project).map(|(_, share)| *share)
-    }
 }
 
 fn waiting(env: EnvId, groups: &imbl::OrdMap<String, crate::state::Group>) -> impl Iterator<Item = Wanted> {
-    let for_room = |why: &Waiting| why.is_for_room() && !matches!(why, Waiting::OrgQuotaExceeded(_));
-    let waiting = groups.iter().filter(move |(_, group)| group.waiting.as_ref().is_some_and(for_room));
+    let waiting = groups.iter().filter(|(_, group)| group.waiting.as_ref().is_some_and(Waiting::is_for_free_room));
     waiting.map(move |(process, group)| {
         let (process, release, since) = (process.clone(), group.release, group.waiting_since);
         Wanted { env, process, release, count: 1, class: Class::Normal, since }

@@ -65,7 +65,7 @@ fn verdict(state: &State, facts: &Facts, wanted: &Wanted, kind: Kind<'_>, id: No
     if !kind.runs_on(node) {
         return Verdict::Platform;
     }
-    if !kind.asked().suit(node) {
+    if !kind.asked().are_on(node) {
         return Verdict::Labels;
     }
     let (held, needs) = (state.index().held(id), kind.needs_on(node));

@@ -62,9 +62,8 @@ impl<'a> Session<'a> {
         let groups = self.state.index().unsettled().filter_map(|id| Some((id, self.state.envs.get(&id)?)));
         let groups = groups.flat_map(|(env, it)| it.groups.iter().map(move |(process, group)| (env, process, group)));
         let patient = |group: &Group| {
-            let for_room = |why: &Waiting| why.is_for_room() && !matches!(why, Waiting::OrgQuotaExceeded(_));
             let since = group.waiting_since.filter(|since| self.now.since(*since) > RESERVE_AFTER);
-            since.filter(|_| group.waiting.as_ref().is_some_and(for_room))
+            since.filter(|_| group.waiting.as_ref().is_some_and(Waiting::is_for_free_room))
         };
         let patient = groups.filter_map(|(env, process, group)| Some((patient(group)?, env, process, group.release)));
         let by_age: BTreeSet<_> = patient.collect();

@@ -3,15 +3,14 @@
 use std::time::Duration;
 
 use crate::command::Command;
-use crate::decide::resources;
 use crate::event::{DesiredChange, Waiting};
 use crate::facts::Facts;
 use crate::fair::Class;
 use crate::ids::*;
 use crate::phase::{DeployStatus, Desired, InstancePhase, NodePhase};
-use crate::place::{Wanted, has_room, is_eligible};
+use crate::place::{Kind, Wanted, has_room, is_eligible};
 use crate::reason::Remedy;
-use crate::state::{Group, Instance, State};
+use crate::state::{Group, Instance, Node, State};
 use crate::units::Timestamp;
 
 use super::agenda::Agenda;
@@ -102,16 +101,13 @@ impl<'a> Step<'a> {
     }
 
     fn has_another(&self, it: &Instance) -> bool {
-        let Some((was, release)) = it.replica().and_then(|was| Some((was, self.state.releases.get(&was.release)?)))
-        else {
-            return false;
+        let kind = it.replica().and_then(|was| Kind::of_process(self.state, was.env, was.release, &was.process));
+        let fits = |kind: Kind<'_>, id: NodeId, node: &Node| {
+            kind.suits(node) && has_room(node, self.state.index().held(id), &kind.needs_on(node))
         };
-        self.state.nodes.iter().any(|(id, node)| {
-            let runs = *id != it.node && release.image.platforms.contains_key(&node.capacity.arch);
-            let needs = || resources(self.state, was.release, &was.process, node);
-            let fits = || needs().is_some_and(|needs| has_room(node, self.state.index().held(*id), &needs));
-            runs && is_eligible(self.facts, *id, node) && fits()
-        })
+        let others =
+            || self.state.nodes.iter().filter(|(id, node)| **id != it.node && is_eligible(self.facts, **id, node));
+        kind.is_some_and(|kind| others().any(|(id, node)| fits(kind, *id, node)))
     }
 
     /// After a failed deploy one try at a time, and not too often.
@@ -178,15 +174,17 @@ pub fn gives_way(state: &State, fleet: &Fleet<'_>, env: EnvId, process: &str, gr
         return None;
     }
     let old = members.into_iter().filter(|(_, instance)| !is_new(instance, group));
-    let places = old.filter(|(_, old)| takes_place_of(state, old, process, group).unwrap_or(false));
+    // Of what the org may have, any one that goes leaves its part.
+    let is_over_quota = matches!(group.waiting, Some(Waiting::OrgQuotaExceeded(_)));
+    let kind = Kind::of_process(state, env, group.release, process)?;
+    let places = old.filter(|(_, old)| is_over_quota || takes_place_of(state, old, kind).unwrap_or(false));
     places.min_by_key(|(id, instance)| (instance.created_at, *id)).map(|(id, _)| id)
 }
 
-fn takes_place_of(state: &State, old: &Instance, process: &str, group: &Group) -> Option<bool> {
+fn takes_place_of(state: &State, old: &Instance, kind: Kind<'_>) -> Option<bool> {
     let node = state.nodes.get(&old.node).filter(|node| node.phase == NodePhase::Active)?;
-    state.releases.get(&group.release)?.image.platforms.get(&node.capacity.arch)?;
     let held = state.index().held(old.node).less((&old.resources).into());
-    Some(has_room(node, held, &resources(state, group.release, process, node)?))
+    Some(kind.suits(node) && has_room(node, held, &kind.needs_on(node)))
 }
 
 /// Failed first, then what is not ready, then the oldest.

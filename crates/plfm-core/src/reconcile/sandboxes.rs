@@ -11,7 +11,7 @@ use super::agenda::Agenda;
 use super::set_desired;
 
 /// Nothing replaces a sandbox elsewhere, so a node that is to be empty leaves it this long to come to its end (A-VM-14).
-pub const DRAIN_MAX: Duration = Duration::from_secs(600);
+pub const SANDBOX_DRAIN_MAX: Duration = Duration::from_secs(600);
 
 pub fn end(state: &State, agenda: &mut Agenda, commands: &mut Vec<Command>) {
     let over = state.index().ending().take_while(|(at, _)| agenda.is_due(*at));
@@ -20,7 +20,7 @@ pub fn end(state: &State, agenda: &mut Agenda, commands: &mut Vec<Command>) {
     for (node, it) in state.nodes.iter().filter(|(_, it)| it.phase == NodePhase::Draining) {
         let now = agenda.now;
         let mut left = state.live_on(*node).filter(|(_, it)| it.ends_at().is_some_and(|at| at > now)).peekable();
-        if left.peek().is_some() && agenda.is_due(it.phase_at + DRAIN_MAX) {
+        if left.peek().is_some() && agenda.is_due(it.phase_at + SANDBOX_DRAIN_MAX) {
             commands.extend(left.map(|(id, _)| set_desired(id, Desired::Stopped, DesiredChange::NodeDraining)));
         }
     }

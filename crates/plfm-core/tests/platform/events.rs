@@ -96,8 +96,9 @@ fn one_of_each() -> Vec<Event> {
         },
         Event::OrgConstraintsSet { org, constraints: labels("zone=a") },
         Event::EnvConstraintsSet { env: id(4), org, constraints: labels("disk=ssd") },
-        waiting(Some(Waiting::NoNodeLabelled { asked: labels("zone=a") })),
+        waiting(Some(Waiting::NoNodeLabelled { asked: vec!["zone=a".to_owned()] })),
         Event::NodeCapacityChanged { node, capacity: Capacity { labels: labels("zone=a"), ..capacity(512, 10_240) } },
+        Event::TokenRevoked { token, org: Some(org) },
     ]
 }
 

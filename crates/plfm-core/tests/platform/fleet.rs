@@ -177,8 +177,7 @@ impl Fleet {
 
     fn limit(&mut self, dimension: &str, limit: u64) {
         let dimension = *Dimension::ALL.iter().find(|it| it.code() == dimension).unwrap();
-        let mut limits = self.state().orgs[&self.org()].limits.clone();
-        limits.0.insert(dimension, limit);
+        let limits = [(dimension, Some(limit))].into();
         self.submit(Command::SetLimits { org: self.org(), limits }).unwrap();
     }
 

@@ -7,6 +7,7 @@ use plfm_core::command::Command;
 use plfm_core::event::{Capacity, Degradation, Waiting};
 use plfm_core::facts::INELIGIBLE_AFTER;
 use plfm_core::fair::Class;
+use plfm_core::labels::Labels;
 use plfm_core::place::report::{Verdict, report};
 use plfm_core::place::{Choice, NoPlace, Wanted, Wish, one, place};
 use plfm_core::refusal::Refusal;
@@ -161,8 +162,76 @@ fn new_work_goes_to_nodes_with_the_labels_that_are_asked_for() {
     check_script(
         "node a; require zone=x; deploy v1 x1",
         expect![[r#"
+            deploy v1 rolling
+            waits: no node that takes work and could run it is labelled zone=x
+        "#]],
+    );
+}
+
+#[test]
+fn nothing_gives_way_where_its_successor_may_not_go() {
+    // On b, which is wanted, is too little room; on a there is enough.
+    check_script(
+        "node a; deploy v1 x2 memory=100; ready; node b zone=x memory=120; require shop zone=x; deploy v2 x2 memory=100; pass 60",
+        expect![[r#"
+            1 v1 a ready
+            2 v1 a ready
+            deploy v1 succeeded
+            deploy v2 rolling
+            waits: no node has 136 MiB of memory free (the most is 120 MiB)
+        "#]],
+    );
+    check_script(
+        "limit instances 2; node a; deploy v1 x2; ready; node b zone=x; require shop zone=x; deploy v2 x2; ready; leave; ready; leave",
+        expect![[r#"
+            1 v1 a gone, to be draining
+            2 v1 a gone, to be draining
+            3 v2 b ready
+            4 v2 b allocated
+            deploy v1 succeeded
+            deploy v2 rolling
+        "#]],
+    );
+}
+
+#[test]
+fn what_cannot_start_stays_where_no_other_node_is_wanted() {
+    check_script(
+        "node a zone=x; node b; require zone=x; deploy v1 x1; fail 1 vmm_start_failed",
+        expect![[r#"
+        1 v1 a failed
         deploy v1 rolling
-        waits: no node that takes work is labelled zone=x
+    "#]],
+    );
+}
+
+#[test]
+fn a_node_can_be_labelled_later() {
+    let mut fleet = Fleet::new();
+    fleet.follow("node a");
+    fleet.follow("require zone=x");
+    fleet.follow("deploy v1 x1");
+    assert!(fleet.state().instances.is_empty());
+    let node = fleet.node("a");
+    let known = fleet.state().nodes[&node].capacity.clone();
+    let junk = ("no label".to_owned(), "x".to_owned());
+    let labels = Labels(zone(Some("x")).0.into_iter().chain([junk]).collect());
+    let capacity = Some(Capacity { labels, ..known });
+    fleet.submit(Command::Observe { node, capacity, instances: Vec::new() }).unwrap();
+    assert_eq!(fleet.state().nodes[&node].capacity.labels, zone(Some("x")), "what is none is left out");
+    fleet.settle();
+    assert_eq!(fleet.state().instances.len(), 1);
+}
+
+#[test]
+fn labels_that_contradict_each_other_are_both_named() {
+    check_script(
+        "node a zone=x; require zone=x; deploy v1 x1; require shop zone=y; deploy v2 x2",
+        expect![[r#"
+        1 v1 a allocated, to be draining
+        deploy v1 superseded
+        deploy v2 rolling
+        waits: no node that takes work and could run it is labelled zone=x, zone=y
     "#]],
     );
 }
@@ -174,11 +243,12 @@ fn a_sandbox_too_goes_where_its_org_wants_it() {
     fleet.beat();
     fleet.submit(template("base", 128)).unwrap();
     fleet.submit(Command::SetOrgConstraints { org: fleet.org(), constraints: zone(Some("x")) }).unwrap();
-    let asked = zone(Some("x"));
     let refused = fleet.submit(fleet.sandbox("base", 60)).unwrap_err();
-    assert_eq!(refused, Refusal::NoRoom(Waiting::NoNodeLabelled { asked: asked.clone() }));
-    let labels = Capacity { labels: asked, ..capacity(4_000, 20_000) };
-    fleet.joins_as("b", labels);
+    assert_eq!(refused, Refusal::NoRoom(Waiting::NoNodeLabelled { asked: vec!["zone=x".to_owned()] }));
+    let junk = ("no label".to_owned(), "x".to_owned());
+    let labels = Labels(zone(Some("x")).0.into_iter().chain([junk]).collect());
+    fleet.joins_as("b", Capacity { labels, ..capacity(4_000, 20_000) });
+    assert_eq!(fleet.state().nodes[&fleet.node("b")].capacity.labels, zone(Some("x")));
     fleet.beat();
     fleet.submit(fleet.sandbox("base", 60)).unwrap();
     assert_eq!(fleet.state().instances.values().next().unwrap().node, fleet.node("b"));

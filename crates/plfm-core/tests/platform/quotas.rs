@@ -2,7 +2,7 @@ use expect_test::expect;
 use plfm_core::command::Command;
 use plfm_core::fair::Class;
 use plfm_core::place::{Wanted, place};
-use plfm_core::quota::Dimension;
+use plfm_core::quota::{Dimension, Limits};
 use plfm_core::refusal::Refusal;
 
 use crate::fleet::{Fleet, check_script, deploy, deploy_as, manifest};
@@ -91,8 +91,41 @@ fn so_many_starts_in_a_minute() {
 fn a_limit_is_said_once() {
     let mut fleet = Fleet::new();
     fleet.follow("limit instances 3");
+    let says = |limits: &[(Dimension, Option<u64>)]| Command::SetLimits {
+        org: fleet.org(),
+        limits: limits.iter().copied().collect(),
+    };
+    let (same, memory) = (says(&[(Dimension::Instances, Some(3))]), says(&[(Dimension::Memory, Some(4_096))]));
+    let back = says(&[(Dimension::Instances, None)]);
+    assert_eq!(fleet.submit(same), Ok(0));
+    assert_eq!(fleet.submit(memory), Ok(1));
+    assert_eq!(fleet.submit(back), Ok(1));
     let limits = fleet.state().orgs[&fleet.org()].limits.clone();
-    assert_eq!(fleet.submit(Command::SetLimits { org: fleet.org(), limits }), Ok(0));
+    assert_eq!(limits, Limits([(Dimension::Memory, 4_096)].into()), "what is not named stays");
+}
+
+/// Between the choice and the decision someone else may have taken the last of it.
+#[test]
+fn an_instance_is_held_against_the_limit_once_more() {
+    let mut fleet = Fleet::new();
+    fleet.follow("node a");
+    fleet.follow("deploy v1 x1");
+    fleet.follow("limit instances 1");
+    let it = fleet.state().instances.values().next().unwrap().clone();
+    let replica = it.replica().unwrap();
+    let (env, process, release, node) = (replica.env, replica.process.clone(), replica.release, it.node);
+    let refused = fleet.submit(Command::Allocate { env, process, release, node, class: Class::Normal });
+    assert!(matches!(refused, Err(Refusal::QuotaExceeded(_))), "{refused:?}");
+}
+
+#[test]
+fn a_weight_is_said_once() {
+    let mut fleet = Fleet::new();
+    let (org, project) = (fleet.org(), *fleet.state().projects.keys().next().unwrap());
+    for (weight, events) in [(1, Ok(0)), (2, Ok(1)), (2, Ok(0))] {
+        assert_eq!(fleet.submit(Command::SetOrgWeight { org, weight }), events, "{weight}");
+        assert_eq!(fleet.submit(Command::SetProjectWeight { project, weight }), events, "{weight}");
+    }
 }
 
 #[test]

@@ -12,7 +12,7 @@ use plfm_core::fair::Class;
 use plfm_core::ids::{BootId, InstanceId};
 use plfm_core::labels::Labels;
 use plfm_core::phase::{DeployStatus, Desired, InstancePhase, NodePhase};
-use plfm_core::quota::{Dimension, Limits};
+use plfm_core::quota::Dimension;
 use plfm_core::reason::{Failure, Reason};
 use plfm_core::reconcile::reconcile;
 use plfm_core::state::State;
@@ -37,6 +37,7 @@ enum Step {
     Order(Which, NodeOrder),
     /// Of an env, or of the org; in one zone or anywhere.
     Constrain(Option<Which>, Option<&'static str>),
+    Revoke(Which),
     Force,
     Freeze(bool),
     Limit(Dimension, u64),
@@ -89,6 +90,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (which(), phase).prop_map(|(node, phase)| Step::Phase(node, phase)),
         2 => (which(), select(ORDERS)).prop_map(|(node, order)| Step::Order(node, order)),
         1 => (proptest::option::of(which()), proptest::option::of(select(vec!["a", "b"]))).prop_map(|(env, zone)| Step::Constrain(env, zone)),
+        1 => which().prop_map(Step::Revoke),
         1 => prop_oneof![Just(Step::Force), any::<bool>().prop_map(Step::Freeze)],
         1 => (select(Dimension::ALL), 0..6u64).prop_map(|(dimension, limit)| Step::Limit(dimension, limit << (limit * 3))),
         1 => (which(), 0..5u32).prop_map(|(project, weight)| Step::Weights(project, weight)),
@@ -223,7 +225,7 @@ impl Step {
             Self::Order(node, order) => Command::OrderNode { node: node.of(nodes()), order },
             Self::Limit(dimension, limit) => Command::SetLimits {
                 org: state.org_named("default").unwrap_or(Ulid::nil().into()),
-                limits: Limits([(dimension, limit)].into()),
+                limits: [(dimension, Some(limit))].into(),
             },
             Self::Weights(project, weight) => {
                 Command::SetProjectWeight { project: project.of(state.projects.keys().copied()), weight }
@@ -238,6 +240,7 @@ impl Step {
                     },
                 }
             }
+            Self::Revoke(token) => Command::RevokeToken { token: token.of(state.tokens.keys().copied()) },
             Self::Force => Command::ForceReschedule,
             Self::Freeze(frozen) => Command::SetRescheduling { frozen },
             Self::Allocate { env, process, release, node } => Command::Allocate {

@@ -138,6 +138,8 @@ fn every_refusal_has_a_code_a_class_a_sentence_and_a_hint() {
         refusal("", |_| Command::SetOrgWeight { org: none(), weight: 1 }),
         refusal("", |_| Command::SetProjectWeight { project: none(), weight: 1 }),
         refusal("", |fleet| Command::SetOrgWeight { org: fleet.org(), weight: 0 }),
+        refusal("", |_| Command::RevokeToken { token: none() }),
+        refusal("", |fleet| Command::RevokeToken { token: *fleet.state().tokens.keys().next().expect("the admin's") }),
         refusal("", |_| Command::SetOrgConstraints { org: none(), constraints: Labels::default() }),
         refusal("", |_| Command::SetEnvConstraints { env: none(), constraints: Labels::default() }),
         refusal("", |fleet| {
@@ -182,6 +184,8 @@ fn every_refusal_has_a_code_a_class_a_sentence_and_a_hint() {
         org_not_found NotFound: there is no org org_00000000000000000000000000 (check the id in the request)
         project_not_found NotFound: there is no project prj_00000000000000000000000000 (check the id in the request)
         invalid_argument Invalid: a weight is 1 to 1000, not 0 (choose a weight in that range)
+        token_not_found NotFound: there is no token tok_00000000000000000000000000 (list keys with `plfm key ls`)
+        last_admin_token Conflict: tok_01KDVDNA005D9TY6BDE186JMYD is the last token that may do everything (make another one first)
         org_not_found NotFound: there is no org org_00000000000000000000000000 (check the id in the request)
         environment_not_found NotFound: there is no environment env_00000000000000000000000000 (list environments with `plfm status`)
         invalid_argument Invalid: these are no labels (write labels as `zone=a`: letters, digits and `-_./`, 63 at most, 32 labels at most)
@@ -292,6 +296,10 @@ fn tokens_are_made() {
     let mut fleet = Fleet::new();
     let scopes = Scope::ALL.to_vec();
     assert_eq!(fleet.submit(Command::CreateToken { org: None, hash: Digest::of(b"reader"), scopes }), Ok(1));
+    // With another one of its kind the first may go.
+    let first = *fleet.state().tokens.keys().next().expect("the admin's");
+    assert_eq!(fleet.submit(Command::RevokeToken { token: first }), Ok(1));
+    assert_eq!(fleet.submit(Command::RevokeToken { token: first }), Err(Refusal::TokenNotFound(first)));
 }
 
 /// Nonsense that a node may claim must not stop the writer.

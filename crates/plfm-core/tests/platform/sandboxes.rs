@@ -7,10 +7,12 @@ use plfm_core::command::Command;
 use plfm_core::decide::sandboxes::{METADATA_MAX, TIMEOUT_MAX};
 use plfm_core::event::{InstanceStatus, Waiting};
 use plfm_core::ids::{BootId, InstanceId};
+use plfm_core::manifest::Resources as Size;
 use plfm_core::phase::InstancePhase;
 use plfm_core::quota::Dimension;
 use plfm_core::reconcile::reconcile;
 use plfm_core::refusal::{Refusal, RefusalClass};
+use plfm_core::units::{Mebibytes, MilliCpu};
 
 use crate::fleet::{Fleet, check_script, template};
 
@@ -227,6 +229,8 @@ fn what_cannot_be_made_is_refused() {
         change(wanted);
         command
     };
+    // Each pair may be; all of them are too much.
+    let large = (0..20).map(|number| (number.to_string(), "a".repeat(1_000)));
     let many = (0..=METADATA_MAX).map(|number| (number.to_string(), String::new()));
     let cases = [
         (with(&|it| it.org = "other".to_owned()), "org_not_found"),
@@ -234,10 +238,28 @@ fn what_cannot_be_made_is_refused() {
         (with(&|it| it.timeout = TIMEOUT_MAX + Duration::from_secs(1)), "invalid_argument"),
         (with(&|it| it.metadata = many.clone().collect()), "invalid_argument"),
         (with(&|it| it.metadata = [("a".repeat(300), String::new())].into()), "invalid_argument"),
+        (with(&|it| it.metadata = large.clone().collect()), "invalid_argument"),
     ];
+    let sound = with(&|it| it.metadata = [("user".to_owned(), "ada lovelace".to_owned())].into());
+    let by_id = with(&|it| it.template = fleet.state().templates.keys().next().unwrap().to_string());
     for (command, code) in cases {
-        assert_eq!(fleet.submit(command).unwrap_err().code(), code);
+        let refused = fleet.submit(command).unwrap_err();
+        assert_eq!(refused.code(), code);
+        assert!(!refused.to_string().contains("a sandbox is given") || refused.to_string().contains(" 7 days "));
     }
+    assert_eq!(fleet.submit(sound), Ok(1));
+    let again = match by_id {
+        Command::CreateSandbox(wanted) => Command::CreateSandbox(Box::new(plfm_core::command::CreateSandbox {
+            instance: ulid::Ulid::from_parts(7, 7).into(),
+            ..*wanted
+        })),
+        _ => unreachable!("it is one"),
+    };
+    assert_eq!(fleet.submit(again), Ok(1), "a template has an id too");
+    let tiny = Size { cpu: MilliCpu(50), memory: Mebibytes(256), disk: Mebibytes(1_024) };
+    let Command::CreateTemplate { org, name, image, .. } = template("base", 256) else { unreachable!("it is one") };
+    let refused = fleet.submit(Command::CreateTemplate { org, name, image, size: tiny });
+    assert!(matches!(refused, Err(Refusal::InvalidSandbox(_))), "{refused:?}");
 }
 
 #[test]
@@ -248,10 +270,12 @@ fn another_boot_is_not_the_same_sandbox() {
     fleet.follow("sandbox 60");
     fleet.follow("ready");
     let (id, known) = fleet.state().instances.iter().map(|(id, it)| (*id, it.clone())).next().unwrap();
+    let boot = known.status.boot;
     let again = InstanceStatus { phase: InstancePhase::Preparing, boot: None, ..known.status };
     let report = Command::Observe { node: known.node, capacity: None, instances: vec![(id, again)] };
     assert_eq!(fleet.submit(report), Ok(1));
     assert_eq!(again_of(&fleet, id).phase, InstancePhase::Failed, "to be made anew is its end");
+    assert_eq!(again_of(&fleet, id).boot, boot, "as it was known");
     let other = BootId::new(ulid::Ulid::from_parts(9, 9));
     let again = InstanceStatus { phase: InstancePhase::Ready, boot: Some(other), ..again_of(&fleet, id) };
     let report = Command::Observe { node: known.node, capacity: None, instances: vec![(id, again)] };

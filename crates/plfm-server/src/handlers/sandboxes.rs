@@ -1,4 +1,4 @@
-//! Sandboxes: created and waited for, shown, given more time, killed; and the keys that agents use.
+//! Sandboxes: created and waited for, shown, given more time, killed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,10 +8,10 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use axum::{Extension, Json};
 use http::StatusCode;
-use plfm_api::views::{self, ApiKeyView, Items, SandboxRequest, SandboxState, SandboxView, TimeoutRequest, sandbox_id};
+use plfm_api::views::{self, Items, SandboxRequest, SandboxState, SandboxView, TimeoutRequest, sandbox_id};
 use plfm_core::command::{Command, CreateSandbox};
 use plfm_core::decide::decide;
-use plfm_core::event::{Actor, Scope};
+use plfm_core::event::Actor;
 use plfm_core::fair::Class;
 use plfm_core::ids::{InstanceId, OrgId};
 use plfm_core::state::{Instance, START_MAX, State as Fold};
@@ -21,7 +21,6 @@ use super::org;
 use crate::ApiError;
 use crate::identity::Caller;
 use crate::routes::{accepted, current_request, fresh};
-use crate::secrets::{new_key, token_hash};
 use crate::serve::{SANDBOX_VARS, Shared};
 use crate::writer::now;
 
@@ -89,20 +88,6 @@ pub async fn set_timeout(
     let state = shared.writer.state();
     let view = state.instances.get(&id).and_then(|instance| views::sandbox(&state, id, instance));
     Ok(accepted(StatusCode::OK, seq, view.ok_or_else(|| no_such(&sandbox))?))
-}
-
-/// A key for E2B's clients, good for the sandboxes of one org. It is shown once; what is kept is its hash.
-pub async fn create_key(
-    State(shared): State<Arc<Shared>>,
-    Extension(caller): Extension<Caller>,
-    Path(name): Path<String>,
-) -> Result<Response, ApiError> {
-    let org = org(&shared.writer.state(), &caller, &name)?;
-    let key = new_key();
-    let scopes = vec![Scope::SandboxesRead, Scope::SandboxesWrite];
-    let command = Command::CreateToken { org: Some(org), hash: token_hash(&key), scopes };
-    let seq = shared.writer.submit(command, caller.actor()?, current_request()).await?;
-    Ok(accepted(StatusCode::CREATED, seq, ApiKeyView { key }))
 }
 
 /// Those that hold resources.

@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, never, select_biased};
 use plfm_api::documents::{IMAGES_MAX, Newest, Report};
@@ -31,6 +31,8 @@ use super::{Input, PAGE, Reply, SubmitError, now};
 const BATCH_MAX: usize = 1_000;
 /// Fewer are not worth an fsync of their own while others wait.
 const SHARE_MIN: usize = 32;
+/// Nobody waits longer than this for the other half to be stored.
+const TURN_MAX: Duration = Duration::from_millis(20);
 /// So often a batch is decided again when another writer was faster; two that both write take turns.
 const TRIES_MAX: usize = 8;
 /// Without anything to do it looks this often.
@@ -52,8 +54,11 @@ pub struct Work {
     look_at: Option<Timestamp>,
     /// Something was decided since the platform was last asked what it wants.
     is_news: bool,
-    /// It was asked since the last launch; once while something is stored is enough.
+    /// It was asked since the last launch; once while something is stored is enough for what is new.
     was_asked: bool,
+    launched_at: Instant,
+    /// Someone was heard who is not told of yet.
+    heard_someone: bool,
     /// In which it wanted something, without being asked anything in between.
     rounds: usize,
     tries: usize,
@@ -93,6 +98,8 @@ impl Work {
             look_at: None,
             is_news: true,
             was_asked: false,
+            launched_at: Instant::now(),
+            heard_someone: true,
             rounds: 0,
             tries: 0,
             flying: Vec::new(),
@@ -122,8 +129,9 @@ impl Work {
         let mut is_stopping = false;
         loop {
             self.lift_off();
-            let is_due = self.is_news || self.look_at.is_some_and(|at| now() >= at);
-            if !is_stopping && is_due && !self.was_asked {
+            self.tell_whom_it_heard();
+            let is_due = self.is_news && !self.was_asked || self.look_at.is_some_and(|at| now() >= at);
+            if !is_stopping && is_due {
                 self.reconcile();
                 self.lift_off();
             }
@@ -131,8 +139,9 @@ impl Work {
             if is_stopping && !flies {
                 return;
             }
-            let look = self.look_at.filter(|_| !self.was_asked).map_or(LOOK_MAX, |at| at.since(now()));
+            let look = self.look_at.map_or(LOOK_MAX, |at| at.since(now()));
             let has_enough = flies && self.room() == 0;
+            let look = if has_enough { look.min(TURN_MAX) } else { look };
             let inbox = if is_stopping || has_enough { never() } else { self.inbox.clone() };
             select_biased! {
                 recv(self.landed) -> landed => match landed {
@@ -150,11 +159,13 @@ impl Work {
         }
     }
 
-    /// What may still be decided for the next batch: half of those who wait, so that they take turns. While one half is being
-    /// stored, the other is answered, asks again and is decided.
+    /// What may still be decided for the next batch. When the disk stalls nobody waits to be heard: a node that is not would be
+    /// taken for silent.
     fn room(&self) -> usize {
-        let asking = self.flying.len() + self.waiting.len() + self.inbox.len();
-        asking.div_ceil(2).clamp(SHARE_MIN, BATCH_MAX).saturating_sub(self.waiting.len())
+        if self.launched_at.elapsed() >= TURN_MAX {
+            return BATCH_MAX;
+        }
+        share(self.flying.len(), self.waiting.len(), self.inbox.len())
     }
 
     /// What waits, decided, as far as there is room; whether it was asked to stop.
@@ -190,6 +201,7 @@ impl Work {
         if !self.newest.admit(node, report.number) {
             return None;
         }
+        self.heard_someone = true;
         self.desk.hears(node, report.images.into_iter().take(IMAGES_MAX).collect(), now());
         let instances = report.instances.into_iter().map(|it| (it.instance, it.status)).collect();
         let command = Command::Observe { node, capacity: Some(report.capacity), instances };
@@ -219,16 +231,24 @@ impl Work {
         self.was_asked = self.desk.in_flight().is_some();
     }
 
+    /// Once for many: with many nodes, the map is dear.
+    fn tell_whom_it_heard(&mut self) {
+        let since = self.desk.since();
+        if self.heard_someone && self.room() > 0 || self.heard.borrow().since != since {
+            self.heard.send_replace(self.desk.heard());
+            self.heard_someone = false;
+        }
+    }
+
     /// Gives what is decided to the thread that stores, if it has nothing to do.
     fn lift_off(&mut self) {
         if self.desk.in_flight().is_some() {
             return;
         }
-        // Told once for all: with many nodes, the map is dear.
-        self.heard.send_replace(self.desk.heard());
         self.was_asked = false;
         if let Some(batch) = self.desk.launch() {
             self.flying = std::mem::take(&mut self.waiting);
+            self.launched_at = Instant::now();
             // It has nothing to do, so there is room; if it has ended, `landed` says so.
             let _ = self.launch.send(batch);
         } else {
@@ -308,6 +328,12 @@ impl Answer {
         let decided = self.decided.map_err(SubmitError::from);
         self.reply.map(|reply| reply.send(decided));
     }
+}
+
+/// Half of those who wait, so that they take turns: while one half is being stored, the other is answered, asks again and is decided.
+fn share(flying: usize, decided: usize, queued: usize) -> usize {
+    let asking = flying + decided + queued;
+    asking.div_ceil(2).clamp(SHARE_MIN, BATCH_MAX).saturating_sub(decided)
 }
 
 /// A thread that appends one batch after another, and says what came of each.

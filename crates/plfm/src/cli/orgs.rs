@@ -1,10 +1,12 @@
 //! Flags of what is about orgs, and about which nodes get their work.
 
 use clap::{Args, Subcommand};
-use plfm_core::labels::label;
+use plfm_core::labels::{Labels, label};
+use plfm_core::manifest::{mebibytes, millis};
 use plfm_core::quota::Dimension;
 
 use super::{AppArgs, EnvArgs};
+use crate::CliError;
 
 #[derive(Debug, Subcommand)]
 pub enum OrgCommand {
@@ -20,7 +22,7 @@ pub enum OrgCommand {
 
 #[derive(Debug, Args)]
 pub struct LimitArgs {
-    /// `default` instead of a number takes a limit back
+    /// For example memory=64Gi, cpu=64, instances=50; `default` takes a limit back
     #[arg(value_name = "LIMIT=MOST", value_parser = limit, required = true)]
     pub limits: Vec<(Dimension, Option<u64>)>,
 }
@@ -61,10 +63,19 @@ fn limit(text: &str) -> Result<(Dimension, Option<u64>), String> {
     let known = Dimension::ALL.iter().copied().find(|dimension| dimension.code() == name);
     let codes = || Dimension::ALL.iter().map(|dimension| dimension.code()).collect::<Vec<_>>().join(", ");
     let dimension = known.ok_or_else(|| format!("`{name}` is no limit; there are {}", codes()))?;
-    match most {
-        "default" => Ok((dimension, None)),
-        most => most.parse().map(|most| (dimension, Some(most))).map_err(|_| format!("`{most}` is no number")),
-    }
+    let (most, form) = match dimension {
+        _ if most == "default" => return Ok((dimension, None)),
+        Dimension::Memory => (mebibytes(most).map(|size| size.0), "a size with Mi or Gi, for example 64Gi"),
+        Dimension::Cpu => (most.parse().ok().map(|cores| millis(cores).0.into()), "processors, for example 64"),
+        _ => (most.parse().ok(), "a number"),
+    };
+    most.map(|most| (dimension, Some(most))).ok_or_else(|| format!("write {name}={form}"))
+}
+
+/// A label has one value.
+pub fn distinct(pairs: &[(String, String)]) -> Result<Labels, CliError> {
+    let labels = Labels(pairs.iter().cloned().collect());
+    if labels.0.len() < pairs.len() { Err(CliError::LabelTwice) } else { Ok(labels) }
 }
 
 #[cfg(test)]
@@ -75,7 +86,9 @@ mod tests {
     fn limits_are_named_and_counted() {
         assert_eq!(limit("instances=7"), Ok((Dimension::Instances, Some(7))));
         assert_eq!(limit("memory=default"), Ok((Dimension::Memory, None)));
-        for text in ["instances", "chairs=7", "instances=many", "instances=-1"] {
+        assert_eq!(limit("memory=2Gi"), Ok((Dimension::Memory, Some(2_048))));
+        assert_eq!(limit("cpu=1.5"), Ok((Dimension::Cpu, Some(1_500))));
+        for text in ["instances", "chairs=7", "instances=many", "instances=-1", "memory=64", "cpu=many"] {
             assert!(limit(text).is_err(), "{text}");
         }
     }

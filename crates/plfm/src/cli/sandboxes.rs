@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use plfm_api::views::sandbox_id;
-use plfm_core::ids::InstanceId;
+use plfm_core::ids::{InstanceId, TokenId};
 use plfm_core::manifest::{mebibytes, millis};
 use plfm_core::units::{Mebibytes, MilliCpu};
 
@@ -92,6 +92,23 @@ pub struct SandboxExecArgs {
     pub name: SandboxName,
     #[command(flatten)]
     pub run: RunArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum KeyCommand {
+    /// Make a key, and print it this once
+    Create,
+    /// List keys
+    Ls,
+    /// Let nobody in with a key any more
+    Revoke(KeyId),
+}
+
+#[derive(Debug, Args)]
+pub struct KeyId {
+    /// As `plfm key ls` lists it
+    #[arg(value_name = "KEY")]
+    pub key: TokenId,
 }
 
 fn sandbox(text: &str) -> Result<InstanceId, String> {

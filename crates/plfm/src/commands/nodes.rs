@@ -13,6 +13,9 @@ pub async fn run(context: &Context, out: &mut Printer) -> Result<Exit, CliError>
         return Ok(Exit::Success);
     }
     out.table(&table(&nodes.items))?;
+    for node in nodes.items.iter().filter(|node| !node.capacity.labels.is_empty()) {
+        out.note(format_args!("{} is labelled {}", node.name, node.capacity.labels));
+    }
     if let Some(since) = nodes.rescheduling_frozen_since {
         out.note(format_args!("since {since} the work of lost nodes stays where it was: too many fell silent at once"));
         out.note("bring them back, or move their work with `plfm node reschedule`");

@@ -1,10 +1,10 @@
 //! `plfm org`: what an org may have, its part, the nodes it wants; `plfm require`: the nodes that one environment wants.
 
-use plfm_api::views::OrgView;
-use plfm_core::labels::Labels;
-use plfm_core::quota::Limits;
+use plfm_api::views::{LimitsRequest, OrgView};
+use plfm_core::quota::Dimension;
+use plfm_core::units::{Mebibytes, MilliCpu};
 
-use crate::cli::{OrgCommand, RequireArgs, WeightArgs};
+use crate::cli::{OrgCommand, RequireArgs, WeightArgs, distinct};
 use crate::context::Context;
 use crate::printer::{Printer, Table};
 use crate::{CliError, Exit};
@@ -14,23 +14,13 @@ pub async fn run(command: OrgCommand, context: &Context, out: &mut Printer) -> R
     let view = match command {
         OrgCommand::Show => client.org(&org).await?,
         OrgCommand::Limit(args) => {
-            let known = client.org(&org).await?.limits;
-            let said =
-                known.into_iter().filter(|(_, limit)| !limit.is_default).map(|(name, limit)| (name, limit.limit));
-            let mut limits: Limits = Limits(said.collect());
-            for (dimension, limit) in args.limits {
-                match limit {
-                    Some(limit) => drop(limits.0.insert(dimension, limit)),
-                    None => drop(limits.0.remove(&dimension)),
-                }
-            }
-            client.set_limits(&org, limits).await?
+            client.set_limits(&org, &LimitsRequest { limits: args.limits.into_iter().collect() }).await?
         }
         OrgCommand::Weight(WeightArgs { weight, project: None }) => client.set_org_weight(&org, weight).await?,
         OrgCommand::Weight(WeightArgs { weight, project: Some(project) }) => {
             client.set_project_weight(&org, &project, weight).await?
         }
-        OrgCommand::Require(args) => client.set_org_constraints(&org, labels(args.labels)).await?,
+        OrgCommand::Require(args) => client.set_org_constraints(&org, distinct(&args.labels)?).await?,
     };
     show(&view, out)
 }
@@ -38,7 +28,7 @@ pub async fn run(command: OrgCommand, context: &Context, out: &mut Printer) -> R
 pub async fn require(args: RequireArgs, context: &Context, out: &mut Printer) -> Result<Exit, CliError> {
     let (client, org) = (context.client()?, context.org());
     let (app, env) = (context.app(args.app.app.as_ref())?, context.explicit_env(&args.env)?);
-    let constraints = labels(args.labels.labels);
+    let constraints = distinct(&args.labels.labels)?;
     client.set_env_constraints(&org, &app, &env, &constraints).await?;
     if out.is_json() {
         out.document("constraints", &constraints)?;
@@ -48,10 +38,6 @@ pub async fn require(args: RequireArgs, context: &Context, out: &mut Printer) ->
         out.done(format_args!("new instances of {app} in {env} go to nodes labelled {constraints}"));
     }
     Ok(Exit::Success)
-}
-
-fn labels(pairs: Vec<(String, String)>) -> Labels {
-    Labels(pairs.into_iter().collect())
 }
 
 fn show(org: &OrgView, out: &mut Printer) -> Result<Exit, CliError> {
@@ -67,8 +53,17 @@ fn show(org: &OrgView, out: &mut Printer) -> Result<Exit, CliError> {
     let mut table = Table::new(["LIMIT", "MOST", "SET BY"]);
     for (dimension, limit) in &org.limits {
         let by = if limit.is_default { "default" } else { "operator" };
-        table.row([dimension.code().to_owned(), format!("{} {}", limit.limit, dimension.words()), by.to_owned()]);
+        table.row([dimension.code().to_owned(), most(*dimension, limit.limit), by.to_owned()]);
     }
     out.table(&table)?;
     Ok(Exit::Success)
+}
+
+/// As it is written in manifests.
+fn most(dimension: Dimension, limit: u64) -> String {
+    match dimension {
+        Dimension::Memory => Mebibytes(limit).to_string(),
+        Dimension::Cpu => MilliCpu(u32::try_from(limit).unwrap_or(u32::MAX)).to_string(),
+        _ => limit.to_string(),
+    }
 }

@@ -58,6 +58,9 @@ pub(super) fn text(env: &EnvView, now: Timestamp) -> String {
             text += &format!("  waiting: {waiting}\n");
         }
     }
+    if !env.constraints.is_empty() {
+        text += &format!("nodes: labelled {}\n", env.constraints);
+    }
     for route in &env.routes {
         text += &format!("url: {}\n", route.url);
         if let Some(why) = &route.closed {

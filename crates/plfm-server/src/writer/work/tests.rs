@@ -1,3 +1,4 @@
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use plfm_core::digest::Digest;
@@ -9,6 +10,8 @@ use super::*;
 
 /// Fails so many appends after the first few, and lets another writer be faster at one of them.
 struct Troubled {
+    /// Held by whoever wants appends to wait.
+    stall: Mutex<()>,
     log: MemoryStore,
     appends: AtomicUsize,
     fails: std::ops::Range<usize>,
@@ -22,6 +25,7 @@ impl Store for Troubled {
 
     fn append(&self, batch: &[Envelope]) -> Result<(), StoreError> {
         let number = self.appends.fetch_add(1, Ordering::SeqCst);
+        drop(self.stall.lock());
         if self.fails.contains(&number) {
             return Err(StoreError::DiskFull);
         }
@@ -59,7 +63,13 @@ const OPENING: usize = 2;
 const ASKED: usize = 200;
 
 fn troubled(fails: std::ops::Range<usize>, overtakes: Option<usize>) -> Arc<Troubled> {
-    Arc::new(Troubled { log: MemoryStore::default(), appends: AtomicUsize::new(0), fails, overtakes })
+    Arc::new(Troubled {
+        stall: Mutex::default(),
+        log: MemoryStore::default(),
+        appends: AtomicUsize::new(0),
+        fails,
+        overtakes,
+    })
 }
 
 fn start(store: &Arc<Troubled>) -> (Writer, thread::JoinHandle<()>) {
@@ -143,4 +153,41 @@ fn numbers_differ() {
     let mut entropy = Entropy::default();
     let drawn: std::collections::BTreeSet<_> = (0..2_000).map(|_| entropy.next()).collect();
     assert_eq!(drawn.len(), 2_000);
+}
+
+#[test]
+fn those_who_wait_take_turns() {
+    for (flying, decided, queued, expected) in [
+        (0, 0, 0, SHARE_MIN),
+        (0, 0, 1_000, 500),
+        (500, 0, 500, 500),
+        (500, 499, 0, 1),
+        (50, 50, 0, 0),
+        (0, 0, 1_000_000, BATCH_MAX),
+        (10, 40, 50, 10),
+    ] {
+        assert_eq!(share(flying, decided, queued), expected, "{flying} in flight, {decided} decided, {queued} queued");
+    }
+}
+
+/// A node that is not heard for long is lost: what it says must not lie unread while the disk takes its time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_the_disk_stalls_everyone_is_read() {
+    let store = troubled(0..0, None);
+    let (writer, thread) = start(&store);
+    let before = store.appends.load(Ordering::SeqCst);
+    let stall = store.stall.lock();
+    let asking = {
+        let writer = writer.clone();
+        tokio::spawn(async move { tokens(&writer).await })
+    };
+    while store.appends.load(Ordering::SeqCst) == before || !writer.queue.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    assert!(!asking.is_finished(), "nothing is promised yet");
+    writer.stop();
+    drop(stall);
+    assert!(asking.await.unwrap().iter().all(Result::is_ok), "and all of it is stored in the end");
+    thread.join().unwrap();
+    assert!(store.appends.load(Ordering::SeqCst) <= before + 3, "in few batches");
 }

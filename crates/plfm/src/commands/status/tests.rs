@@ -77,6 +77,7 @@ pub(crate) fn env() -> EnvView {
             waiting: Some("no node takes new work".to_owned()),
         }],
         instances: vec![instance(1, InstancePhase::Ready, None), instance(2, InstancePhase::Failed, Some(failure))],
+        constraints: Default::default(),
         seq: Seq(9),
     }
 }
