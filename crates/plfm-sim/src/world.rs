@@ -26,8 +26,9 @@ mod faults;
 mod happens;
 
 const NAMES: [(&str, u64); NODES] = [("one", 4_096), ("two", 3_072), ("three", 2_048)];
-/// By then the last crashed node is back and the last workload that had to end has ended.
-const RECOVERY: Duration = Duration::from_secs(150);
+/// By then the last node that was cut off has been heard for long enough to count as back, so that it takes orders, and the last
+/// workload that had to end has ended.
+const RECOVERY: Duration = Duration::from_secs(180);
 /// A rollout may take ten minutes and a crash loop waits five: more than this is never.
 const SETTLED_BY: Duration = Duration::from_secs(2_400);
 const INSPECTION: Duration = Duration::from_secs(5);
