@@ -1,4 +1,5 @@
-//! From a scenario that fails to the few steps of it that do: steps are taken out, many at first, as long as it still fails.
+//! From a scenario that fails to the few steps of it that do: steps are taken out, many at first, as long as it still fails, and
+//! again from the beginning as long as that helps.
 
 use crate::ctx::Minds;
 use crate::scenario::Scenario;
@@ -6,25 +7,25 @@ use crate::trace::KEPT;
 use crate::world::{Failed, run};
 
 /// Runs at most; beyond it the rest is left as it is.
-const RUNS_MAX: usize = 400;
+const RUNS_MAX: usize = 1_000;
 
 /// The smaller scenario, and how that one fails. A failure of another sort would be another finding: it does not count.
 pub fn shrink(scenario: &Scenario, failed: Box<Failed>, minds: Minds) -> (Scenario, Box<Failed>) {
     let (mut best, mut failure, mut runs) = (scenario.clone(), failed, 0);
-    let mut size = best.steps.len().div_ceil(2);
-    while size > 0 && runs < RUNS_MAX {
-        let mut at = 0;
-        let mut smaller = false;
-        while at < best.steps.len() && runs < RUNS_MAX {
-            runs += 1;
-            match fails_without(&best, at, size, &failure, minds) {
-                Some((scenario, failed)) => {
-                    (best, failure, smaller) = (scenario, failed, true);
+    let mut smaller = true;
+    while std::mem::take(&mut smaller) {
+        let mut size = best.steps.len().div_ceil(2);
+        while size > 0 && runs < RUNS_MAX {
+            let mut at = 0;
+            while at < best.steps.len() && runs < RUNS_MAX {
+                runs += 1;
+                match fails_without(&best, at, size, &failure, minds) {
+                    Some((scenario, failed)) => (best, failure, smaller) = (scenario, failed, true),
+                    None => at += size,
                 }
-                None => at += size,
             }
+            size /= 2;
         }
-        size = if smaller && size == 1 { 1 } else { size / 2 };
     }
     (best, failure)
 }

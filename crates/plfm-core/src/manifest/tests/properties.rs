@@ -45,7 +45,9 @@ fn restart() -> impl Strategy<Value = Restart> {
 }
 
 fn ports() -> impl Strategy<Value = Vec<Port>> {
-    btree_map(NAME, 1..=u16::MAX, 0..4).prop_map(|ports| {
+    // The daemon's own is nobody's.
+    let free = (1..=u16::MAX).prop_filter("of the daemon", |port| *port != crate::manifest::ports::RESERVED);
+    btree_map(NAME, free, 0..4).prop_map(|ports| {
         let by_number: BTreeMap<u16, String> = ports.into_iter().map(|(name, internal)| (internal, name)).collect();
         let mut ports: Vec<Port> = by_number.into_iter().map(|(internal, name)| Port { name, internal }).collect();
         ports.sort_by(|one, other| one.name.cmp(&other.name));
