@@ -64,6 +64,64 @@ impl Dark {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::{Capacity, Isolation};
+    use crate::state::Rescheduling;
+    use crate::units::{Mebibytes, MilliCpu, Seq};
+
+    const NOW: Timestamp = Timestamp(1_000_000_000);
+
+    /// Nodes without work, each with its phase, what it returns to, and for how long it is so.
+    fn silent(nodes: &[(NodePhase, NodePhase, u64)]) -> (u32, u32) {
+        let mut state = State::default();
+        for (number, (phase, returns_to, seconds)) in nodes.iter().enumerate() {
+            let (phase, returns_to, phase_at) = (*phase, *returns_to, Timestamp(NOW.0 - seconds * 1_000));
+            let id = NodeId::new(ulid::Ulid::from_parts(1, number as u128));
+            state.nodes.insert(id, node(phase, returns_to, phase_at));
+        }
+        let Dark { silent, nodes } = dark(&state, &Facts { now: NOW, ..Facts::default() });
+        (silent, nodes)
+    }
+
+    fn node(phase: NodePhase, returns_to: NodePhase, phase_at: Timestamp) -> Node {
+        let capacity = Capacity {
+            arch: "amd64".to_owned(),
+            isolation: Isolation::Vm,
+            cpu: MilliCpu(1_000),
+            memory: Mebibytes(1_000),
+            disk: Mebibytes(1_000),
+            overhead: Mebibytes(0),
+            tunnel: String::new(),
+            degraded: Default::default(),
+            labels: Default::default(),
+        };
+        let (name, failed_boots, version) = ("a".to_owned(), Vec::new(), Seq(1));
+        Node { name, number: 1, capacity, phase, returns_to, phase_at, next_host: 1, failed_boots, version }
+    }
+
+    #[test]
+    fn who_left_empty_or_long_ago_is_not_among_those_that_fell_silent() {
+        use NodePhase::*;
+        for (nodes, expected) in [
+            (&[(Active, Active, 100), (Active, Active, 100)][..], (2, 2)),
+            (&[(Offline, Active, 59), (Active, Active, 100)], (2, 2)),
+            (&[(Offline, Active, 60), (Active, Active, 100)], (1, 1)),
+            (&[(Draining, Draining, 1), (Offline, Draining, 1)], (0, 0)),
+            (&[(Decommissioned, Decommissioned, 1)], (0, 0)),
+        ] {
+            assert_eq!(silent(nodes), expected, "{nodes:?}");
+        }
+    }
+
+    #[test]
+    fn a_word_of_force_holds_for_a_minute() {
+        let facts = Facts { now: NOW, ..Facts::default() };
+        for (seconds, holds) in [(0, true), (59, true), (60, false), (100, false)] {
+            let forced_at = Some(Timestamp(NOW.0 - seconds * 1_000));
+            let state =
+                State { rescheduling: Rescheduling { forced_at, ..Rescheduling::default() }, ..State::default() };
+            assert_eq!(is_forced(&state, &facts), holds, "{seconds} s ago");
+        }
+    }
 
     #[test]
     fn one_node_of_any_fleet_may_be_lost() {

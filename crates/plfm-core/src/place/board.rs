@@ -334,6 +334,26 @@ mod tests {
     }
 
     #[test]
+    fn room_is_kept_only_where_it_could_ever_be() {
+        let (mut state, mut facts) = (State::default(), Facts::default());
+        for (number, arch, memory) in [(1, "arm64", 4_000), (2, "amd64", 100)] {
+            let id = NodeId::new(ulid::Ulid::from_parts(1, number));
+            let mut node = node(memory);
+            node.capacity.arch = arch.to_owned();
+            state.nodes.insert(id, node);
+            facts.hear(id, Default::default());
+        }
+        let digest = Digest::of(b"image");
+        let image = ReleaseImage { reference: String::new(), digest, platforms: [("amd64".to_owned(), digest)].into() };
+        let reserves = |memory| {
+            let size = Size { cpu: MilliCpu(100), memory: Mebibytes(memory), disk: Mebibytes(1) };
+            let kind = Kind { image: &image, size: &size, replicas: 1, asked: Asked([None; 2]) };
+            Board::new(&state, &facts).reserve(kind)
+        };
+        assert!(reserves(100) && !reserves(101));
+    }
+
+    #[test]
     fn a_seat_has_as_much_of_a_need_as_of_what_is_scarcest() {
         let (node, id) = (node(1_000), NodeId::new(ulid::Ulid::from_parts(1, 1)));
         let held = Committed { memory: Mebibytes(700), disk: Mebibytes(1_000), ..Committed::default() };

@@ -292,6 +292,21 @@ fn two_lines_about_one_instance_are_one() {
 }
 
 #[test]
+fn a_node_is_not_given_up_while_something_is_left_there() {
+    let mut fleet = fleet("node a; template 256; sandbox 60; ready; kill 1; drain a");
+    let decommission = order(&fleet, NodeOrder::Decommission);
+    assert!(matches!(fleet.submit(decommission), Err(Refusal::NodeNotEmpty { instances: 1, .. })), "it has yet to end");
+}
+
+#[test]
+fn nothing_is_frozen_without_a_cause() {
+    let mut fleet = fleet("node a; node b");
+    for frozen in [true, false] {
+        assert!(matches!(fleet.submit(Command::SetRescheduling { frozen }), Err(Refusal::Stale { .. })), "{frozen}");
+    }
+}
+
+#[test]
 fn tokens_are_made() {
     let mut fleet = Fleet::new();
     let scopes = Scope::ALL.to_vec();

@@ -95,6 +95,18 @@ mod tests {
     }
 
     #[test]
+    fn the_list_stays_as_short_as_the_rule_allows() {
+        for (max_retries, kept) in [(None, 1), (Some(3), 4), (Some(1_000), 65)] {
+            let mut history = History::default();
+            for second in 0..200 {
+                let now = Timestamp(second * 1_000);
+                history.failed(exited(), Some(1), &policy(RestartPolicy::Always, max_retries), now);
+            }
+            assert_eq!(history.0.len(), LOOP_FAILURES + kept, "{max_retries:?}");
+        }
+    }
+
+    #[test]
     fn waits_double_until_the_loop_is_plain() {
         let always = policy(RestartPolicy::Always, None);
         let mut history = History::default();

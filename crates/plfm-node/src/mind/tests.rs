@@ -380,6 +380,39 @@ fn another_guest_that_answers_is_not_taken_over() {
 }
 
 #[test]
+fn a_machine_of_another_boot_is_not_spoken_to() {
+    let mut world = World::running();
+    let json = serde_json::to_vec(&world.local).unwrap();
+    let local: Local = serde_json::from_slice(&json).unwrap();
+    world.local = local.wake(Limits::default(), &[(id(1), Some(id(1)))].into(), NOW);
+    world.observed.insert(id(1), Some(id(2)));
+    let stop = Action::Stop { instance: id(1), grace: Duration::ZERO };
+    assert_eq!(world.step(NOW), std::slice::from_ref(&stop));
+    world.local.begin(&stop, &world.plan, NOW);
+    assert_eq!(world.slot().status.failure.as_ref().map(|it| it.reason), Some(Reason::WorkloadExited));
+}
+
+#[test]
+fn who_never_answered_at_all_is_taken_down_too() {
+    let mut world = World::new();
+    assert!(world.hears(full(1, 1, &[(1, Desired::Running)])));
+    world.does(Action::Prepare(id(1)), Outcome::Prepared);
+    world.does(Action::Boot(id(1)), Outcome::Started { boot: id(1), hello_ms: 1 });
+    let late = NOW + Limits::default().startup_max;
+    world.local.begin(&Action::Stop { instance: id(1), grace: Duration::ZERO }, &world.plan, late);
+    let failure = world.slot().status.failure.as_ref().map(ToString::to_string);
+    assert_eq!(failure.as_deref(), Some("startup_timeout: the workload did not become ready in time"));
+}
+
+#[test]
+fn a_dismissed_node_takes_down_what_it_has() {
+    let mut world = World::running();
+    world.local.dismiss(&mut world.plan);
+    let grace = world.local.limits.drain_grace;
+    assert_eq!(world.step(NOW), [Action::Stop { instance: id(1), grace }]);
+}
+
+#[test]
 fn what_cannot_be_started_has_failed() {
     let mut world = World::new();
     assert!(world.hears(full(1, 1, &[(1, Desired::Running)])));
