@@ -25,7 +25,7 @@ use plfm_store::{Store, StoreError};
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::watch;
 
-use super::{Input, PAGE, Reply, SubmitError, now};
+use super::{Input, PAGE, QUEUE_MAX, Reply, SubmitError, now};
 
 /// Commands of one transaction at most: enough to pay for an fsync, few enough to answer soon.
 const BATCH_MAX: usize = 1_000;
@@ -129,7 +129,9 @@ impl Work {
         let mut is_stopping = false;
         loop {
             self.lift_off();
-            self.tell_whom_it_heard();
+            if self.is_slow() {
+                self.tell_whom_it_heard();
+            }
             let is_due = self.is_news && !self.was_asked || self.look_at.is_some_and(|at| now() >= at);
             if !is_stopping && is_due {
                 self.reconcile();
@@ -162,10 +164,14 @@ impl Work {
     /// What may still be decided for the next batch. When the disk stalls nobody waits to be heard: a node that is not would be
     /// taken for silent.
     fn room(&self) -> usize {
-        if self.launched_at.elapsed() >= TURN_MAX {
-            return BATCH_MAX;
+        if self.is_slow() {
+            return QUEUE_MAX.saturating_sub(self.waiting.len());
         }
         share(self.flying.len(), self.waiting.len(), self.inbox.len())
+    }
+
+    fn is_slow(&self) -> bool {
+        self.launched_at.elapsed() >= TURN_MAX
     }
 
     /// What waits, decided, as far as there is room; whether it was asked to stop.
@@ -234,7 +240,7 @@ impl Work {
     /// Once for many: with many nodes, the map is dear.
     fn tell_whom_it_heard(&mut self) {
         let since = self.desk.since();
-        if self.heard_someone && self.room() > 0 || self.heard.borrow().since != since {
+        if self.heard_someone || self.heard.borrow().since != since {
             self.heard.send_replace(self.desk.heard());
             self.heard_someone = false;
         }
@@ -245,6 +251,7 @@ impl Work {
         if self.desk.in_flight().is_some() {
             return;
         }
+        self.tell_whom_it_heard();
         self.was_asked = false;
         if let Some(batch) = self.desk.launch() {
             self.flying = std::mem::take(&mut self.waiting);
