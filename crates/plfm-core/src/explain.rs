@@ -185,7 +185,7 @@ fn make_room(state: &State, waiting: &Waiting) -> String {
             format!("deploy less elsewhere in the org, or raise it: `plfm org limit {}=MOST`", excess.dimension.code())
         }
         Waiting::NoNodeLabelled { .. } => {
-            "start a node with these labels (`plfm node --label`), or ask for others with `plfm require`, or for all of the org with `plfm org require`".to_owned()
+            "start a node with these labels (`plfm node --label`), or ask for others: `plfm require`, `plfm org require`".to_owned()
         }
         Waiting::NoCapacityInstances { .. } => "add a node: `plfm node token` prints the command".to_owned(),
         Waiting::ImagePlatformUnavailable { nodes, .. } => format!("build the image for {} too", nodes.join(" or ")),
