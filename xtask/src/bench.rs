@@ -30,7 +30,10 @@ struct Bench {
 }
 
 const BENCHES: &[Bench] = &[
-    Bench { name: "boot", package: "plfm-runtime", target: "boot", needs_guest: true },
+    Bench { name: "boot", package: "plfm-runtime", target: "machines", needs_guest: true },
+    Bench { name: "fork", package: "plfm-runtime", target: "machines", needs_guest: true },
+    Bench { name: "pause", package: "plfm-runtime", target: "machines", needs_guest: true },
+    Bench { name: "resume", package: "plfm-runtime", target: "machines", needs_guest: true },
     Bench { name: "log", package: "plfm-server", target: "log", needs_guest: false },
     Bench { name: "image", package: "plfm-image", target: "image", needs_guest: false },
     Bench { name: "idle", package: "plfm", target: "idle", needs_guest: true },

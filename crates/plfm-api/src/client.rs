@@ -224,6 +224,23 @@ impl Client {
         self.post(&["v1", "orgs", org, "sandboxes", sandbox, "timeout"], &request).await
     }
 
+    /// Answers when all that it is is on disk.
+    pub async fn pause_sandbox(&self, org: &str, sandbox: &str) -> Result<SandboxView, ApiError> {
+        let call = self.call(Method::POST, self.url(&["v1", "orgs", org, "sandboxes", sandbox, "pause"]));
+        answer::document(call.timeout(START_WAIT)).await
+    }
+
+    /// Answers when it runs.
+    pub async fn resume_sandbox(
+        &self,
+        org: &str,
+        sandbox: &str,
+        timeout_seconds: u64,
+    ) -> Result<SandboxView, ApiError> {
+        let call = self.call(Method::POST, self.url(&["v1", "orgs", org, "sandboxes", sandbox, "resume"]));
+        answer::document(call.timeout(START_WAIT).json(&TimeoutRequest { timeout_seconds })).await
+    }
+
     pub async fn kill_sandbox(&self, org: &str, sandbox: &str) -> Result<(), ApiError> {
         let call = self.call(Method::DELETE, self.url(&["v1", "orgs", org, "sandboxes", sandbox]));
         let _done: serde_json::Value = answer::document(call).await?;

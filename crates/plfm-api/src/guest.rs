@@ -79,8 +79,8 @@ impl Client {
     }
 
     /// Returns when the workload runs again, with what hooks had to complain of.
-    pub async fn thaw(&self) -> Result<Vec<String>, Error> {
-        Ok(self.0.thaw(ThawRequest::default()).await?.into_owned().warnings)
+    pub async fn thaw(&self, request: ThawRequest) -> Result<Vec<String>, Error> {
+        Ok(self.0.thaw(request).await?.into_owned().warnings)
     }
 
     /// Returns when the stop has begun; the machine powers off after `grace` at the latest.

@@ -2,7 +2,7 @@
 
 use std::net::Ipv6Addr;
 
-use plfm_core::event::{Entry, Envelope};
+use plfm_core::event::{Entry, Envelope, Target};
 use plfm_core::ids::*;
 use plfm_core::labels::Labels;
 use plfm_core::phase::{DeployStatus, Desired, InstancePhase};
@@ -78,8 +78,7 @@ pub struct EnvView {
 pub struct RouteView {
     pub id: RouteId,
     pub url: String,
-    pub process: String,
-    pub port: u16,
+    pub target: Option<Target>,
     /// Why the edge does not take connections there.
     pub closed: Option<String>,
 }
@@ -281,7 +280,7 @@ pub fn route(id: RouteId, route: &Route, edge: EdgeStatus<'_>) -> RouteView {
         Entry::Hostname(name) => (format!("https://{name}:{}", edge.https_port), None),
         Entry::TcpPort(port) => (format!("tcp://:{port}"), edge.closed.get(port).cloned()),
     };
-    RouteView { id, url, process: route.process.clone(), port: route.port, closed }
+    RouteView { id, url, target: route.target().cloned(), closed }
 }
 
 pub fn deploy(state: &State, id: DeployId) -> Option<DeployView> {
@@ -314,10 +313,10 @@ fn process(state: &State, env: EnvId, name: &str) -> Option<ProcessView> {
 pub fn route_table(state: &State) -> RouteTable {
     let routes = state.routes.values().filter_map(|route| {
         let app = state.apps.get(&route.app)?.name.clone();
-        let ready = state.live_in(route.env).filter(|(_, it)| it.is_of(route.env, &route.process) && it.is_ready());
+        let ready = state.live_in(route.env).filter(|(_, it)| it.is_ready());
         let backend = |(instance, it): (InstanceId, &Instance)| {
             let tunnel = state.nodes.get(&it.node)?.capacity.tunnel.clone();
-            Some(Backend { instance, node: it.node, tunnel, address: it.address, port: route.port })
+            Some(Backend { instance, node: it.node, tunnel, address: it.address, port: route.port_of(it)? })
         };
         Some(EdgeRoute { entry: route.entry.clone(), app, backends: ready.filter_map(backend).collect() })
     });

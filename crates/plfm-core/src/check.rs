@@ -7,8 +7,8 @@ use std::net::Ipv6Addr;
 use crate::event::{Entry, Event};
 use crate::ids::*;
 use crate::index::Index;
-use crate::phase::{InstancePhase, NodePhase};
-use crate::state::{Instance, Role, State};
+use crate::phase::{Desired, InstancePhase, NodePhase};
+use crate::state::{Footprint, Instance, Role, State};
 use crate::units::Mebibytes;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,8 +102,9 @@ pub fn check(state: &State) -> Vec<Violation> {
 pub fn check_step(before: &State, event: &Event) -> Option<Violation> {
     match event {
         Event::InstanceDesiredChanged { instance, desired, .. } => {
-            let now = before.instances.get(instance)?.desired;
-            impossible(instance, now, *desired, now.may_become(*desired))
+            let it = before.instances.get(instance)?;
+            let may = it.sandbox().is_some() || *desired != Desired::Paused;
+            impossible(instance, it.desired, *desired, it.desired.may_become(*desired) && may)
         }
         Event::InstanceStatusChanged { instance, node, status } => {
             let known = before.instances.get(instance)?;
@@ -184,11 +185,14 @@ fn nodes(state: &State, violations: &mut Vec<Violation>) {
 fn memory(state: &State, violations: &mut Vec<Violation>) {
     for (id, node) in &state.nodes {
         let here = || state.instances.values().filter(|it| it.node == *id && !has_ended(it));
-        let held = here().map(|it| it.resources.memory + it.resources.overhead).sum::<Mebibytes>();
+        let awake = here().filter(|it| it.footprint != Footprint::Kept);
+        let held = awake.map(|it| it.resources.memory + it.resources.overhead).sum::<Mebibytes>();
         if held > node.capacity.memory {
             violations.push(Violation::MemoryOvercommitted { node: *id, held, capacity: node.capacity.memory });
         }
-        let held = here().map(|it| it.resources.disk).sum::<Mebibytes>();
+        let pictures = here().filter(|it| it.footprint != Footprint::Awake);
+        let pictures = pictures.map(|it| it.resources.memory).sum::<Mebibytes>();
+        let held = here().map(|it| it.resources.disk).sum::<Mebibytes>() + pictures;
         if held > node.capacity.disk {
             violations.push(Violation::DiskOvercommitted { node: *id, held, capacity: node.capacity.disk });
         }
@@ -225,6 +229,10 @@ fn ownership(state: &State, violations: &mut Vec<Violation>) {
     }
     for (id, route) in &state.routes {
         owned(id, route.org, &route.env, state.envs.get(&route.env).map(|env| env.org));
+        for target in &route.targets {
+            let release = state.releases.get(&target.release).filter(|release| release.app == route.app);
+            owned(id, route.org, &target.release, release.map(|release| release.org));
+        }
     }
     for (id, instance) in &state.instances {
         let project = state.projects.get(&instance.project).map(|project| project.org);

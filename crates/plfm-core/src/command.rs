@@ -5,7 +5,7 @@ use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use crate::digest::Digest;
-use crate::event::{Capacity, DesiredChange, Entry, InstanceStatus, ReleaseImage, Scope, Waiting};
+use crate::event::{Capacity, DesiredChange, Entry, InstanceStatus, OnTimeout, ReleaseImage, Scope, Waiting};
 use crate::fair::Class;
 use crate::ids::*;
 use crate::labels::Labels;
@@ -68,6 +68,15 @@ pub enum Command {
     },
     KillSandbox {
         instance: InstanceId,
+    },
+    PauseSandbox {
+        instance: InstanceId,
+        why: DesiredChange,
+    },
+    /// Lets a paused one go on, if there is room for it where it is; for so long.
+    ResumeSandbox {
+        instance: InstanceId,
+        timeout: Duration,
     },
     /// An operator's word: what is not named stays; none is as by default.
     SetLimits {
@@ -179,6 +188,7 @@ pub struct CreateSandbox {
     pub class: Class,
     /// From the moment it is ready.
     pub timeout: Duration,
+    pub on_timeout: OnTimeout,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::command::Command;
-use crate::event::{Capacity, Event, InstanceAllocated, InstanceStatus, Isolation, Resources, Scope, Waiting};
+use crate::event::{
+    Capacity, DesiredChange, Event, InstanceAllocated, InstanceStatus, Isolation, Resources, Scope, Waiting,
+};
 use crate::facts::Facts;
 use crate::ids::*;
 use crate::manifest::Resources as Size;
-use crate::phase::{DeployStatus, InstancePhase, NodePhase};
+use crate::phase::{DeployStatus, Desired, InstancePhase, NodePhase};
 use crate::place::{self, Choice, Kind};
 use crate::reason::Failure;
 use crate::refusal::Refusal;
@@ -68,6 +70,8 @@ pub fn decide(state: &State, command: Command, facts: &Facts) -> Result<Vec<Even
             sandboxes::set_timeout(state, instance, ends_at, at_least, facts)
         }
         Command::KillSandbox { instance } => sandboxes::kill(state, instance),
+        Command::PauseSandbox { instance, why } => sandboxes::pause(state, instance, why),
+        Command::ResumeSandbox { instance, timeout } => sandboxes::resume(state, instance, timeout, facts),
         Command::SetLimits { org, limits } => quotas::set_limits(state, org, &limits),
         Command::SetOrgWeight { org, weight } => quotas::set_org_weight(state, org, weight),
         Command::SetProjectWeight { project, weight } => quotas::set_project_weight(state, project, weight),
@@ -76,7 +80,9 @@ pub fn decide(state: &State, command: Command, facts: &Facts) -> Result<Vec<Even
         Command::NoteWaiting { env, process, waiting } => note_waiting(state, env, process, waiting),
         Command::SetDesired { instance, desired, why } => {
             let current = state.instances.get(&instance).ok_or(Refusal::InstanceNotFound(instance))?;
-            fresh(current.desired.may_become(desired), instance)?;
+            // To pause and to go on are asked for by their own commands, which see that there is room.
+            let ends = matches!(desired, Desired::Draining | Desired::Stopped);
+            fresh(ends && current.desired.may_become(desired), instance)?;
             Ok(vec![Event::InstanceDesiredChanged { instance, desired, why }])
         }
         Command::SetDeployStatus { deploy, status, failure } => set_deploy_status(state, deploy, status, failure),
@@ -92,8 +98,8 @@ pub fn decide(state: &State, command: Command, facts: &Facts) -> Result<Vec<Even
 fn revoke_token(state: &State, id: TokenId) -> Result<Vec<Event>, Refusal> {
     let known = state.tokens.get(&id).ok_or(Refusal::TokenNotFound(id))?;
     let may_all = |token: &Token| token.org.is_none() && Scope::ALL.iter().all(|scope| token.scopes.contains(scope));
-    let others = state.tokens.iter().filter(|(other, _)| **other != id);
-    if may_all(known) && !others.into_iter().any(|(_, token)| may_all(token)) {
+    let mut others = state.tokens.iter().filter(|(other, _)| **other != id);
+    if may_all(known) && !others.any(|(_, token)| may_all(token)) {
         return Err(Refusal::LastAdmin(id));
     }
     Ok(vec![Event::TokenRevoked { token: id, org: known.org }])
@@ -131,7 +137,10 @@ fn observe(
             return Err(Refusal::StatusUnexplained { instance, phase: status.phase });
         }
         if is_news(known, &status) {
+            let runs_on = sandboxes::could_not_pause(known, &status);
             events.push(Event::InstanceStatusChanged { instance, node: id, status });
+            let (desired, why) = (Desired::Running, DesiredChange::PauseFailed);
+            events.extend(runs_on.then_some(Event::InstanceDesiredChanged { instance, desired, why }));
         }
     }
     Ok(events)

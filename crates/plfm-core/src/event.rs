@@ -90,7 +90,9 @@ pub enum Event {
     #[serde(rename = "deploy.status_changed")]
     DeployStatusChanged { deploy: DeployId, status: DeployStatus, failure: Option<Failure> },
     #[serde(rename = "route.created")]
-    RouteCreated { route: RouteId, org: OrgId, app: AppId, env: EnvId, entry: Entry, process: String, port: u16 },
+    RouteCreated { route: RouteId, org: OrgId, app: AppId, env: EnvId, entry: Entry },
+    #[serde(rename = "route.target_set")]
+    RouteTargetSet { route: RouteId, org: OrgId, env: EnvId, target: Target },
     #[serde(rename = "route.deleted")]
     RouteDeleted { route: RouteId, org: OrgId, env: EnvId },
     #[serde(rename = "group.waiting")]
@@ -159,6 +161,14 @@ pub enum Entry {
     TcpPort(u16),
 }
 
+/// Where a route finds the instances of one release.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    pub release: ReleaseId,
+    pub process: String,
+    pub port: u16,
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct InstanceAllocated {
     pub instance: InstanceId,
@@ -191,11 +201,28 @@ pub struct SandboxCreated {
     pub metadata: BTreeMap<String, String>,
     /// From the moment it is ready.
     pub timeout_seconds: u64,
+    #[serde(default, skip_serializing_if = "OnTimeout::is_kill")]
+    pub on_timeout: OnTimeout,
     pub node: NodeId,
     pub address: Ipv6Addr,
     pub resources: Resources,
     #[serde(default)]
     pub class: Class,
+}
+
+/// What becomes of a sandbox that has had its time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnTimeout {
+    #[default]
+    Kill,
+    Pause,
+}
+
+impl OnTimeout {
+    pub const fn is_kill(&self) -> bool {
+        matches!(self, Self::Kill)
+    }
 }
 
 /// What an instance holds on its node.
@@ -284,6 +311,11 @@ pub enum DesiredChange {
     Killed,
     /// A sandbox had the time it was given.
     TimedOut,
+    /// Someone wants to go on with it later, or now.
+    Paused,
+    Resumed,
+    /// It runs on.
+    PauseFailed,
     /// A sandbox ended by itself, or never came to be; nothing takes its place.
     Failed,
 }
@@ -354,6 +386,7 @@ impl Event {
         Self::DeployCreated { .. } => "deploy.created",
         Self::DeployStatusChanged { .. } => "deploy.status_changed",
         Self::RouteCreated { .. } => "route.created",
+        Self::RouteTargetSet { .. } => "route.target_set",
         Self::RouteDeleted { .. } => "route.deleted",
         Self::GroupWaiting { .. } => "group.waiting",
         Self::InstanceAllocated(_) => "instance.allocated",

@@ -1,5 +1,6 @@
 //! What an event changes. Total: what was decided can be applied, and nothing here can refuse.
 
+use std::collections::BTreeSet;
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
@@ -89,11 +90,19 @@ pub fn evolve(state: &mut State, envelope: &Envelope) {
             }
             settle(state, env);
         }
-        Event::RouteCreated { route, org, app, env, entry, process, port } => {
-            let (entry, process) = (entry.clone(), process.clone());
-            let record = Route { org: *org, app: *app, env: *env, entry, process, port: *port, version: seq };
+        Event::RouteCreated { route, org, app, env, entry } => {
+            let (entry, targets) = (entry.clone(), Vec::new());
+            let record = Route { org: *org, app: *app, env: *env, entry, targets, version: seq };
             state.routes.insert(*route, record);
             state.index.own(*org, |usage| usage.routes += 1);
+        }
+        Event::RouteTargetSet { route, env, target, .. } => {
+            let runs: BTreeSet<_> = state.live_in(*env).filter_map(|(_, it)| it.release()).collect();
+            update(&mut state.routes, route, |route| {
+                route.targets.retain(|it| it.release != target.release && runs.contains(&it.release));
+                route.targets.push(target.clone());
+                route.version = seq;
+            });
         }
         Event::RouteDeleted { route, .. } => {
             let gone = state.routes.remove(route);
@@ -123,6 +132,10 @@ pub fn evolve(state: &mut State, envelope: &Envelope) {
             given_up(state, *instance, *why, at);
             change(state, *instance, |instance| {
                 (instance.desired, instance.desired_at, instance.version) = (*desired, at, seq);
+                instance.failures += u32::from(*why == DesiredChange::PauseFailed);
+                if *desired == Desired::Paused || *desired == Desired::Running {
+                    instance.footprint = Footprint::AwakeAndKept;
+                }
             });
         }
         Event::InstanceStatusChanged { instance, status, .. } => {
@@ -281,13 +294,14 @@ fn sandbox_created(state: &mut State, created: &SandboxCreated, seq: Seq, at: Ti
         vars,
         metadata,
         timeout_seconds,
+        on_timeout,
         node,
         address,
         resources,
         class,
     } = created.clone();
     let ends_at = None;
-    let sandbox = Sandbox { template, template_name, image, vars, metadata, timeout_seconds, ends_at };
+    let sandbox = Sandbox { template, template_name, image, vars, metadata, timeout_seconds, on_timeout, ends_at };
     let role = Role::Sandbox(Box::new(sandbox));
     enters(state, instance, Seed { org, project, role, node, address, resources, class }, seq, at);
 }
@@ -324,6 +338,7 @@ fn enters(state: &mut State, id: InstanceId, seed: Seed, seq: Seq, at: Timestamp
         desired: Desired::Running,
         desired_at: at,
         status,
+        footprint: Footprint::Awake,
         failures: 0,
         served: false,
         created_at: at,
@@ -348,11 +363,27 @@ fn boot_failed(state: &mut State, id: InstanceId, status: &InstanceStatus, at: T
     }
 }
 
+/// The time that it was given begins when it runs again.
+fn goes_on(instance: &mut Instance, status: &InstanceStatus, at: Timestamp) {
+    let is_up = instance.status.phase.is_at_rest() && !status.phase.is_at_rest();
+    let waited = at.since(instance.desired_at);
+    if let Role::Sandbox(sandbox) = &mut instance.role
+        && is_up
+        && instance.desired == Desired::Running
+    {
+        sandbox.ends_at = sandbox.ends_at.map(|ends_at| ends_at + waited);
+    }
+}
+
 fn instance_seen(instance: &mut Instance, status: &InstanceStatus, seq: Seq, at: Timestamp) {
     let fails_anew = status.phase == InstancePhase::Failed && instance.status.phase != InstancePhase::Failed;
     instance.failures += u32::from(fails_anew);
     instance.served |= status.phase == InstancePhase::Ready;
+    goes_on(instance, status, at);
     (instance.status, instance.changed_at, instance.version) = (status.clone(), at, seq);
+    if (instance.desired, status.phase) == (Desired::Paused, InstancePhase::Paused) {
+        instance.footprint = Footprint::Kept;
+    }
     let Role::Sandbox(sandbox) = &mut instance.role else { return };
     if instance.served {
         sandbox.ends_at.get_or_insert(at + Duration::from_secs(sandbox.timeout_seconds));

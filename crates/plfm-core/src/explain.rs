@@ -6,6 +6,7 @@ use crate::event::{Entry, Waiting};
 use crate::facts::{Facts, INELIGIBLE_AFTER};
 use crate::fair::Class;
 use crate::ids::*;
+use crate::labels::label;
 use crate::phase::{DeployStatus, Desired, InstancePhase, NodePhase};
 use crate::place::Wanted;
 use crate::place::line::Line;
@@ -136,7 +137,7 @@ fn room(
     Some(Finding {
         what: format!("{name} waits for a place"),
         why: format!("{waiting}{nodes}{}", turn.unwrap_or_default()),
-        next: make_room(state, waiting),
+        next: make_room(state, env, waiting),
     })
 }
 
@@ -162,7 +163,7 @@ fn turn(state: &State, line: &Line, env: EnvId, name: &str) -> Option<String> {
     (all > 1).then(|| format!("; it is about {place} of {all} in line ({shares})"))
 }
 
-fn make_room(state: &State, waiting: &Waiting) -> String {
+fn make_room(state: &State, env: EnvId, waiting: &Waiting) -> String {
     match waiting {
         Waiting::NoNodesActive if state.nodes.is_empty() => {
             "join a node: `plfm node token` prints the command".to_owned()
@@ -170,7 +171,13 @@ fn make_room(state: &State, waiting: &Waiting) -> String {
         Waiting::NoNodesActive if state.nodes.values().any(|node| !node.capacity.degraded.is_empty()) => {
             "make room on the disk of a node, or add a node: `plfm node token` prints the command".to_owned()
         }
-        Waiting::NoNodesActive => "see which nodes are silent with `plfm nodes`, and start them".to_owned(),
+        Waiting::NoNodesActive => match state.nodes.values().find(|node| node.phase.is_leaving()) {
+            Some(node) => format!(
+                "add a node: `plfm node token` prints the command; or let one take work again: `plfm node activate {}`",
+                node.name
+            ),
+            None => "see which nodes are silent with `plfm nodes`, and start them".to_owned(),
+        },
         Waiting::NoCapacityMemory { .. } => {
             "lower `resources.memory`, or add a node: `plfm node token` prints the command".to_owned()
         }
@@ -184,12 +191,26 @@ fn make_room(state: &State, waiting: &Waiting) -> String {
         Waiting::OrgQuotaExceeded(excess) => {
             format!("deploy less elsewhere in the org, or raise it: `plfm org limit {}=MOST`", excess.dimension.code())
         }
-        Waiting::NoNodeLabelled { .. } => {
-            "start a node with these labels (`plfm node --label`), or ask for others: `plfm require`, `plfm org require`".to_owned()
-        }
+        Waiting::NoNodeLabelled { asked } => labels(state, env, asked),
         Waiting::NoCapacityInstances { .. } => "add a node: `plfm node token` prints the command".to_owned(),
         Waiting::ImagePlatformUnavailable { nodes, .. } => format!("build the image for {} too", nodes.join(" or ")),
     }
+}
+
+/// Who asks for labels that no node has: the env, or its org.
+fn labels(state: &State, env: EnvId, asked: &[String]) -> String {
+    let org = state.envs.get(&env).and_then(|env| state.orgs.get(&env.org));
+    let of_org = |it: &&String| {
+        let pair = label(it);
+        org.zip(pair).is_some_and(|(org, (key, value))| org.constraints.0.get(&key) == Some(&value))
+    };
+    let of_org: Vec<_> = asked.iter().filter(of_org).map(String::as_str).collect();
+    let others = match of_org.len() {
+        0 => "`plfm require`".to_owned(),
+        all if all == asked.len() => "`plfm org require` (the org asks for them)".to_owned(),
+        _ => format!("`plfm org require` (the org asks for {}), `plfm require`", of_org.join(", ")),
+    };
+    format!("start a node with these labels (`plfm node --label`), or ask for others: {others}")
 }
 
 /// Why an instance that should run is not ready.
@@ -208,6 +229,13 @@ fn trouble(state: &State, facts: &Facts, id: InstanceId, instance: &Instance) ->
         InstancePhase::Allocated => (what("is placed"), "the node has not taken it up yet", watch),
         InstancePhase::Preparing => (what("gets its image and disks"), "it is new there", watch),
         InstancePhase::Booting => (what("boots"), "its process has not answered yet", watch),
+        InstancePhase::Pausing => (what("goes to rest"), "its memory is being written to disk", watch),
+        InstancePhase::Paused if instance.desired == Desired::Paused => {
+            let next = "let it go on with `plfm sandbox resume`, or end it with `plfm sandbox kill`".to_owned();
+            (what("is paused"), "someone said so, or its time was over", next)
+        }
+        InstancePhase::Paused => (what("rests"), "it is about to go on", watch),
+        InstancePhase::Resuming => (what("wakes"), "its memory is being read from disk", watch),
         InstancePhase::Draining => (what("takes leave"), "it was told to stop", watch),
         InstancePhase::Stopped | InstancePhase::Gone => {
             (what("has ended"), "nothing of it runs any more", "wait: another one takes its place".to_owned())
@@ -252,7 +280,7 @@ fn lost(state: &State, facts: &Facts, id: InstanceId, instance: &Instance) -> Fi
 /// Why an instance that should not run is still seen.
 fn leaving(id: InstanceId, instance: &Instance) -> Option<Finding> {
     let why = match (instance.desired, instance.status.phase) {
-        (Desired::Running, _) => return None,
+        (Desired::Running | Desired::Paused, _) => return None,
         (_, InstancePhase::Stopped | InstancePhase::Gone) => "nothing of it runs any more",
         (Desired::Draining, _) => "another one serves in its place, and open connections get time to end",
         (Desired::Stopped, _) => "it was told to stop",

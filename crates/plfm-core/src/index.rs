@@ -142,8 +142,8 @@ impl Index {
             return;
         }
         self.by_node.insert((it.node, id));
-        edit(&mut self.held, it.node, |held| held.add(&it.resources));
-        edit(&mut self.projects, it.project, |held| held.add(&it.resources));
+        edit(&mut self.held, it.node, |held| *held = held.plus(it.held()));
+        edit(&mut self.projects, it.project, |held| *held = held.plus(it.held()));
         self.ending.extend(it.ends_at().map(|at| (at, id)));
         match &it.role {
             Role::Replica(replica) => {
@@ -163,8 +163,8 @@ impl Index {
             return;
         }
         self.by_node.remove(&(it.node, id));
-        edit(&mut self.held, it.node, |held| held.remove(&it.resources));
-        edit(&mut self.projects, it.project, |held| held.remove(&it.resources));
+        edit(&mut self.held, it.node, |held| *held = held.less(it.held()));
+        edit(&mut self.projects, it.project, |held| *held = held.less(it.held()));
         it.ends_at().iter().for_each(|at| {
             self.ending.remove(&(*at, id));
         });
@@ -221,8 +221,8 @@ impl Usage {
     /// A sandbox asks for what it has, and for nothing once it is to be stopped.
     fn count(&mut self, it: &Instance, add: impl Fn(Committed, Committed) -> Committed) {
         if it.desired != Desired::Stopped {
-            self.counted = add(self.counted, (&it.resources).into());
-            self.promised = add(self.promised, (&it.resources).into());
+            self.counted = add(self.counted, it.held());
+            self.promised = add(self.promised, it.held());
         }
     }
 }

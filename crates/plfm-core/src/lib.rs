@@ -26,4 +26,6 @@ pub mod reconcile;
 pub mod refusal;
 pub mod sequencer;
 pub mod state;
+#[cfg(test)]
+mod testing;
 pub mod units;

@@ -34,16 +34,22 @@ phases! {
     /// allocated ─▶ preparing ─▶ booting ─▶ ready ⇄ unready ─▶ draining ─▶ stopped ─▶ gone
     ///                  ▲            any of them ─▶ failed ─┐
     ///                  └───────────────────────────────────┘ a new boot, by the restart policy
+    ///
+    /// ready ─▶ pausing ─▶ paused ─▶ resuming ─▶ ready         the same boot
     /// ```
     ///
     /// `preparing` gets the image and the disks, `booting` lasts from the start of the machine until the workload answers its
-    /// health check, `unready` has answered before. `gone` means that nothing of it is left on the node; it is the end.
+    /// health check, `unready` has answered before. `paused` has its memory in a file and runs nothing. `gone` means that nothing of it
+    /// is left on the node; it is the end.
     InstancePhase {
         Allocated = "allocated",
         Preparing = "preparing",
         Booting = "booting",
         Ready = "ready",
         Unready = "unready",
+        Pausing = "pausing",
+        Paused = "paused",
+        Resuming = "resuming",
         Draining = "draining",
         Stopped = "stopped",
         Failed = "failed",
@@ -62,13 +68,23 @@ impl InstancePhase {
             (Stopped, next) => next == Gone,
             (Draining, next) => matches!(next, Failed | Stopped | Gone),
             (_, Gone | Failed | Stopped) => self != next || other_boot,
-            (Ready, Unready) | (Unready, Ready) => true,
+            (now, next) if now.has_come_up() && next.has_come_up() => now != next,
             (Failed, next) => next != Allocated,
             (_, _) => other_boot || next > self,
         }
     }
 
-    /// Holds its memory on the node.
+    /// Its boot has answered once and is not over: it may go back and forth between these.
+    pub const fn has_come_up(self) -> bool {
+        matches!(self, Self::Ready | Self::Unready | Self::Pausing | Self::Paused | Self::Resuming)
+    }
+
+    /// What it is is in a file, or on its way from or to there.
+    pub const fn is_at_rest(self) -> bool {
+        matches!(self, Self::Pausing | Self::Paused | Self::Resuming)
+    }
+
+    /// Something of it is on the node, and needs room there.
     pub const fn is_live(self) -> bool {
         !matches!(self, Self::Stopped | Self::Gone)
     }
@@ -78,10 +94,12 @@ phases! {
     /// What an instance should do. `stopped` is final: an id is never used again.
     ///
     /// ```text
-    /// running ─▶ draining ─▶ stopped        running ─▶ stopped
+    /// running ─▶ draining ─▶ stopped        running ⇄ paused        running | paused ─▶ stopped
     /// ```
     Desired {
         Running = "running",
+        /// A sandbox alone can be: what an app serves is either there or not.
+        Paused = "paused",
         Draining = "draining",
         Stopped = "stopped",
     }
@@ -89,7 +107,7 @@ phases! {
 
 impl Desired {
     pub fn may_become(self, next: Self) -> bool {
-        next > self
+        next > self || (self, next) == (Self::Paused, Self::Running)
     }
 }
 

@@ -3,11 +3,12 @@
 //! Pure, with the "why not" as data. What it chooses is decided again in `decide`, one by one.
 
 use crate::event::{Resources, Waiting};
-use crate::facts::Facts;
+use crate::facts::{Facts, INELIGIBLE_AFTER};
 use crate::fair::Class;
 use crate::ids::*;
+use crate::phase::NodePhase;
 use crate::quota::Excess;
-use crate::state::{Committed, Node, State};
+use crate::state::{Committed, Footprint, Instance, Node, State};
 use crate::units::Timestamp;
 
 pub(crate) use self::board::Kind;
@@ -71,6 +72,25 @@ pub fn one(state: &State, facts: &Facts, wish: Wish<'_>) -> Result<(NodeId, Reso
         Waiting::OrgQuotaExceeded(excess) => NoPlace::Denied(excess),
         waiting => NoPlace::Waits(waiting),
     })
+}
+
+/// Of the disk of its node, to keep its memory on.
+pub fn no_room_to_pause(state: &State, it: &Instance) -> Option<Waiting> {
+    let free = state.nodes.get(&it.node)?.capacity.disk - state.index().held(it.node).disk;
+    let wanted = it.resources.memory;
+    let reserved = it.footprint != Footprint::Awake;
+    (!reserved && wanted > free).then_some(Waiting::NoCapacityDisk { wanted, largest_free: free })
+}
+
+/// Where it is paused, for nowhere else is it.
+pub fn no_room_to_resume(state: &State, facts: &Facts, it: &Instance) -> Option<Waiting> {
+    let node = state.nodes.get(&it.node)?;
+    if node.phase != NodePhase::Active || facts.silent(it.node) >= INELIGIBLE_AFTER {
+        return Some(Waiting::NoNodesActive);
+    }
+    let wanted = Committed::from(&it.resources).memory - it.held().memory;
+    let free = node.capacity.memory - state.index().held(it.node).memory;
+    (wanted > free).then_some(Waiting::NoCapacityMemory { wanted, largest_free: free })
 }
 
 /// Whether a node can hold these resources beside what it holds.

@@ -40,8 +40,8 @@ macro_rules! dimensions {
 dimensions! {
     Instances = "instances", 50, "instances";
     /// With the overhead of the machines, where it is known.
-    Memory = "memory", 64 << 10, "MiB of memory";
-    Cpu = "cpu", 64_000, "thousandths of a processor";
+    Memory = "memory", 64 << 10, "memory in MiB";
+    Cpu = "cpu", 64_000, "processors in thousandths";
     Apps = "apps", 20, "apps";
     Projects = "projects", 20, "projects";
     Envs = "envs", 100, "environments";
@@ -97,7 +97,9 @@ impl fmt::Display for Excess {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { dimension, limit, current, requested } = self;
         let words = dimension.words();
-        write!(f, "the org may have {limit} {words}: it has {current}, and {requested} more were asked for")
+        let is = |count: &u64| if *count == 1 { "is" } else { "are" };
+        write!(f, "the org's limit for {words} is {limit}: {requested} {} asked for, ", is(requested))?;
+        write!(f, "{current} {} taken", is(current))
     }
 }
 
@@ -117,6 +119,6 @@ mod tests {
         let limits = Limits([(Dimension::Apps, 3)].into());
         assert_eq!((limits.check(Dimension::Apps, 5, 0), limits.check(Dimension::Apps, 2, 1)), (Ok(()), Ok(())));
         let excess = limits.check(Dimension::Apps, 3, 1).unwrap_err();
-        assert_eq!(excess.to_string(), "the org may have 3 apps: it has 3, and 1 more were asked for");
+        assert_eq!(excess.to_string(), "the org's limit for apps is 3: 1 is asked for, 3 are taken");
     }
 }

@@ -86,6 +86,15 @@ pub enum Refusal {
     SandboxNotFound(InstanceId),
     #[error("there is a sandbox {0} already")]
     SandboxExists(InstanceId),
+    /// Of what can be nowhere else.
+    #[error("{waiting}, and it can be on {node} alone")]
+    NoRoomThere { node: String, waiting: Waiting },
+    #[error("{0} is paused")]
+    SandboxPaused(InstanceId),
+    #[error("{0} is not paused")]
+    SandboxNotPaused(InstanceId),
+    #[error("{instance} is {phase}")]
+    SandboxBusy { instance: InstanceId, phase: InstancePhase },
     #[error("{0}")]
     InvalidSandbox(String),
     #[error("there is no org {0}")]
@@ -132,11 +141,14 @@ impl Refusal {
             Self::NodeActive(_) => "node_active",
             Self::NotFrozen => "rescheduling_not_frozen",
             Self::QuotaExceeded(_) => "quota_exceeded",
-            Self::NoRoom(_) => "no_room",
+            Self::NoRoom(_) | Self::NoRoomThere { .. } => "no_room",
             Self::TemplateNotFound(_) => "template_not_found",
             Self::ProjectUnknown(_) => "project_not_found",
             Self::SandboxNotFound(_) => "sandbox_not_found",
             Self::SandboxExists(_) => "sandbox_exists",
+            Self::SandboxPaused(_) => "sandbox_paused",
+            Self::SandboxNotPaused(_) => "sandbox_not_paused",
+            Self::SandboxBusy { .. } => "sandbox_busy",
             Self::InvalidSandbox(_) => "invalid_argument",
             Self::OrgUnknown(_) => "org_not_found",
             Self::ProjectNotFound(_) => "project_not_found",
@@ -172,7 +184,7 @@ impl Refusal {
             | Self::DeployNotFound(_)
             | Self::RouteNotFound(_) => RefusalClass::NotFound,
             Self::Stale { .. } => RefusalClass::Stale,
-            Self::NoRoom(_) => RefusalClass::Unavailable,
+            Self::NoRoom(_) | Self::NoRoomThere { .. } => RefusalClass::Unavailable,
             _ => RefusalClass::Conflict,
         }
     }
@@ -218,6 +230,12 @@ impl Refusal {
             Self::ProjectUnknown(_) => "use the project `default`",
             Self::SandboxNotFound(_) => "list sandboxes with `plfm sandbox ls`",
             Self::SandboxExists(_) => "ask without an id of your own",
+            Self::NoRoomThere { .. } => {
+                "end or pause another sandbox there, or, if that node takes no work, let it: `plfm node activate`"
+            }
+            Self::SandboxPaused(_) => "let it go on with `plfm sandbox resume`",
+            Self::SandboxNotPaused(_) => "nothing to do",
+            Self::SandboxBusy { .. } => "try again in a moment",
             Self::InvalidSandbox(_) => "correct the request",
             Self::OrgUnknown(_) => "check the id in the request",
             Self::ProjectNotFound(_) => "check the id in the request",

@@ -140,6 +140,7 @@ fn org_of(state: &State, event: &Event) -> Option<OrgId> {
         | Event::EnvCreated { org, .. }
         | Event::DeployCreated { org, .. }
         | Event::RouteCreated { org, .. }
+        | Event::RouteTargetSet { org, .. }
         | Event::RouteDeleted { org, .. } => Some(*org),
         Event::TokenCreated { org, .. } | Event::TokenRevoked { org, .. } => *org,
         Event::ReleaseCreated(created) => Some(created.org),

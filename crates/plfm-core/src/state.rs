@@ -2,7 +2,6 @@
 //!
 //! The maps are persistent: a reader keeps the version it has for the price of a pointer while the writer goes on.
 
-use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
@@ -10,20 +9,22 @@ use imbl::{OrdMap, Vector};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::digest::Digest;
-use crate::event::{Capacity, Entry, InstanceStatus, ReleaseImage, Resources, Scope, Waiting};
+use crate::event::{Capacity, Entry, ReleaseImage, Scope, Target, Waiting};
 use crate::fair::Turns;
 use crate::ids::*;
 use crate::index::Index;
 use crate::labels::Labels;
 use crate::manifest::{Manifest, Process, Resources as Size};
-use crate::phase::{DeployStatus, Desired, InstancePhase, NodePhase};
+use crate::phase::{DeployStatus, Desired, NodePhase};
 use crate::quota::Limits;
 use crate::reason::Failure;
 use crate::units::{Seq, Term, Timestamp};
 
 pub use self::committed::Committed;
+pub use self::instance::{Footprint, Instance, Replica, Role, Sandbox};
 
 mod committed;
+mod instance;
 
 /// A sandbox that does not answer by then is ended: an image may have to be pulled, a machine may be emulated.
 pub const START_MAX: Duration = Duration::from_secs(300);
@@ -193,9 +194,23 @@ pub struct Route {
     pub app: AppId,
     pub env: EnvId,
     pub entry: Entry,
-    pub process: String,
-    pub port: u16,
+    /// One for each release that still runs or shall run, the newest last: while a rollout replaces instances, each is found where its
+    /// own release listens.
+    pub targets: Vec<Target>,
     pub version: Seq,
+}
+
+impl Route {
+    /// Where it leads, or is to lead.
+    pub fn target(&self) -> Option<&Target> {
+        self.targets.last()
+    }
+
+    /// Where it finds this instance, if it leads there.
+    pub fn port_of(&self, it: &Instance) -> Option<u16> {
+        let leads_to = |target: &&Target| it.release() == Some(target.release) && it.is_of(self.env, &target.process);
+        self.targets.iter().find(leads_to).map(|target| target.port)
+    }
 }
 
 /// What sandboxes are made of. The newest of a name has it.
@@ -207,63 +222,6 @@ pub struct Template {
     pub size: Size,
     pub created_at: Timestamp,
     pub version: Seq,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Instance {
-    pub org: OrgId,
-    pub project: ProjectId,
-    pub role: Role,
-    pub node: NodeId,
-    pub address: Ipv6Addr,
-    pub resources: Resources,
-    pub desired: Desired,
-    /// Of the last change of `desired`.
-    #[serde(default)]
-    pub desired_at: Timestamp,
-    pub status: InstanceStatus,
-    /// Failures seen since it was allocated.
-    pub failures: u32,
-    /// It has been ready once.
-    #[serde(default)]
-    pub served: bool,
-    pub created_at: Timestamp,
-    /// Of the last change of `status`.
-    pub changed_at: Timestamp,
-    pub version: Seq,
-}
-
-/// What an instance is there for.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Role {
-    Replica(Replica),
-    Sandbox(Box<Sandbox>),
-}
-
-/// One of a group of an env.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Replica {
-    pub app: AppId,
-    pub env: EnvId,
-    pub process: String,
-    pub release: ReleaseId,
-    pub deploy: DeployId,
-}
-
-/// A machine of its own, for a while; when it ends, nothing takes its place.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Sandbox {
-    pub template: TemplateId,
-    /// As the template was called, and what it was, when this was made.
-    pub template_name: String,
-    pub image: ReleaseImage,
-    /// Where the encrypted values of its variables are.
-    pub vars: Option<Digest>,
-    pub metadata: BTreeMap<String, String>,
-    pub timeout_seconds: u64,
-    /// None until it is ready: its time begins then.
-    pub ends_at: Option<Timestamp>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -382,66 +340,13 @@ impl State {
         starts.skip_while(move |at| now >= *at + STARTS_WINDOW)
     }
 
-    /// Whether it has volumes, and so a node that it cannot leave.
+    /// Whether it has a node that it cannot leave: its volumes are there, or all that it is while it is paused.
     pub fn is_stateful(&self, instance: &Instance) -> bool {
+        if instance.desired == Desired::Paused || instance.status.phase.is_at_rest() {
+            return true;
+        }
         let process = instance.replica().and_then(|it| self.process(it.release, &it.process));
         process.is_some_and(|process| !process.mounts.is_empty())
-    }
-}
-
-impl Instance {
-    /// Until its node says that nothing of it runs any more, its memory is not free, whatever is desired.
-    pub fn holds_resources(&self) -> bool {
-        self.status.phase.is_live()
-    }
-
-    pub fn replica(&self) -> Option<&Replica> {
-        match &self.role {
-            Role::Replica(replica) => Some(replica),
-            Role::Sandbox(_) => None,
-        }
-    }
-
-    pub fn sandbox(&self) -> Option<&Sandbox> {
-        match &self.role {
-            Role::Replica(_) => None,
-            Role::Sandbox(sandbox) => Some(sandbox),
-        }
-    }
-
-    pub fn is_of(&self, env: EnvId, process: &str) -> bool {
-        self.replica().is_some_and(|it| it.env == env && it.process == process)
-    }
-
-    /// The deploy that brought it, if it is a replica.
-    pub fn deploy(&self) -> Option<DeployId> {
-        self.replica().map(|it| it.deploy)
-    }
-
-    pub fn release(&self) -> Option<ReleaseId> {
-        self.replica().map(|it| it.release)
-    }
-
-    /// When a sandbox is to be stopped: at its time, when it has taken too long to start, or at once if it has failed.
-    pub fn ends_at(&self) -> Option<Timestamp> {
-        let sandbox = self.sandbox().filter(|_| self.holds_resources() && self.desired != Desired::Stopped)?;
-        let failed = self.status.phase == InstancePhase::Failed;
-        match sandbox.ends_at {
-            _ if failed => Some(Timestamp(0)),
-            None => Some(self.created_at + START_MAX),
-            known => known,
-        }
-    }
-
-    /// Whether all that is added up of instances counts both alike; how many are ready is not added up but told. What an instance is
-    /// and where, never changes.
-    pub(crate) fn counts_as(&self, later: &Self) -> bool {
-        let counts = |it: &Self| (it.holds_resources(), it.desired == Desired::Stopped, it.ends_at());
-        counts(self) == counts(later) && self.holds_resources()
-    }
-
-    pub fn is_ready(&self) -> bool {
-        self.desired == Desired::Running && self.status.phase == InstancePhase::Ready
     }
 }
 

@@ -69,13 +69,18 @@ pub async fn refresh(daemon: &Daemon, renewal: Renewal) -> Result<(), RestError>
     Ok(machine::renew(daemon, renewal).await?)
 }
 
-/// What hooks had to complain of.
-pub async fn thaw(daemon: &Arc<Daemon>, is_refreshed: bool) -> Result<Vec<String>, RestError> {
+/// What hooks had to complain of. Who does not rest needs no waking.
+pub async fn thaw(daemon: &Arc<Daemon>, realtime_ns: u64, entropy: &[u8]) -> Result<Vec<String>, RestError> {
     if !daemon.is_machine {
         return Err(RestError::NotAMachine);
     }
+    let rested = is_frozen();
+    if rested {
+        machine::go_on(realtime_ns, entropy)?;
+    }
+    // Also what is only about to freeze.
     freeze(false)?;
-    Ok(if is_refreshed { run_hooks(daemon).await } else { Vec::new() })
+    Ok(if rested && daemon.is_renewed() { run_hooks(daemon).await } else { Vec::new() })
 }
 
 fn freeze(on: bool) -> Result<(), RestError> {

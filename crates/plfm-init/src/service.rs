@@ -147,9 +147,11 @@ impl Guest for Host {
     async fn thaw(
         &self,
         _: RequestContext,
-        _: ServiceRequest<'_, guest::ThawRequest>,
+        request: ServiceRequest<'_, guest::ThawRequest>,
     ) -> ServiceResult<guest::ThawResponse> {
-        let warnings = rest::thaw(&self.0, self.0.is_renewed()).await.map_err(|error| restless(&error))?;
+        let request = request.to_owned_message();
+        let warnings =
+            rest::thaw(&self.0, request.realtime_ns, &request.entropy).await.map_err(|error| restless(&error))?;
         Response::ok(guest::ThawResponse { warnings, ..Default::default() })
     }
 

@@ -56,6 +56,7 @@ impl Executor {
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             self.act();
+            self.local.news().iter().for_each(|(id, failure)| self.hands.logs.node(*id, &failure.to_string()));
             let again_at = self.save();
             self.report();
             if self.is_dismissed && self.local.is_empty() && self.observed.is_empty() {

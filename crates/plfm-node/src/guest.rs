@@ -70,6 +70,11 @@ pub fn configuration(
     })
 }
 
+/// What a machine needs that goes on after a while: the time, and randomness that nobody saw on disk.
+pub fn waking() -> guest::ThawRequest {
+    guest::ThawRequest { realtime_ns: realtime_ns(), entropy: entropy().to_vec(), ..Default::default() }
+}
+
 /// `i-` and the end of the id: short enough for a label, long enough to be told apart.
 fn hostname(id: InstanceId) -> String {
     let ulid = id.ulid().to_string().to_lowercase();

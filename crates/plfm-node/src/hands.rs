@@ -1,6 +1,7 @@
 //! What the mind asks for, done: one function per action, each with one outcome. Nothing is decided here.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use plfm_api::documents::Workload;
@@ -11,6 +12,7 @@ use plfm_image::{Image, ImageRef, ImageStore, Platform, Registries};
 use plfm_runtime::microvm::{HELLO_WAIT, patience};
 use plfm_runtime::{MachineSpec, Runtime, RuntimeError};
 use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
 
 use crate::guest::{self, Seen};
 use crate::logs::Logs;
@@ -19,6 +21,10 @@ use crate::net::Net;
 
 /// Between the guest's own end of a stop and ours (P-VM-32).
 const STOP_MARGIN: Duration = Duration::from_secs(2);
+/// For a workload to come to rest, and to go on: each process has to leave the system call that it is in.
+const REST_WAIT: Duration = Duration::from_secs(15);
+/// What was brought to rest is asked so often to go on.
+const WAKES_MAX: usize = 5;
 /// What a workload gets when the whole node stops.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 /// Images that no machine uses stay for the next one as long as all of them take no more than this (P-IMG-5).
@@ -34,6 +40,16 @@ pub struct Hands {
     pub net: Option<Net>,
     pub logs: Logs,
     pub outcomes: mpsc::UnboundedSender<(InstanceId, Outcome)>,
+    /// The machines that run, as far as this run of the node speaks with them.
+    pub attended: Mutex<BTreeMap<InstanceId, Attended>>,
+}
+
+/// What goes on in the background for a machine.
+pub struct Attended {
+    /// Waits for its end.
+    watch: AbortHandle,
+    /// Copies its log.
+    follow: AbortHandle,
 }
 
 impl Hands {
@@ -45,6 +61,8 @@ impl Hands {
             (Action::Boot(_), Some(workload)) => self.boot(id, workload).await,
             (Action::Probe(_), Some(workload)) => Ok(self.probe(id, workload).await),
             (Action::Adopt(_, boot), _) => self.adopt(id, *boot).await,
+            (Action::Pause(_, boot), _) => self.pause(id, *boot).await,
+            (Action::Resume(_, boot), Some(workload)) => self.resume(id, *boot, workload).await,
             (Action::Stop { grace, .. }, _) => self.stop(id, *grace).await,
             (Action::Destroy(_), _) => self.destroy(id).await,
             (Action::Forget(_), _) => return self.forget(id).await,
@@ -52,7 +70,6 @@ impl Hands {
         };
         if let Err(failure) = &done {
             tracing::warn!(instance = %id, ?action, %failure, "could not be done");
-            self.logs.node(id, &failure.to_string());
         }
         self.tell(id, done.unwrap_or_else(Outcome::Failed));
     }
@@ -60,6 +77,7 @@ impl Hands {
     /// Its log stays for a while; its image, if nobody else wants it, until the room is needed.
     async fn forget(&self, id: InstanceId) {
         self.logs.close(id);
+        self.attended.lock().expect("no panic while it is held").remove(&id);
         let machines = self.runtime.list().await.unwrap_or_default();
         let live = machines.iter().map(|machine| machine.id).collect();
         let (logs, images) = (self.logs.clone(), self.images.clone());
@@ -170,19 +188,81 @@ impl Hands {
         if hello.boot_id != boot.to_string() {
             return Err(Failure::new(Reason::ConfigHandshakeFailed, "another guest answers"));
         }
+        // The node may have ended in the middle of a pause.
+        self.wake(&client).await?;
         self.attend(id, boot, client);
         Ok(Outcome::Adopted { boot })
     }
 
+    /// What cannot be kept goes on.
+    async fn pause(self: &Arc<Self>, id: InstanceId, boot: BootId) -> Result<Outcome, Failure> {
+        let client = guest::client(self.runtime.clone(), id);
+        let attended = self.attended.lock().expect("no panic while it is held").remove(&id);
+        attended.iter().for_each(|it| it.watch.abort());
+        if let Err(failure) = self.keep(id, &client).await {
+            attended.iter().for_each(|it| it.follow.abort());
+            self.wake_or_end(id, &client).await;
+            self.attend(id, boot, client);
+            return Err(failure);
+        }
+        if let Some(net) = &self.net
+            && let Err(error) = net.remove(id).await
+        {
+            tracing::warn!(instance = %id, error = chain(&error), "its network stays while it is paused");
+        }
+        Ok(Outcome::Paused)
+    }
+
+    async fn keep(&self, id: InstanceId, client: &Client) -> Result<(), Failure> {
+        let wait = patience(self.runtime.class(), REST_WAIT);
+        let rests = within(wait, "did not come to rest", client.quiesce()).await?;
+        rests.map_err(|error| Failure::new(Reason::SnapshotFailed, error.to_string()))?;
+        self.runtime.pause(id).await.map_err(|error| Failure::new(Reason::SnapshotFailed, chain(&error)))
+    }
+
+    async fn resume(self: &Arc<Self>, id: InstanceId, boot: BootId, workload: &Workload) -> Result<Outcome, Failure> {
+        let tap = match &self.net {
+            Some(net) => Some(net.ensure(id, workload.address).await.map_err(|error| network(&error))?),
+            None => None,
+        };
+        let resumed = self.runtime.resume(id, tap).await;
+        resumed.map_err(|error| Failure::new(Reason::RestoreFailed, chain(&error)))?;
+        let client = guest::client(self.runtime.clone(), id);
+        self.wake(&client).await?;
+        self.attend(id, boot, client);
+        Ok(Outcome::Resumed { boot })
+    }
+
+    /// What cannot be woken is no good to anybody: whoever attends to it sees it end.
+    async fn wake_or_end(&self, id: InstanceId, client: &Client) {
+        for _ in 0..WAKES_MAX {
+            match self.wake(client).await {
+                Ok(()) => return,
+                Err(why) => tracing::warn!(instance = %id, %why, "what could not be paused does not wake"),
+            }
+            tokio::time::sleep(RETRY_AFTER).await;
+        }
+        if let Err(error) = self.runtime.stop(id).await {
+            tracing::warn!(instance = %id, error = chain(&error), "what does not wake cannot be ended");
+        }
+    }
+
+    async fn wake(&self, client: &Client) -> Result<(), Failure> {
+        let wait = patience(self.runtime.class(), REST_WAIT);
+        let awake = within(wait, "did not wake", client.thaw(guest::waking())).await?;
+        awake.map(drop).map_err(|error| Failure::new(Reason::RestoreFailed, error.to_string()))
+    }
+
     /// Follows a running machine in the background: its output into the log, its end to the mind.
     fn attend(self: &Arc<Self>, id: InstanceId, boot: BootId, client: Client) {
-        tokio::spawn(self.logs.clone().follow(id, boot, client.clone()));
+        let follow = tokio::spawn(self.logs.clone().follow(id, boot, client.clone())).abort_handle();
         let hands = self.clone();
-        tokio::spawn(async move {
+        let watch = tokio::spawn(async move {
             let (exit_code, failure) = hands.end_of(id, &client).await;
-            hands.logs.node(id, &failure.to_string());
             hands.tell(id, Outcome::Ended { boot, exit_code, failure });
         });
+        let attended = Attended { watch: watch.abort_handle(), follow };
+        self.attended.lock().expect("no panic while it is held").insert(id, attended);
     }
 
     async fn end_of(&self, id: InstanceId, client: &Client) -> (Option<i32>, Failure) {

@@ -9,6 +9,9 @@
 //!            ▼                                                         │
 //! (plan) ─▶ Prepare ─▶ Boot ─▶ Probe, Probe, … ── ended or sick ─▶ Stop ┤
 //!                                                                      └─ no longer wanted ─▶ Destroy ─▶ Forget
+//!                    │ ▲
+//!              Pause ▼ │ Resume
+//!                   (kept)
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -70,8 +73,16 @@ impl Plan {
     }
 }
 
-/// What the runtime found: machines that exist, with the boot of those that run.
-pub type Observed = BTreeMap<InstanceId, Option<BootId>>;
+/// What the runtime found: machines that exist.
+pub type Observed = BTreeMap<InstanceId, Found>;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    Ended,
+    Runs(BootId),
+    /// Paused: it does not run, and can go on.
+    Rests(BootId),
+}
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
@@ -82,6 +93,10 @@ pub enum Action {
     /// Speak again to a machine that an earlier run of the node started.
     Adopt(InstanceId, BootId),
     Probe(InstanceId),
+    /// Keep all that it is on disk, and end the machine.
+    Pause(InstanceId, BootId),
+    /// Let it go on from there.
+    Resume(InstanceId, BootId),
     /// Ask the workload to end, then end the machine.
     Stop {
         instance: InstanceId,
@@ -97,6 +112,7 @@ impl Action {
     pub fn instance(&self) -> InstanceId {
         match self {
             Self::Prepare(id) | Self::Boot(id) | Self::Adopt(id, _) | Self::Probe(id) => *id,
+            Self::Pause(id, _) | Self::Resume(id, _) => *id,
             Self::Stop { instance, .. } => *instance,
             Self::Destroy(id) | Self::Forget(id) => *id,
         }
@@ -112,7 +128,7 @@ pub fn step(local: &Local, plan: &Plan, observed: &Observed, now: Timestamp) -> 
     // What was not planned leaves first: until then the room that the plan counts on may not be there.
     let crowded = !local.is_foreign(plan) && local.has_strangers(plan, observed);
     let actions = free.filter_map(|id| next(local, plan, observed, *id, now));
-    actions.filter(|action| !crowded || !matches!(action, Action::Boot(_))).collect()
+    actions.filter(|action| !crowded || !matches!(action, Action::Boot(_) | Action::Resume(..))).collect()
 }
 
 /// The moment at which `step` may say more although nothing happened.
@@ -128,8 +144,12 @@ fn next(local: &Local, plan: &Plan, observed: &Observed, id: InstanceId, now: Ti
         // Under another log what is here stays as it is and keeps running, until someone says which of the two is right.
         (Some(assignment), Some(_)) if local.is_foreign(plan) && assignment.desired != Desired::Running => None,
         (_, None) | (None, _) if local.is_foreign(plan) => None,
+        (_, Some(slot)) if local.is_foreign(plan) && slot.status.phase == InstancePhase::Paused => None,
         (Some(assignment), slot) if assignment.desired == Desired::Running => {
             keep_running(local, slot, assignment, observed.get(&id), now)
+        }
+        (Some(assignment), slot) if assignment.desired == Desired::Paused => {
+            keep_paused(local, slot, assignment, observed.get(&id), now)
         }
         (Some(assignment), slot) => wind_down(id, slot, grace(assignment)),
         (None, Some(slot)) if slot.status.phase == InstancePhase::Gone => Some(Action::Forget(id)),
@@ -140,7 +160,7 @@ fn next(local: &Local, plan: &Plan, observed: &Observed, id: InstanceId, now: Ti
 fn grace(assignment: &Assignment) -> Duration {
     match assignment.desired {
         Desired::Draining => Duration::from_secs(assignment.drain_grace_seconds.into()),
-        Desired::Running | Desired::Stopped => Duration::ZERO,
+        Desired::Running | Desired::Paused | Desired::Stopped => Duration::ZERO,
     }
 }
 
@@ -148,7 +168,7 @@ fn keep_running(
     local: &Local,
     slot: Option<&Slot>,
     assignment: &Assignment,
-    machine: Option<&Option<BootId>>,
+    machine: Option<&Found>,
     now: Timestamp,
 ) -> Option<Action> {
     let id = assignment.instance;
@@ -162,16 +182,36 @@ fn keep_running(
         Allocated | Preparing if slot.machine => Some(stop_now(id)),
         Allocated => Some(Action::Prepare(id)),
         Preparing => Some(if slot.prepared { Action::Boot(id) } else { Action::Prepare(id) }),
-        Booting | Ready | Unready if !slot.attached => Some(match machine.copied().flatten() {
-            Some(boot) if slot.status.boot == Some(boot) => Action::Adopt(id, boot),
+        Booting | Ready | Unready if !slot.attached => Some(match machine {
+            Some(Found::Runs(boot)) if slot.status.boot == Some(*boot) => Action::Adopt(id, *boot),
             _ => stop_now(id),
         }),
         Booting | Ready | Unready if slot.is_sick(&local.limits, now) => Some(stop_now(id)),
         Booting | Ready | Unready => slot.probe_due(now).then_some(Action::Probe(id)),
+        Pausing | Paused | Resuming => slot.status.boot.map(|boot| Action::Resume(id, boot)),
         Failed if slot.machine => Some(stop_now(id)),
         Failed => slot.retry_at.is_some_and(|at| now >= at).then_some(Action::Prepare(id)),
         // Once on its way out it goes all the way; the server sends another instance for it.
         Draining | Stopped | Gone => wind_down(id, Some(slot), Duration::ZERO),
+    }
+}
+
+fn keep_paused(
+    local: &Local,
+    slot: Option<&Slot>,
+    assignment: &Assignment,
+    machine: Option<&Found>,
+    now: Timestamp,
+) -> Option<Action> {
+    use InstancePhase::*;
+    match slot {
+        // What it was is nowhere.
+        None => Some(Action::Destroy(assignment.instance)),
+        Some(slot) => match slot.status.phase {
+            phase if phase.is_at_rest() => None,
+            Ready | Unready if slot.attached => slot.status.boot.map(|boot| Action::Pause(assignment.instance, boot)),
+            _ => keep_running(local, Some(slot), assignment, machine, now),
+        },
     }
 }
 

@@ -10,8 +10,8 @@ use plfm_core::event::Capacity;
 use plfm_core::labels::Labels;
 use plfm_core::units::{Mebibytes, Timestamp};
 use plfm_image::{ImageStore, Limits as ImageLimits, Registries};
-use plfm_runtime::Runtime;
 use plfm_runtime::microvm::patience;
+use plfm_runtime::{Machine, Runtime};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
@@ -23,7 +23,7 @@ use crate::join::{Invitation, Membership, join};
 use crate::link::{self, Link, Word};
 use crate::logs::Logs;
 use crate::memory::Memory;
-use crate::mind::{Limits, Local, Observed, Plan};
+use crate::mind::{Found, Limits, Local, Observed, Plan};
 use crate::net::Net;
 use crate::tunnel;
 
@@ -115,6 +115,7 @@ impl Node {
             net: network(),
             logs,
             outcomes: tell,
+            attended: Default::default(),
         };
         let executor = Executor {
             local,
@@ -178,7 +179,12 @@ fn limits(runtime: &dyn Runtime) -> Limits {
 
 async fn observe(runtime: &dyn Runtime) -> Result<Observed, NodeError> {
     let machines = runtime.list().await?;
-    Ok(machines.into_iter().map(|machine| (machine.id, machine.boot.filter(|_| machine.alive))).collect())
+    let found = |machine: &Machine| match machine.boot {
+        Some(boot) if machine.alive => Found::Runs(boot),
+        Some(boot) if machine.paused => Found::Rests(boot),
+        _ => Found::Ended,
+    };
+    Ok(machines.iter().map(|machine| (machine.id, found(machine))).collect())
 }
 
 fn network() -> Option<Net> {

@@ -196,7 +196,11 @@ impl Runtime for FakeRuntime {
     }
 
     async fn resume(&self, id: InstanceId, _net: Option<Tap>) -> Result<(), RuntimeError> {
-        if !self.look(id)?.paused {
+        let found = self.look(id)?;
+        if found.alive {
+            return Ok(());
+        }
+        if !found.paused {
             return Err(RuntimeError::NotPaused(id));
         }
         if self.hits(self.faults.picture_fails) {

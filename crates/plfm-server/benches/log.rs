@@ -1,7 +1,8 @@
 //! `log.sqlite.cN`: acknowledged writes a second through the writer and SQLite on a real disk, beside raw inserts of the same bytes.
 //!
 //! N nodes have an instance each and report a change of it, again as soon as the report before is answered: what a fleet writes most
-//! often; a number of clients as an argument measures that row alone. The peer gets the very rows that ours wrote, in transactions of N, into a table without an index.
+//! often; a number of clients as an argument measures that row alone. The peer gets the very rows that ours wrote, in transactions of
+//! N, into a table without an index.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crossbeam_channel::{Sender, TrySendError};
+use crossbeam_channel::Sender;
 use plfm_api::documents::Report;
 use plfm_core::command::Command;
 use plfm_core::event::Actor;
@@ -65,7 +65,8 @@ impl Writer {
         state: State,
         first: Command,
     ) -> Result<(Self, thread::JoinHandle<()>), SubmitError> {
-        let (queue, inbox) = crossbeam_channel::bounded(QUEUE_MAX);
+        // Bounded by who asks: of a bounded channel, what lies in it is not dropped with its receiver, and would never be answered.
+        let (queue, inbox) = crossbeam_channel::unbounded();
         let work = Work::open(store, state, first, inbox)?;
         let (state, heard) = (work.publish.subscribe(), work.heard.subscribe());
         let thread = thread::spawn(move || work.run());
@@ -97,11 +98,11 @@ impl Writer {
     }
 
     async fn ask(&self, input: impl FnOnce(Reply) -> Input) -> Result<Seq, SubmitError> {
+        if self.queue.len() >= QUEUE_MAX {
+            return Err(SubmitError::Busy);
+        }
         let (reply, answer) = oneshot::channel();
-        self.queue.try_send(input(reply)).map_err(|error| match error {
-            TrySendError::Full(_) => SubmitError::Busy,
-            TrySendError::Disconnected(_) => SubmitError::Stopped,
-        })?;
+        self.queue.send(input(reply)).map_err(|_| SubmitError::Stopped)?;
         answer.await.unwrap_or(Err(SubmitError::Stopped))
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use plfm_core::command::{Command, CreateSandbox, Deploy, Expose, NodeOrder};
 use plfm_core::digest::Digest;
-use plfm_core::event::{Entry, ReleaseImage, Scope};
+use plfm_core::event::{DesiredChange, Entry, OnTimeout, ReleaseImage, Scope};
 use plfm_core::fair::Class;
 use plfm_core::ids::{EnvId, InstanceId, OrgId, RequestId, RouteId};
 use plfm_core::labels::Labels;
@@ -77,6 +77,13 @@ impl Client {
                 Command::SetSandboxTimeout { instance, ends_at, at_least }
             }
             Operation::KillSandbox { which } => Command::KillSandbox { instance: any_sandbox(state, *which) },
+            Operation::PauseSandbox { which } => {
+                Command::PauseSandbox { instance: any_sandbox(state, *which), why: DesiredChange::Paused }
+            }
+            Operation::ResumeSandbox { which, timeout_seconds } => {
+                let (instance, timeout) = (any_sandbox(state, *which), Duration::from_secs(*timeout_seconds));
+                Command::ResumeSandbox { instance, timeout }
+            }
             Operation::Order { node, order } => {
                 let node = *state.nodes.keys().nth(*node).expect("all nodes have joined");
                 Command::OrderNode { node, order: (*order).into() }
@@ -108,6 +115,7 @@ impl Client {
             metadata: BTreeMap::new(),
             class: if urgent { Class::High } else { Class::Normal },
             timeout: Duration::from_secs(timeout_seconds),
+            on_timeout: if timeout_seconds.is_multiple_of(2) { OnTimeout::Pause } else { OnTimeout::Kill },
         }))
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use plfm_api::documents::Workload;
 use plfm_core::ids::{BootId, InstanceId};
 use plfm_core::units::{Mebibytes, Timestamp};
-use plfm_node::mind::Observed;
+use plfm_node::mind::{Found, Observed};
 
 use crate::scenario::Temper;
 
@@ -15,6 +15,8 @@ use crate::scenario::Temper;
 pub struct Host {
     pub memory: Mebibytes,
     pub machines: BTreeMap<InstanceId, Machine>,
+    /// Those that were paused: in files alone.
+    pub paused: BTreeMap<InstanceId, Machine>,
     pub directories: BTreeSet<InstanceId>,
 }
 
@@ -33,17 +35,38 @@ pub struct Machine {
 
 impl Host {
     pub fn new(memory: Mebibytes) -> Self {
-        Self { memory, machines: BTreeMap::new(), directories: BTreeSet::new() }
+        Self { memory, machines: BTreeMap::new(), paused: BTreeMap::new(), directories: BTreeSet::new() }
     }
 
     pub fn observed(&self) -> Observed {
-        let mut observed: Observed = self.directories.iter().map(|id| (*id, None)).collect();
-        observed.extend(self.machines.iter().map(|(id, machine)| (*id, Some(machine.boot))));
+        let mut observed: Observed = self.directories.iter().map(|id| (*id, Found::Ended)).collect();
+        observed.extend(self.paused.iter().map(|(id, machine)| (*id, Found::Rests(machine.boot))));
+        observed.extend(self.machines.iter().map(|(id, machine)| (*id, Found::Runs(machine.boot))));
         observed
     }
 
     pub fn runs(&self, id: InstanceId, boot: BootId) -> bool {
         self.machines.get(&id).is_some_and(|machine| machine.boot == boot)
+    }
+
+    /// Whether it did: only what runs can be paused.
+    pub fn pauses(&mut self, id: InstanceId, boot: BootId) -> bool {
+        let machine = self.machines.get(&id).filter(|machine| machine.boot == boot).cloned();
+        machine.is_some_and(|machine| {
+            self.machines.remove(&id);
+            self.paused.insert(id, machine);
+            true
+        })
+    }
+
+    /// Whether it runs then.
+    pub fn resumes(&mut self, id: InstanceId, boot: BootId) -> bool {
+        let machine = self.paused.get(&id).filter(|machine| machine.boot == boot).cloned();
+        if let Some(machine) = machine {
+            self.paused.remove(&id);
+            self.machines.insert(id, machine);
+        }
+        self.runs(id, boot)
     }
 
     pub fn used(&self) -> Mebibytes {

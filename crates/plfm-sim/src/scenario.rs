@@ -72,6 +72,13 @@ pub enum Operation {
         which: usize,
         timeout_seconds: u64,
     },
+    PauseSandbox {
+        which: usize,
+    },
+    ResumeSandbox {
+        which: usize,
+        timeout_seconds: u64,
+    },
     KillSandbox {
         which: usize,
     },
@@ -233,6 +240,8 @@ pub enum Glitch {
     BootFails,
     AdoptFails,
     ProbeFails,
+    PauseFails,
+    ResumeFails,
     StopFails,
     DestroyFails,
     CrashInBoot,
@@ -257,6 +266,8 @@ impl Glitch {
         Self::BootFails,
         Self::AdoptFails,
         Self::ProbeFails,
+        Self::PauseFails,
+        Self::ResumeFails,
         Self::StopFails,
         Self::DestroyFails,
         Self::CrashInBoot,
@@ -331,6 +342,8 @@ impl Drawn for Operation {
             10 | 11 => Self::CreateSandbox { timeout_seconds: rng.u64(1..90), urgent: rng.bool() },
             12 if rng.bool() => Self::SetSandboxTimeout { which: rng.usize(..4), timeout_seconds: rng.u64(..90) },
             12 => Self::KillSandbox { which: rng.usize(..4) },
+            13 if rng.bool() => Self::PauseSandbox { which: rng.usize(..4) },
+            13 => Self::ResumeSandbox { which: rng.usize(..4), timeout_seconds: rng.u64(1..90) },
             4..=6 => {
                 let order = [Order::Drain, Order::Disable, Order::Activate][rng.usize(..3)];
                 Self::Order { node: rng.usize(..NODES), order }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use plfm_api::views::route_table;
 use plfm_core::ids::{EnvId, InstanceId};
 use plfm_core::phase::{DeployStatus, Desired, InstancePhase, NodePhase};
-use plfm_core::state::State;
+use plfm_core::state::{Instance, State};
 use plfm_node::mind::Slot;
 
 use crate::edge::Edge;
@@ -44,7 +44,8 @@ fn groups(state: &State) -> Option<String> {
 
 fn live(state: &State) -> Option<String> {
     let mut live = state.instances.iter().filter(|(_, it)| it.holds_resources());
-    let odd = live.find(|(_, it)| it.desired != Desired::Running || it.status.phase != InstancePhase::Ready);
+    let rests = |it: &Instance| it.desired == Desired::Paused && it.status.phase == InstancePhase::Paused;
+    let odd = live.find(|(_, it)| !it.is_ready() && !rests(it));
     odd.map(|(id, it)| format!("{id} is {} and should be {}", it.status.phase, it.desired))
 }
 
@@ -55,7 +56,7 @@ fn left_over(state: &State, node: &Node) -> Option<String> {
     let places: [(&str, BTreeSet<InstanceId>); 4] = [
         ("the plan", mind.plan.assignments.keys().copied().collect()),
         ("the memory", mind.local.slots.keys().copied().collect()),
-        ("the machines", node.host.machines.keys().copied().collect()),
+        ("the machines", node.host.machines.keys().chain(node.host.paused.keys()).copied().collect()),
         ("the directories", node.host.directories.clone()),
     ];
     let differs = places.into_iter().find(|(_, place)| *place != here);
@@ -69,7 +70,8 @@ fn lags(state: &State, edge: &Edge) -> Option<String> {
 }
 
 fn busy(index: usize, mind: &Mind) -> Option<String> {
-    let mut detached = mind.local.slots.iter().filter(|(_, slot)| !slot.attached);
+    let rests = |slot: &Slot| slot.status.phase == InstancePhase::Paused;
+    let mut detached = mind.local.slots.iter().filter(|(_, slot)| !slot.attached && !rests(slot));
     let detached = detached.next().map(|(id, _)| format!("node {index} does not speak with {id}"));
     detached.or_else(|| (!mind.local.strays.is_empty()).then(|| format!("node {index} still sweeps")))
 }

@@ -7,7 +7,7 @@ use plfm_core::digest::Digest;
 use plfm_core::event::{Actor, Envelope, Event};
 use plfm_core::ids::{OrgId, RequestId};
 use plfm_core::units::{Seq, Timestamp};
-use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, Statement, ToSql, params};
 
 use crate::{AUDIT_PER_IDENTITY_MAX, AuditRecord, Store, StoreError, first_of};
 
@@ -28,6 +28,9 @@ const SCHEMA: &str = "
     ) STRICT;
     CREATE INDEX audit_by_identity ON audit (identity, id);
 ";
+
+/// So many rows go into one statement: a good part of an insert's price is paid once for each.
+const ROWS: usize = 32;
 
 #[derive(Debug)]
 pub struct SqliteStore(Mutex<Connection>);
@@ -167,18 +170,38 @@ fn head(connection: &Connection) -> Result<Seq, StoreError> {
 }
 
 fn insert(connection: &Connection, batch: &[Envelope]) -> Result<(), StoreError> {
-    let mut statement = connection
-        .prepare_cached("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)")
-        .map_err(failed("append to"))?;
-    for envelope in batch {
-        let Envelope { seq, at, org, actor, request, cause, event } = envelope;
-        let (kind, version, json) = (event.kind(), event.version(), to_json(event)?);
-        let (org, actor) = (org.map(|org| org.to_string()), to_json(actor)?);
-        let (request, cause, body) = (request.to_string(), cause.map(|seq| seq.0), body(kind, &json)?);
-        let row = params![seq.0, at.0, org, kind, version, actor, request, cause, body];
-        statement.execute(row).map_err(failed("append to"))?;
+    let (many, few) = batch.split_at(batch.len() / ROWS * ROWS);
+    insert_by(ROWS, connection, many)?;
+    insert_by(1, connection, few)
+}
+
+fn insert_by(rows: usize, connection: &Connection, batch: &[Envelope]) -> Result<(), StoreError> {
+    if batch.is_empty() {
+        return Ok(());
+    }
+    let values = vec!["(?, ?, ?, ?, ?, ?, ?, ?, ?)"; rows].join(", ");
+    let sql = format!("INSERT INTO events VALUES {values}");
+    let mut statement = connection.prepare_cached(&sql).map_err(failed("append to"))?;
+    for batch in batch.chunks(rows) {
+        for (row, envelope) in batch.iter().enumerate() {
+            bind(&mut statement, row, envelope)?;
+        }
+        statement.raw_execute().map_err(failed("append to"))?;
     }
     Ok(())
+}
+
+fn bind(statement: &mut Statement<'_>, row: usize, envelope: &Envelope) -> Result<(), StoreError> {
+    let Envelope { seq, at, org, actor, request, cause, event } = envelope;
+    let (kind, version, json) = (event.kind(), event.version(), to_json(event)?);
+    let (org, actor) = (org.map(|org| org.to_string()), to_json(actor)?);
+    let (request, cause, body) = (request.to_string(), cause.map(|seq| seq.0), body(kind, &json)?);
+    let values: [&dyn ToSql; 9] = [&seq.0, &at.0, &org, &kind, &version, &actor, &request, &cause, &body];
+    let first = row * values.len() + 1;
+    let mut values = values.into_iter().enumerate();
+    values
+        .try_for_each(|(column, value)| statement.raw_bind_parameter(first + column, value))
+        .map_err(failed("append to"))
 }
 
 /// What stands beside the kind in an event's JSON. Cut out of the text: a tree of values took a third of an append.

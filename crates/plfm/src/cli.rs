@@ -25,8 +25,8 @@ pub use roles::{
 pub use orgs::{LabelArgs, LimitArgs, OrgCommand, RequireArgs, WeightArgs, distinct};
 
 pub use sandboxes::{
-    CreateArgs, KeyCommand, KeyId, SandboxCommand, SandboxExecArgs, SandboxName, SandboxTimeoutArgs, TemplateAddArgs,
-    TemplateCommand,
+    CreateArgs, KeyCommand, KeyId, SandboxCommand, SandboxExecArgs, SandboxName, SandboxResumeArgs, SandboxTimeoutArgs,
+    TemplateAddArgs, TemplateCommand,
 };
 
 /// A microVM cloud on your own machines.
@@ -145,8 +145,8 @@ pub struct DeployArgs {
     /// Return as soon as the deploy is accepted
     #[arg(long, overrides_with = "wait")]
     pub no_wait: bool,
-    /// Stop waiting after this long
-    #[arg(long, value_name = "TIME", value_parser = time::parse, default_value = "10m")]
+    /// Stop waiting after this long; the deploy itself is given up after 10 minutes
+    #[arg(long, value_name = "TIME", value_parser = time::parse, default_value = "15m")]
     pub wait_timeout: Duration,
 }
 
@@ -202,6 +202,9 @@ pub struct LogsArgs {
     /// Go on with what is written from now on
     #[arg(short, long)]
     pub follow: bool,
+    /// Only the last lines
+    #[arg(short = 'n', long, value_name = "LINES", conflicts_with = "follow")]
+    pub tail: Option<usize>,
     /// Only of this instance
     #[arg(long, value_name = "ID")]
     pub instance: Option<InstanceId>,

@@ -70,7 +70,7 @@ pub enum CliError {
     Role { role: &'static str, source: Box<dyn Error + Send + Sync> },
     #[error("neither --data, XDG_DATA_HOME nor HOME says where to keep data")]
     NoDataDir,
-    #[error("a label is given two values")]
+    #[error("a label is named twice")]
     LabelTwice,
     #[error("this plfm was built without its guest daemon")]
     NoGuest,

@@ -18,7 +18,7 @@ use crate::CliError;
 use crate::cli::{ImageArgs, MachineArgs};
 
 /// The guest daemon, as `build.rs` found it.
-const GUEST: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/plfm-init"));
+pub const GUEST: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/plfm-init"));
 
 /// Below a data directory: all that machines are made of.
 pub const MACHINES: &str = "machines";

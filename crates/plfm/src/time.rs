@@ -20,16 +20,17 @@ pub fn short(span: Duration) -> String {
     }
 }
 
-/// As flags take it: `90`, `90s`, `10m`, `1h`.
+/// As flags take it: `90`, `90s`, `10m`, `1h`, `7d`.
 pub fn parse(text: &str) -> Result<Duration, String> {
     let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
     let factor = match unit {
         "" | "s" => 1,
         "m" => 60,
         "h" => 3_600,
-        _ => return Err(format!("`{unit}` is not one of s, m, h")),
+        "d" => 86_400,
+        _ => return Err(format!("`{unit}` is not one of s, m, h, d")),
     };
-    let number: u32 = number.parse().map_err(|_| "write a number and s, m or h, for example 10m".to_owned())?;
+    let number: u32 = number.parse().map_err(|_| "write a number and s, m, h or d, for example 10m".to_owned())?;
     Ok(Duration::from_secs(u64::from(number) * factor))
 }
 
@@ -48,10 +49,10 @@ mod tests {
 
     #[test]
     fn spans_are_read() {
-        for (text, seconds) in [("90", 90), ("90s", 90), ("10m", 600), ("1h", 3600)] {
+        for (text, seconds) in [("90", 90), ("90s", 90), ("10m", 600), ("1h", 3600), ("7d", 604_800)] {
             assert_eq!(parse(text), Ok(Duration::from_secs(seconds)));
         }
-        for text in ["", "m", "1d", "1.5h", "99999999999s"] {
+        for text in ["", "m", "1w", "1.5h", "99999999999s"] {
             assert!(parse(text).is_err(), "{text}");
         }
     }

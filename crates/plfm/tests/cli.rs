@@ -103,7 +103,7 @@ async fn a_port_that_the_edge_cannot_open_is_seen_and_taken_away() {
     assert!(status.contains("not open: Address already in use"), "{status}");
     let gone = cluster.plfm(&["unexpose", "9000", "--env", "dev"]).await;
     expect![[r#"
-        done: tcp://127.0.0.1:9000 leads to web of shop in dev no more
+        done: tcp://127.0.0.1:9000 leads to shop in dev no more
     "#]]
     .assert_eq(&gone.err);
     let routes = cluster.plfm(&["routes", "--env", "dev", "--json"]).await.out;
@@ -128,15 +128,15 @@ async fn an_operator_says_what_an_org_may_have_and_where() {
     expect![[r#"
         default: weight 5, nodes labelled zone=a
         project default: weight 2
-        LIMIT              MOST       SET BY
-        instances          50         default
-        memory             65536 MiB  default
-        cpu                64000m     default
-        apps               20         default
-        projects           20         default
-        envs               100        default
-        routes             50         default
-        starts_per_minute  60         default
+        LIMIT              USED   MOST       SET BY
+        instances          0      50         default
+        memory             0 MiB  65536 MiB  default
+        cpu                0m     64000m     default
+        apps               0      20         default
+        projects           1      20         default
+        envs               0      100        default
+        routes             0      50         default
+        starts_per_minute  0      60         default
     "#]]
     .assert_eq(&org.out);
     assert_eq!(cluster.plfm(&["org", "show"]).await.out, org.out);

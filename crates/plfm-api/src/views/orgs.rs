@@ -6,6 +6,7 @@ use plfm_core::ids::OrgId;
 use plfm_core::labels::Labels;
 use plfm_core::quota::Dimension;
 use plfm_core::state::State;
+use plfm_core::units::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// `PATCH /v1/orgs/{org}/limits`: what is not named stays, null is as by default.
@@ -43,6 +44,8 @@ pub struct OrgView {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LimitView {
     pub limit: u64,
+    /// What is decided counts, placed or not; of starts those of the last minute.
+    pub used: u64,
     /// Whether someone said so.
     pub is_default: bool,
 }
@@ -54,11 +57,12 @@ pub struct ProjectView {
     pub weight: u32,
 }
 
-pub fn org(state: &State, id: OrgId) -> Option<OrgView> {
+pub fn org(state: &State, id: OrgId, now: Timestamp) -> Option<OrgView> {
     let org = state.orgs.get(&id)?;
     let limit = |dimension: &Dimension| {
         let is_default = !org.limits.0.contains_key(dimension);
-        (*dimension, LimitView { limit: org.limits.of(*dimension), is_default })
+        let (limit, used) = (org.limits.of(*dimension), used(state, id, *dimension, now));
+        (*dimension, LimitView { limit, used, is_default })
     };
     let projects = state.projects.values().filter(|project| project.org == id);
     Some(OrgView {
@@ -68,4 +72,18 @@ pub fn org(state: &State, id: OrgId) -> Option<OrgView> {
         limits: Dimension::ALL.iter().map(limit).collect(),
         projects: projects.map(|it| ProjectView { name: it.name.clone(), weight: it.weight }).collect(),
     })
+}
+
+fn used(state: &State, org: OrgId, dimension: Dimension, now: Timestamp) -> u64 {
+    let usage = state.index().usage(org);
+    match dimension {
+        Dimension::Instances => usage.promised.instances.into(),
+        Dimension::Memory => usage.promised.memory.0,
+        Dimension::Cpu => usage.promised.cpu.0.into(),
+        Dimension::Apps => usage.apps,
+        Dimension::Projects => usage.projects,
+        Dimension::Envs => usage.envs,
+        Dimension::Routes => usage.routes,
+        Dimension::StartsPerMinute => state.starts(org, now).count() as u64,
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use plfm_core::event::Resources;
+use plfm_core::event::{OnTimeout, Resources};
 use plfm_core::ids::*;
 use plfm_core::manifest::Resources as Size;
 use plfm_core::phase::{Desired, InstancePhase};
@@ -27,6 +27,8 @@ pub struct SandboxRequest {
     /// A name or an id.
     pub template: String,
     pub timeout_seconds: u64,
+    #[serde(default)]
+    pub on_timeout: OnTimeout,
     #[serde(default)]
     pub vars: BTreeMap<String, String>,
     #[serde(default)]
@@ -72,8 +74,11 @@ pub struct SandboxView {
     pub boot: Option<BootId>,
     pub hello_ms: Option<u64>,
     pub created_at: Timestamp,
-    /// None until its time has begun.
+    /// None until its time has begun, and while it is paused.
     pub ends_at: Option<Timestamp>,
+    pub on_timeout: OnTimeout,
+    /// Since when it is wanted as it is wanted now: running, or paused.
+    pub wanted_since: Timestamp,
 }
 
 /// A-CON-30: a function of what is wanted and what is seen.
@@ -82,6 +87,7 @@ pub struct SandboxView {
 pub enum SandboxState {
     Creating,
     Running,
+    Paused,
     Terminating,
     Terminated,
     Error,
@@ -120,7 +126,9 @@ pub fn sandbox(state: &State, id: InstanceId, instance: &Instance) -> Option<San
         boot: instance.status.boot,
         hello_ms: instance.status.hello_ms,
         created_at: instance.created_at,
-        ends_at: sandbox.ends_at,
+        ends_at: sandbox.ends_at.filter(|_| instance.desired != Desired::Paused),
+        on_timeout: sandbox.on_timeout,
+        wanted_since: instance.desired_at,
     })
 }
 
@@ -131,6 +139,7 @@ impl SandboxState {
             (_, Stopped | Gone) => Self::Terminated,
             (_, Failed) => Self::Error,
             (Desired::Stopped | Desired::Draining, _) | (_, Draining) => Self::Terminating,
+            (Desired::Paused, _) | (_, Pausing | Paused | Resuming) => Self::Paused,
             (_, Ready | Unready) => Self::Running,
             (_, Allocated | Preparing | Booting) => Self::Creating,
         }
@@ -140,6 +149,7 @@ impl SandboxState {
         match self {
             Self::Creating => "creating",
             Self::Running => "running",
+            Self::Paused => "paused",
             Self::Terminating => "terminating",
             Self::Terminated => "terminated",
             Self::Error => "error",

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::command::{Deploy, Expose};
-use crate::event::{Entry, Event, ReleaseCreated};
+use crate::event::{Entry, Event, ReleaseCreated, Target};
 use crate::facts::{Facts, Ids};
 use crate::ids::*;
 use crate::manifest::Manifest;
@@ -28,10 +28,10 @@ pub fn deploy(state: &State, wanted: Deploy, facts: &Facts) -> Result<Vec<Event>
     supersede(state, env, &mut events);
     let processes = wanted.manifest.processes.keys().cloned().collect();
     events.push(Event::DeployCreated { deploy: ids.fresh(), org, app, env, release, processes });
-    for expose in entries(state, &wanted)? {
-        route(state, org, app, env, expose, &ids, &mut events)?;
+    for expose in entries(state, env, &wanted)? {
+        events.extend(route(state, org, app, env, release, expose, &ids)?);
     }
-    quotas::deploy(state, org, env, &wanted.manifest, &events)?;
+    quotas::deploy(state, org, env, release, &wanted.manifest, &events)?;
     Ok(events)
 }
 
@@ -93,8 +93,9 @@ fn supersede(state: &State, env: EnvId, events: &mut Vec<Event>) {
     }));
 }
 
-/// What was asked for, each entry once; and the managed host name, unless that was asked for too.
-fn entries(state: &State, wanted: &Deploy) -> Result<impl Iterator<Item = Expose> + use<>, Refusal> {
+/// What was asked for, each entry once; the managed host name, unless that was asked for too; and what earlier deploys asked for, as far
+/// as there is still something to lead to.
+fn entries(state: &State, env: EnvId, wanted: &Deploy) -> Result<impl Iterator<Item = Expose> + use<>, Refusal> {
     let mut entries = BTreeMap::new();
     for asked in &wanted.expose {
         declared(&wanted.manifest, asked)?;
@@ -105,6 +106,13 @@ fn entries(state: &State, wanted: &Deploy) -> Result<impl Iterator<Item = Expose
     }
     if let Some(managed) = managed(state, wanted)? {
         entries.entry(managed.entry.clone()).or_insert(managed);
+    }
+    for route in state.routes.values().filter(|route| route.env == env) {
+        let Some(Target { process, port, .. }) = route.target().cloned() else { continue };
+        let before = Expose { entry: route.entry.clone(), process, port };
+        if declared(&wanted.manifest, &before).is_ok() {
+            entries.entry(before.entry.clone()).or_insert(before);
+        }
     }
     Ok(entries.into_values())
 }
@@ -131,27 +139,29 @@ fn declared(manifest: &Manifest, expose: &Expose) -> Result<(), Refusal> {
     Err(Refusal::PortNotDeclared { process: expose.process.clone(), port: expose.port })
 }
 
+/// The entry is the env's own, and leads to the release from now on; to the instances of earlier ones it leads as before.
 fn route(
     state: &State,
     org: OrgId,
     app: AppId,
     env: EnvId,
+    release: ReleaseId,
     expose: Expose,
     ids: &Ids,
-    events: &mut Vec<Event>,
-) -> Result<(), Refusal> {
-    if let Some((id, route)) = state.route_at(&expose.entry).and_then(|id| Some((id, state.routes.get(&id)?))) {
-        if route.env != env {
-            return Err(taken(expose.entry));
-        }
-        if route.process == expose.process && route.port == expose.port {
-            return Ok(());
-        }
-        events.push(Event::RouteDeleted { route: id, org, env });
-    }
+) -> Result<Vec<Event>, Refusal> {
     let Expose { entry, process, port } = expose;
-    events.push(Event::RouteCreated { route: ids.fresh(), org, app, env, entry, process, port });
-    Ok(())
+    let target = Target { release, process, port };
+    let known = state.route_at(&entry).and_then(|id| Some((id, state.routes.get(&id)?)));
+    match known {
+        Some((_, route)) if route.env != env => Err(taken(entry)),
+        Some((_, route)) if route.target() == Some(&target) => Ok(Vec::new()),
+        Some((route, _)) => Ok(vec![Event::RouteTargetSet { route, org, env, target }]),
+        None => {
+            let route = ids.fresh();
+            let made = Event::RouteCreated { route, org, app, env, entry };
+            Ok(vec![made, Event::RouteTargetSet { route, org, env, target }])
+        }
+    }
 }
 
 fn taken(entry: Entry) -> Refusal {

@@ -64,9 +64,8 @@ impl Dark {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Capacity, Isolation};
     use crate::state::Rescheduling;
-    use crate::units::{Mebibytes, MilliCpu, Seq};
+    use crate::testing::node;
 
     const NOW: Timestamp = Timestamp(1_000_000_000);
 
@@ -76,26 +75,10 @@ mod tests {
         for (number, (phase, returns_to, seconds)) in nodes.iter().enumerate() {
             let (phase, returns_to, phase_at) = (*phase, *returns_to, Timestamp(NOW.0 - seconds * 1_000));
             let id = NodeId::new(ulid::Ulid::from_parts(1, number as u128));
-            state.nodes.insert(id, node(phase, returns_to, phase_at));
+            state.nodes.insert(id, Node { phase, returns_to, phase_at, ..node() });
         }
         let Dark { silent, nodes } = dark(&state, &Facts { now: NOW, ..Facts::default() });
         (silent, nodes)
-    }
-
-    fn node(phase: NodePhase, returns_to: NodePhase, phase_at: Timestamp) -> Node {
-        let capacity = Capacity {
-            arch: "amd64".to_owned(),
-            isolation: Isolation::Vm,
-            cpu: MilliCpu(1_000),
-            memory: Mebibytes(1_000),
-            disk: Mebibytes(1_000),
-            overhead: Mebibytes(0),
-            tunnel: String::new(),
-            degraded: Default::default(),
-            labels: Default::default(),
-        };
-        let (name, failed_boots, version) = ("a".to_owned(), Vec::new(), Seq(1));
-        Node { name, number: 1, capacity, phase, returns_to, phase_at, next_host: 1, failed_boots, version }
     }
 
     #[test]

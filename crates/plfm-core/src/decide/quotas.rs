@@ -8,8 +8,8 @@ use crate::index::Usage;
 use crate::manifest::{Manifest, Resources as Size};
 use crate::quota::{Dimension, Excess, Limits};
 use crate::refusal::Refusal;
-use crate::state::{Committed, State};
-use crate::units::Timestamp;
+use crate::state::{Committed, Instance, State};
+use crate::units::{Mebibytes, Timestamp};
 
 /// Beyond this a weight is no longer a part but all of it.
 pub const WEIGHT_MAX: u32 = 1_000;
@@ -43,22 +43,45 @@ fn check_weight(weight: u32) -> Result<(), Refusal> {
 
 /// A deploy may make its app, its env and its routes, and ask for all that its manifest asks for. What other deploys ask for counts
 /// before it is placed, so that two of one moment cannot both have the last of it.
-pub fn deploy(state: &State, org: OrgId, env: EnvId, manifest: &Manifest, events: &[Event]) -> Result<(), Refusal> {
+///
+/// What runs under a limit that was lowered goes on; but a release that would have to be started could not be, so it is denied before
+/// anything gives way to it.
+pub fn deploy(
+    state: &State,
+    org: OrgId,
+    env: EnvId,
+    release: ReleaseId,
+    manifest: &Manifest,
+    events: &[Event],
+) -> Result<(), Refusal> {
     let Some(limits) = state.orgs.get(&org).map(|org| &org.limits) else { return Ok(()) };
     let usage = state.index().usage(org);
     limits.check_owned(&usage, &made(events)).map_err(Refusal::QuotaExceeded)?;
     let asked = manifest.processes.values().map(Committed::asked_by).fold(Committed::default(), Committed::plus);
+    // With what each costs its node at the least, as it will be counted when it is started.
+    let overhead = state.nodes.values().map(|node| node.capacity.overhead.0).min().unwrap_or(0);
+    let overhead = Mebibytes(overhead.saturating_mul(asked.instances.into()));
+    let asked = Committed { memory: asked.memory + overhead, ..asked };
     let (now, then) = state.index().promise(env, asked);
-    limits.check_held(usage.promised, then.less(now)).map_err(Refusal::QuotaExceeded)
+    limits.check_held(usage.promised, then.less(now)).map_err(Refusal::QuotaExceeded)?;
+    let others = usage.promised.less(now);
+    let fits = if starts(state, env, release, manifest) { limits.check_held(others, asked) } else { Ok(()) };
+    fits.map_err(Refusal::QuotaExceeded)
+}
+
+/// Whether it is another release than what is wanted now, of any process type that has instances.
+fn starts(state: &State, env: EnvId, release: ReleaseId, manifest: &Manifest) -> bool {
+    let groups = state.envs.get(&env).map(|env| &env.groups);
+    let runs = |name: &str| groups.and_then(|groups| groups.get(name)).is_some_and(|group| group.release == release);
+    manifest.processes.iter().any(|(name, process)| process.scaling.min > 0 && !runs(name))
 }
 
 fn made(events: &[Event]) -> Usage {
     let count = |is: fn(&Event) -> bool| events.iter().filter(|event| is(event)).count() as u64;
-    let deleted = count(|event| matches!(event, Event::RouteDeleted { .. }));
     Usage {
         apps: count(|event| matches!(event, Event::AppCreated { .. })),
         envs: count(|event| matches!(event, Event::EnvCreated { .. })),
-        routes: count(|event| matches!(event, Event::RouteCreated { .. })).saturating_sub(deleted),
+        routes: count(|event| matches!(event, Event::RouteCreated { .. })),
         ..Usage::default()
     }
 }
@@ -68,6 +91,13 @@ pub fn sandbox(state: &State, org: OrgId, size: &Size, now: Timestamp) -> Result
     let Some(limits) = state.orgs.get(&org).map(|org| &org.limits) else { return Ok(()) };
     let held = limits.check_held(state.index().usage(org).promised, Committed::of(1, size));
     held.and_then(|()| check_starts(state, org, limits, now)).map_err(Refusal::QuotaExceeded)
+}
+
+/// What it gave back while it was paused, it asks for again.
+pub fn resume(state: &State, it: &Instance) -> Result<(), Refusal> {
+    let Some(limits) = state.orgs.get(&it.org).map(|org| &org.limits) else { return Ok(()) };
+    let more = Committed::from(&it.resources).less(it.held());
+    limits.check_held(state.index().usage(it.org).promised, more).map_err(Refusal::QuotaExceeded)
 }
 
 /// Checked again for each instance, surge included, and with the overhead of its node.

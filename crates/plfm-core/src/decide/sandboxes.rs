@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::command::CreateSandbox;
-use crate::event::{DesiredChange, Event, InstanceStatus, ReleaseImage, SandboxCreated};
+use crate::event::{DesiredChange, Event, InstanceStatus, ReleaseImage, SandboxCreated, Waiting};
 use crate::facts::Facts;
 use crate::ids::*;
 use crate::manifest::Resources as Size;
@@ -13,7 +13,7 @@ use crate::phase::{Desired, InstancePhase};
 use crate::place::{self, NoPlace, Wish};
 use crate::reason::{Failure, Reason};
 use crate::refusal::Refusal;
-use crate::state::{Instance, Sandbox, State, Template};
+use crate::state::{Footprint, Instance, Sandbox, State, Template};
 use crate::units::{Mebibytes, MilliCpu, Timestamp};
 
 use super::deploy::check_name;
@@ -50,7 +50,7 @@ pub fn create_template(
 }
 
 pub fn create(state: &State, wanted: CreateSandbox, facts: &Facts) -> Result<Vec<Event>, Refusal> {
-    let CreateSandbox { instance, org, project, template, vars, metadata, class, timeout } = wanted;
+    let CreateSandbox { instance, org, project, template, vars, metadata, class, timeout, on_timeout } = wanted;
     let cluster = state.cluster.as_ref().ok_or(Refusal::NotBootstrapped)?;
     let org = state.org_named(&org).ok_or_else(|| Refusal::OrgNotFound(org.clone()))?;
     let project = state.project_named(org, &project).ok_or_else(|| Refusal::ProjectUnknown(project.clone()))?;
@@ -77,6 +77,7 @@ pub fn create(state: &State, wanted: CreateSandbox, facts: &Facts) -> Result<Vec
         vars,
         metadata,
         timeout_seconds: timeout.as_secs(),
+        on_timeout,
         node,
         address: host.address(cluster, host.next_host),
         resources,
@@ -102,6 +103,12 @@ pub(super) fn seen(known: &Instance, told: InstanceStatus) -> InstanceStatus {
     InstanceStatus { phase: InstancePhase::Failed, boot: known.status.boot, failure: Some(failure), ..told }
 }
 
+/// What could not be paused runs on, and is to.
+pub(super) fn could_not_pause(known: &Instance, told: &InstanceStatus) -> bool {
+    let failed = told.phase == InstancePhase::Ready && told.failure.is_some();
+    known.desired == Desired::Paused && known.footprint != Footprint::Kept && failed
+}
+
 pub fn set_timeout(
     state: &State,
     id: InstanceId,
@@ -111,6 +118,9 @@ pub fn set_timeout(
 ) -> Result<Vec<Event>, Refusal> {
     let (instance, sandbox) = living(state, id)?;
     check_timeout(ends_at.since(facts.now))?;
+    if instance.desired == Desired::Paused {
+        return Err(Refusal::SandboxPaused(id));
+    }
     fresh(instance.ends_at().is_none_or(|at| at > facts.now), id)?;
     let is_so = sandbox.ends_at.is_some_and(|known| known == ends_at || at_least && known > ends_at);
     Ok(if is_so { Vec::new() } else { vec![Event::SandboxTimeoutSet { instance: id, ends_at }] })
@@ -119,6 +129,53 @@ pub fn set_timeout(
 pub fn kill(state: &State, id: InstanceId) -> Result<Vec<Event>, Refusal> {
     living(state, id)?;
     Ok(vec![Event::InstanceDesiredChanged { instance: id, desired: Desired::Stopped, why: DesiredChange::Killed }])
+}
+
+/// Only what has come up: what its node says after this decision tells that its memory is free.
+pub fn pause(state: &State, id: InstanceId, why: DesiredChange) -> Result<Vec<Event>, Refusal> {
+    let (instance, _) = living(state, id)?;
+    let phase = instance.status.phase;
+    match (instance.desired, phase) {
+        (Desired::Paused, _) => return Err(Refusal::SandboxPaused(id)),
+        (_, InstancePhase::Ready | InstancePhase::Unready) => {}
+        (_, phase) => return Err(Refusal::SandboxBusy { instance: id, phase }),
+    }
+    if let Some(waiting) = place::no_room_to_pause(state, instance) {
+        return Err(no_room_there(state, instance, waiting));
+    }
+    Ok(vec![Event::InstanceDesiredChanged { instance: id, desired: Desired::Paused, why }])
+}
+
+/// Of one that goes on already, it may have more time.
+pub fn resume(state: &State, id: InstanceId, timeout: Duration, facts: &Facts) -> Result<Vec<Event>, Refusal> {
+    let (instance, sandbox) = living(state, id)?;
+    check_timeout(timeout)?;
+    if timeout.is_zero() {
+        return Err(Refusal::InvalidSandbox("a sandbox goes on for a second at least".to_owned()));
+    }
+    let ends = |ends_at| Event::SandboxTimeoutSet { instance: id, ends_at };
+    match (instance.desired, instance.status.phase) {
+        (Desired::Paused, InstancePhase::Paused) => {}
+        (Desired::Paused, phase) => return Err(Refusal::SandboxBusy { instance: id, phase }),
+        (_, phase) if phase.is_at_rest() => {
+            // From when it was asked for first: all of it begins when it runs.
+            let ends_at = instance.desired_at + timeout;
+            let is_more = sandbox.ends_at.is_none_or(|known| known < ends_at);
+            return Ok(is_more.then(|| ends(ends_at)).into_iter().collect());
+        }
+        _ => return Err(Refusal::SandboxNotPaused(id)),
+    }
+    quotas::resume(state, instance)?;
+    if let Some(waiting) = place::no_room_to_resume(state, facts, instance) {
+        return Err(no_room_there(state, instance, waiting));
+    }
+    let runs = Event::InstanceDesiredChanged { instance: id, desired: Desired::Running, why: DesiredChange::Resumed };
+    Ok(vec![runs, ends(facts.now + timeout)])
+}
+
+fn no_room_there(state: &State, it: &Instance, waiting: Waiting) -> Refusal {
+    let node = state.nodes.get(&it.node).map_or_else(|| it.node.to_string(), |node| node.name.clone());
+    Refusal::NoRoomThere { node, waiting }
 }
 
 fn check_size(size: &Size) -> Result<(), Refusal> {

@@ -3,7 +3,7 @@
 use crate::event::Degradation;
 use crate::facts::{Facts, INELIGIBLE_AFTER};
 use crate::ids::*;
-use crate::phase::NodePhase;
+use crate::phase::{Desired, NodePhase};
 use crate::reconcile::nodes::DISABLE_AFTER;
 use crate::reconcile::sandboxes::SANDBOX_DRAIN_MAX;
 use crate::state::{Instance, Node, Replica, Role, Sandbox, State};
@@ -28,7 +28,11 @@ pub fn node(state: &State, facts: &Facts, id: NodeId) -> Option<Explanation> {
 fn answer(state: &State, node: &Node, is_well: bool, there: usize) -> String {
     let name = &node.name;
     let holds = if there == 1 { "1 instance".to_owned() } else { format!("{there} instances") };
+    let labels = &node.capacity.labels;
     match node.phase {
+        NodePhase::Active if is_well && !labels.is_empty() => {
+            format!("{name} takes work, is labelled {labels}, and holds {holds}")
+        }
         NodePhase::Active if is_well => format!("{name} takes work, and holds {holds}"),
         NodePhase::Active => format!("{name} gets no new work, and holds {holds}"),
         NodePhase::Draining | NodePhase::Disabled if there == 0 => format!("{name} is {}, and empty", node.phase),
@@ -69,7 +73,7 @@ fn why_here(state: &State, node: &Node, id: InstanceId, it: &Instance) -> Findin
     }
     match &it.role {
         Role::Replica(replica) => replica_here(state, node, id, it, replica),
-        Role::Sandbox(sandbox) => sandbox_here(node, id, sandbox),
+        Role::Sandbox(sandbox) => sandbox_here(node, id, it, sandbox),
     }
 }
 
@@ -82,7 +86,7 @@ fn replica_here(state: &State, node: &Node, id: InstanceId, it: &Instance, repli
         _ if state.is_stateful(it) => {
             ("its volumes are here".to_owned(), "deploy it without volumes, or keep the node".to_owned())
         }
-        Some(waiting) => (format!("the one in its place waits: {waiting}"), make_room(state, waiting)),
+        Some(waiting) => (format!("the one in its place waits: {waiting}"), make_room(state, replica.env, waiting)),
         None if node.phase == NodePhase::Disabled => {
             let latest = node.phase_at + DISABLE_AFTER;
             (format!("it goes when another one is ready in its place, and at {latest} in any case"), "wait".to_owned())
@@ -92,7 +96,14 @@ fn replica_here(state: &State, node: &Node, id: InstanceId, it: &Instance, repli
     Finding { what: format!("{id} is still here, {of}"), why, next }
 }
 
-fn sandbox_here(node: &Node, id: InstanceId, sandbox: &Sandbox) -> Finding {
+fn sandbox_here(node: &Node, id: InstanceId, it: &Instance, sandbox: &Sandbox) -> Finding {
+    if it.desired == Desired::Paused {
+        return Finding {
+            what: format!("{id} is still here, a sandbox of {}", sandbox.template_name),
+            why: "it is paused, and all that it is is here".to_owned(),
+            next: format!("let the node take work again and resume it, or end it: `plfm sandbox kill {id}`"),
+        };
+    }
     let patience = if node.phase == NodePhase::Disabled { DISABLE_AFTER } else { SANDBOX_DRAIN_MAX };
     let latest = node.phase_at + patience;
     let ends = sandbox.ends_at.map_or(latest, |at| at.min(latest));

@@ -182,8 +182,8 @@ fn on_a_full_disk() {
 fn a_port_of_the_edge_is_not_open() {
     let mut world = World::new().join("a", "amd64", 4000).deploy(1).report(InstancePhase::Ready, None, 0);
     let (env, org, app) = world.state.envs.iter().map(|(id, env)| (*id, env.org, env.app)).next().expect("it is there");
-    let (route, process) = (RouteId::new(Ulid::from_parts(1, 1)), "web".to_owned());
-    let event = Event::RouteCreated { route, org, app, env, entry: Entry::TcpPort(9000), process, port: 80 };
+    let route = RouteId::new(Ulid::from_parts(1, 1));
+    let event = Event::RouteCreated { route, org, app, env, entry: Entry::TcpPort(9000) };
     let envelope = envelope(world.state.seq.next(), world.facts.now, event);
     evolve(&mut world.state, &envelope);
     world.closed = [(9000, "Address already in use".to_owned()), (9001, "of another env".to_owned())].into();
@@ -236,6 +236,7 @@ fn a_node_that_is_to_be_empty() {
         metadata: Default::default(),
         class: Class::Normal,
         timeout: Duration::from_secs(300),
+        on_timeout: Default::default(),
     })));
     world.check_node(expect![[r#"
         a: a takes work, and holds 3 instances
@@ -248,12 +249,12 @@ fn a_node_that_is_to_be_empty() {
         - inst_… is still here, a sandbox of base
           nothing can take its place; it ends at 1970-01-01T00:26:40.000Z at the latest
           wait, or end it now: `plfm sandbox kill inst_…`
-        - inst_… is not wanted any more
-          another one serves in its place, and open connections get time to end
-          see what is wanted with `plfm status`
-        - inst_… is not wanted any more
-          another one serves in its place, and open connections get time to end
-          see what is wanted with `plfm status`
+        - inst_… is still here, web of shop in dev
+          the one in its place waits: no node takes new work
+          add a node: `plfm node token` prints the command; or let one take work again: `plfm node activate a`
+        - inst_… is still here, web of shop in dev
+          the one in its place waits: no node takes new work
+          add a node: `plfm node token` prints the command; or let one take work again: `plfm node activate a`
     "#]]);
     let mut disabled = World { state: world.state.clone(), facts: world.facts.clone(), closed: ClosedPorts::new() };
     disabled.command(Command::OrderNode { node, order: crate::command::NodeOrder::Disable });
@@ -262,12 +263,12 @@ fn a_node_that_is_to_be_empty() {
         - inst_… is still here, a sandbox of base
           nothing can take its place; it ends at 1970-01-01T00:17:40.000Z at the latest
           wait, or end it now: `plfm sandbox kill inst_…`
-        - inst_… is not wanted any more
-          another one serves in its place, and open connections get time to end
-          see what is wanted with `plfm status`
-        - inst_… is not wanted any more
-          another one serves in its place, and open connections get time to end
-          see what is wanted with `plfm status`
+        - inst_… is still here, web of shop in dev
+          the one in its place waits: no node takes new work
+          add a node: `plfm node token` prints the command; or let one take work again: `plfm node activate a`
+        - inst_… is still here, web of shop in dev
+          the one in its place waits: no node takes new work
+          add a node: `plfm node token` prints the command; or let one take work again: `plfm node activate a`
     "#]]);
     world.facts.now = world.facts.now + INELIGIBLE_AFTER;
     world.check_node(expect![[r#"
@@ -278,12 +279,12 @@ fn a_node_that_is_to_be_empty() {
         - inst_… is still here, a sandbox of base
           nothing can take its place; it ends at 1970-01-01T00:26:40.000Z at the latest
           wait, or end it now: `plfm sandbox kill inst_…`
-        - inst_… is not wanted any more
-          another one serves in its place, and open connections get time to end
-          see what is wanted with `plfm status`
-        - inst_… is not wanted any more
-          another one serves in its place, and open connections get time to end
-          see what is wanted with `plfm status`
+        - inst_… is still here, web of shop in dev
+          the one in its place waits: no node takes new work
+          add a node: `plfm node token` prints the command; or let one take work again: `plfm node activate a`
+        - inst_… is still here, web of shop in dev
+          the one in its place waits: no node takes new work
+          add a node: `plfm node token` prints the command; or let one take work again: `plfm node activate a`
     "#]]);
 }
 

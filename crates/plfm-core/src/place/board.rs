@@ -300,25 +300,14 @@ impl<'a> Asked<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Capacity, Isolation};
-    use crate::phase::NodePhase;
-    use crate::units::{MilliCpu, Seq};
+    use crate::event::Capacity;
+    use crate::testing;
+    use crate::units::MilliCpu;
 
     fn node(memory: u64) -> Node {
-        let capacity = Capacity {
-            arch: "amd64".to_owned(),
-            isolation: Isolation::Vm,
-            cpu: MilliCpu(2_000),
-            memory: Mebibytes(memory),
-            disk: Mebibytes(5_000),
-            overhead: Mebibytes(0),
-            tunnel: String::new(),
-            degraded: Default::default(),
-            labels: Default::default(),
-        };
-        let (phase, phase_at, version) = (NodePhase::Active, Timestamp(0), Seq(1));
-        let (name, failed_boots) = ("a".to_owned(), Vec::new());
-        Node { name, number: 1, capacity, phase, returns_to: phase, phase_at, next_host: 1, failed_boots, version }
+        let node = testing::node();
+        let (cpu, memory, disk) = (MilliCpu(2_000), Mebibytes(memory), Mebibytes(5_000));
+        Node { capacity: Capacity { cpu, memory, disk, ..node.capacity }, ..node }
     }
 
     #[test]

@@ -50,9 +50,8 @@ fn share(weight: u64, part: u64, whole: u64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Capacity, Isolation};
-    use crate::phase::NodePhase;
-    use crate::units::{Mebibytes, MilliCpu, Seq};
+    use crate::testing;
+    use crate::units::{Mebibytes, MilliCpu};
 
     #[test]
     fn shares_are_whole_numbers_between_nothing_and_the_weight() {
@@ -62,29 +61,7 @@ mod tests {
     }
 
     fn node(failed_boots: Vec<Timestamp>) -> Node {
-        let capacity = Capacity {
-            arch: "amd64".to_owned(),
-            isolation: Isolation::Vm,
-            cpu: MilliCpu(1_000),
-            memory: Mebibytes(1_000),
-            disk: Mebibytes(1_000),
-            overhead: Mebibytes(0),
-            tunnel: String::new(),
-            degraded: Default::default(),
-            labels: Default::default(),
-        };
-        let (phase, phase_at, version) = (NodePhase::Active, Timestamp(0), Seq(1));
-        Node {
-            name: "a".to_owned(),
-            number: 1,
-            capacity,
-            phase,
-            returns_to: phase,
-            phase_at,
-            next_host: 1,
-            failed_boots,
-            version,
-        }
+        Node { failed_boots, ..testing::node() }
     }
 
     #[test]

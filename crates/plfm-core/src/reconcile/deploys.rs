@@ -50,7 +50,9 @@ fn verdict(
     if let Some(failure) = wrong_platform(state, deploy) {
         return Some((DeployStatus::Failed, Some(failure)));
     }
-    agenda.is_due(deploy.created_at + ROLLOUT_MAX).then(|| (DeployStatus::Failed, Some(too_late(state, deploy))))
+    agenda
+        .is_due(deploy.created_at + ROLLOUT_MAX)
+        .then(|| (DeployStatus::Failed, Some(too_late(state, fleet, id, deploy))))
 }
 
 /// The user has to mend it, or it failed too often, here or where it was tried before.
@@ -87,9 +89,14 @@ fn is_done(state: &State, fleet: &Fleet<'_>, deploy: &Deploy, process: &str) -> 
     ready >= count && old.all(|(_, it)| it.desired == Desired::Stopped)
 }
 
-fn too_late(state: &State, deploy: &Deploy) -> Failure {
+/// With what it waits for, or with what the last of its instances says.
+fn too_late(state: &State, fleet: &Fleet<'_>, id: DeployId, deploy: &Deploy) -> Failure {
     let groups = state.envs.get(&deploy.env).map(|env| &env.groups);
     let waiting = groups.and_then(|groups| groups.values().find_map(|group| group.waiting.clone()));
-    let detail = waiting.map_or_else(|| "not ready in time".to_owned(), |waiting| waiting.to_string());
-    Failure::new(Reason::StartupTimeout, detail)
+    let mut members = deploy.processes.iter().flat_map(|process| fleet.live(deploy.env, process));
+    let mut ails = || members.find_map(|(_, it)| it.status.failure.clone().filter(|_| it.deploy() == Some(id)));
+    let why = waiting.map(|waiting| waiting.to_string()).or_else(|| Some(ails()?.to_string()));
+    let minutes = ROLLOUT_MAX.as_secs() / 60;
+    let detail = format!("not ready in {minutes} minutes");
+    Failure::new(Reason::StartupTimeout, why.map_or(detail.clone(), |why| format!("{detail}: {why}")))
 }

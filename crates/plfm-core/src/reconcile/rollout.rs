@@ -10,7 +10,7 @@ use crate::ids::*;
 use crate::phase::{DeployStatus, Desired, InstancePhase, NodePhase};
 use crate::place::{Kind, Wanted, has_room, is_eligible};
 use crate::reason::Remedy;
-use crate::state::{Group, Instance, Node, State};
+use crate::state::{Group, Instance, State};
 use crate::units::Timestamp;
 
 use super::agenda::Agenda;
@@ -102,12 +102,12 @@ impl<'a> Step<'a> {
 
     fn has_another(&self, it: &Instance) -> bool {
         let kind = it.replica().and_then(|was| Kind::of_process(self.state, was.env, was.release, &was.process));
-        let fits = |kind: Kind<'_>, id: NodeId, node: &Node| {
-            kind.suits(node) && has_room(node, self.state.index().held(id), &kind.needs_on(node))
-        };
-        let others =
-            || self.state.nodes.iter().filter(|(id, node)| **id != it.node && is_eligible(self.facts, **id, node));
-        kind.is_some_and(|kind| others().any(|(id, node)| fits(kind, *id, node)))
+        let Some(kind) = kind else { return false };
+        let mut others = self.state.nodes.iter().filter(|(id, _)| **id != it.node);
+        others.any(|(id, node)| {
+            let has_room = || has_room(node, self.state.index().held(*id), &kind.needs_on(node));
+            is_eligible(self.facts, *id, node) && kind.suits(node) && has_room()
+        })
     }
 
     /// After a failed deploy one try at a time, and not too often.
@@ -117,26 +117,36 @@ impl<'a> Step<'a> {
         usize::from(!trying && agenda.is_due(failed_at + TRY_AGAIN_AFTER))
     }
 
-    /// Never fewer ready than wanted, unless fewer are ready anyway. What was ready on a node that is lost is not ready now, and may be
-    /// again: it is left until its node is back, or given up.
+    /// Never fewer ready than wanted, unless fewer are ready anyway; and who is not ready leaves only when another stands in its place,
+    /// a ready one if it has served, for it may serve again (its node restarts, say). What was ready on a node that is lost is left
+    /// until its node is back, or given up.
     fn drain(&self, count: usize, new: &[Member<'_>], old: &[Member<'_>], commands: &mut Vec<Command>) {
-        let mut surplus: Vec<_> = new.to_vec();
-        surplus.sort_by_key(|(id, instance)| (drain_rank(instance), instance.created_at, *id));
-        surplus.truncate(new.len().saturating_sub(count));
         let serves = |it: &Instance| it.is_ready() && !self.is_lost(it);
-        let mut ready = new.iter().chain(old).filter(|(_, instance)| serves(instance)).count();
-        let surplus = surplus.iter().map(|(id, it)| (*id, *it, DesiredChange::ScaleDown));
-        for (id, instance, why) in old.iter().map(|(id, it)| (*id, *it, self.why(*id))).chain(surplus) {
-            if self.is_lost(instance) {
+        let mut ready = new.iter().chain(old).filter(|(_, it)| serves(it)).count();
+        let new_ready = new.iter().filter(|(_, it)| serves(it)).count();
+        let mut left = old.iter().filter(|(_, it)| !self.is_lost(it)).count();
+        let mut surplus: Vec<_> = new.to_vec();
+        surplus.sort_by_key(drain_rank);
+        surplus.truncate(new.len().saturating_sub(count));
+        let mut old = old.to_vec();
+        old.sort_by_key(drain_rank);
+        for (id, it) in old.into_iter().filter(|(_, it)| !self.is_lost(it)) {
+            let is_leaving = self.fleet.is_leaving(id);
+            let instead = if it.served && !is_leaving { new_ready } else { new.len() };
+            let never_was = is_leaving && !it.served && it.status.phase == InstancePhase::Failed;
+            let may_leave = if it.is_ready() { ready > count } else { never_was || left + instead > count };
+            if !may_leave {
                 continue;
             }
-            if instance.is_ready() {
-                if ready <= count {
-                    continue;
-                }
-                ready -= 1;
+            (ready, left) = (ready - usize::from(it.is_ready()), left - 1);
+            commands.push(set_desired(id, Desired::Draining, self.why(id)));
+        }
+        for (id, it) in surplus.into_iter().filter(|(_, it)| !self.is_lost(it)) {
+            if it.is_ready() && ready <= count {
+                continue;
             }
-            commands.push(set_desired(id, Desired::Draining, why));
+            ready -= usize::from(it.is_ready());
+            commands.push(set_desired(id, Desired::Draining, DesiredChange::ScaleDown));
         }
     }
 
@@ -170,15 +180,29 @@ pub fn gives_way(state: &State, fleet: &Fleet<'_>, env: EnvId, process: &str, gr
     let count = state.process(group.release, process)?.scaling.min as usize;
     let members = fleet.live(env, process).filter(|(_, instance)| instance.desired == Desired::Running);
     let members: Vec<Member<'_>> = members.collect();
-    if members.len() > count || !members.iter().all(|(_, instance)| instance.is_ready()) {
+    let (new, old): (Vec<_>, Vec<_>) = members.into_iter().partition(|(_, it)| is_new(it, group));
+    // A place that was given up before and is not taken yet: whoever got it, no second one goes for it.
+    let before = old.iter().filter_map(|(_, it)| it.release()).filter_map(|release| state.process(release, process));
+    let before = before.map(|process| process.scaling.min as usize).max().unwrap_or(0);
+    let is_owed_one = new.len() + old.len() < before.min(count);
+    if is_owed_one || new.len() + old.len() > count || !new.iter().all(|(_, it)| it.is_ready()) {
         return None;
     }
-    let old = members.into_iter().filter(|(_, instance)| !is_new(instance, group));
-    // Of what the org may have, any one that goes leaves its part.
-    let is_over_quota = matches!(group.waiting, Some(Waiting::OrgQuotaExceeded(_)));
     let kind = Kind::of_process(state, env, group.release, process)?;
-    let places = old.filter(|(_, old)| is_over_quota || takes_place_of(state, old, kind).unwrap_or(false));
-    places.min_by_key(|(id, instance)| (instance.created_at, *id)).map(|(id, _)| id)
+    let is_over_quota = matches!(group.waiting, Some(Waiting::OrgQuotaExceeded(_)));
+    let leaves_room = |old: &Instance| {
+        let has_place = is_over_quota || takes_place_of(state, old, kind).unwrap_or(false);
+        has_place && leaves_quota(state, old, kind).unwrap_or(false)
+    };
+    let places = old.into_iter().filter(|(_, old)| leaves_room(old));
+    places.min_by_key(drain_rank).map(|(id, _)| id)
+}
+
+/// Any that goes leaves its part of what the org may have; under a limit that was lowered that may not be enough.
+fn leaves_quota(state: &State, old: &Instance, kind: Kind<'_>) -> Option<bool> {
+    let (org, node) = (state.orgs.get(&old.org)?, state.nodes.get(&old.node)?);
+    let held = state.index().usage(old.org).counted.less((&old.resources).into());
+    Some(org.limits.check_held(held, (&kind.needs_on(node)).into()).is_ok())
 }
 
 fn takes_place_of(state: &State, old: &Instance, kind: Kind<'_>) -> Option<bool> {
@@ -188,12 +212,13 @@ fn takes_place_of(state: &State, old: &Instance, kind: Kind<'_>) -> Option<bool>
 }
 
 /// Failed first, then what is not ready, then the oldest.
-fn drain_rank(instance: &Instance) -> u8 {
-    match instance.status.phase {
+fn drain_rank((id, it): &Member<'_>) -> (u8, Timestamp, InstanceId) {
+    let rank = match it.status.phase {
         InstancePhase::Failed => 0,
         InstancePhase::Ready => 2,
         _ => 1,
-    }
+    };
+    (rank, it.created_at, *id)
 }
 
 #[cfg(test)]

@@ -31,7 +31,7 @@ fn one_of_each() -> Vec<Event> {
         Waiting::ImagePlatformUnavailable { offered: vec!["amd64".to_owned()], nodes: vec!["arm64".to_owned()] };
     let process = || "web".to_owned();
     let waiting = |waiting| Event::GroupWaiting { env, process: process(), waiting };
-    let entry = |entry| Event::RouteCreated { route, org, app, env, entry, process: process(), port: 8080 };
+    let entry = |entry| Event::RouteCreated { route, org, app, env, entry };
     vec![
         Event::LogStarted { log: id(20) },
         Event::WriterStarted { term: Term(2) },
@@ -99,6 +99,7 @@ fn one_of_each() -> Vec<Event> {
         waiting(Some(Waiting::NoNodeLabelled { asked: vec!["zone=a".to_owned()] })),
         Event::NodeCapacityChanged { node, capacity: Capacity { labels: labels("zone=a"), ..capacity(512, 10_240) } },
         Event::TokenRevoked { token, org: Some(org) },
+        Event::RouteTargetSet { route, org, env, target: Target { release, process: process(), port: 8080 } },
     ]
 }
 
@@ -136,6 +137,7 @@ fn size() -> Size {
 fn sandbox_created(instance: InstanceId, org: OrgId, node: NodeId) -> SandboxCreated {
     let Size { cpu, memory, disk } = size();
     SandboxCreated {
+        on_timeout: OnTimeout::Pause,
         instance,
         org,
         project: id(2),

@@ -11,6 +11,7 @@
 //! pass 61                                  so many seconds; nodes that are not mute keep reporting
 //! writer                                   another server takes over
 //! template 256 | sandbox 60 | kill 2        what sandboxes are made of, one for so many seconds, an end
+//! pause 2 | resume 2 60 | paused 2          what is wanted of a sandbox; what its node says
 //! require | require zone=x | require shop zone=x       what nodes must have, for the org or an app's env
 //! limit instances 3                        what the org may have at most
 //! drain a | disable a | activate a | decommission a    what an operator says of a node; `force` of those that fell silent at once
@@ -24,7 +25,9 @@ use expect_test::Expect;
 use plfm_core::check::{check, check_step};
 use plfm_core::command::{Command, CreateSandbox, Deploy, Expose, NodeOrder};
 use plfm_core::digest::Digest;
-use plfm_core::event::{Actor, Capacity, Envelope, Event, InstanceStatus, Isolation, ReleaseImage};
+use plfm_core::event::{
+    Actor, Capacity, DesiredChange, Entry, Envelope, Event, InstanceStatus, Isolation, OnTimeout, ReleaseImage,
+};
 use plfm_core::facts::{BACK_AFTER, Contact, Facts};
 use plfm_core::fair::Class;
 use plfm_core::ids::{BootId, InstanceId, NodeId, OrgId};
@@ -151,11 +154,23 @@ impl Fleet {
             ["decommission", name] => self.order(name, NodeOrder::Decommission),
             ["template", memory] => drop(self.submit(template("base", memory.parse().unwrap())).unwrap()),
             ["sandbox", seconds] => drop(self.submit(self.sandbox("base", seconds.parse().unwrap())).unwrap()),
+            ["pause", which] => self.pauses(which).map(drop).unwrap(),
+            ["resume", which, seconds] => self.resumes(which, seconds.parse().unwrap()).map(drop).unwrap(),
+            ["paused", which] => self.report(self.instance(which), InstancePhase::Paused, None),
             ["kill", which] => drop(self.submit(Command::KillSandbox { instance: self.instance(which) }).unwrap()),
             ["limit", dimension, limit] => self.limit(dimension, limit.parse().unwrap()),
             ["force"] => drop(self.submit(Command::ForceReschedule).unwrap()),
             _ => panic!("the script says `{line}`"),
         }
+    }
+
+    pub fn pauses(&mut self, which: &str) -> Result<usize, Refusal> {
+        self.submit(Command::PauseSandbox { instance: self.instance(which), why: DesiredChange::Paused })
+    }
+
+    pub fn resumes(&mut self, which: &str, seconds: u64) -> Result<usize, Refusal> {
+        let (instance, timeout) = (self.instance(which), Duration::from_secs(seconds));
+        self.submit(Command::ResumeSandbox { instance, timeout })
     }
 
     fn is_back(&mut self, name: &str) {
@@ -234,7 +249,7 @@ impl Fleet {
     }
 
     fn all_leave(&mut self) {
-        let leaving = self.state().instances.iter().filter(|(_, it)| it.desired != Desired::Running);
+        let leaving = self.state().instances.iter().filter(|(_, it)| it.desired > Desired::Paused);
         let heard = leaving.filter(|(_, it)| it.holds_resources() && !self.mute.contains(&it.node));
         let heard: Vec<_> = heard.map(|(id, _)| *id).collect();
         heard.into_iter().for_each(|id| self.report(id, InstancePhase::Gone, None));
@@ -264,6 +279,7 @@ impl Fleet {
             metadata: Default::default(),
             class: Class::Normal,
             timeout: Duration::from_secs(seconds),
+            on_timeout: OnTimeout::Kill,
         }))
     }
 
@@ -358,6 +374,10 @@ pub fn deploy_as(app: &str, manifest: Manifest) -> Command {
 pub fn exposing(tag: &str, manifest: Manifest, expose: Vec<Expose>) -> Command {
     let (org, app, env) = ("default".to_owned(), "shop".to_owned(), "dev".to_owned());
     Command::Deploy(Box::new(Deploy { org, app, env, image: image(tag), manifest, vars: None, expose }))
+}
+
+pub fn expose(process: &str, port: u16, entry: Entry) -> Expose {
+    Expose { entry, process: process.to_owned(), port }
 }
 
 pub fn image(tag: &str) -> ReleaseImage {

@@ -228,11 +228,11 @@ fn labels_that_contradict_each_other_are_both_named() {
     check_script(
         "node a zone=x; require zone=x; deploy v1 x1; require shop zone=y; deploy v2 x2",
         expect![[r#"
-        1 v1 a allocated, to be draining
-        deploy v1 superseded
-        deploy v2 rolling
-        waits: no node that takes work and could run it is labelled zone=x, zone=y
-    "#]],
+            1 v1 a allocated
+            deploy v1 superseded
+            deploy v2 rolling
+            waits: no node that takes work and could run it is labelled zone=x, zone=y
+        "#]],
     );
 }
 

@@ -24,8 +24,11 @@ fn who_asks_for_more_than_the_org_may_have_is_denied() {
     assert_eq!(denied(fleet.submit(deploy_as("third", manifest(0, 64, 1)))), (Dimension::Apps, 2, 2, 1));
     fleet.follow("limit memory 200");
     assert_eq!(denied(fleet.submit(deploy("v2", manifest(2, 100, 1)))), (Dimension::Memory, 200, 192, 72));
-    // Less is never denied.
-    fleet.follow("limit instances 0");
+    // Less is not denied, if it can be started at all; and what is wanted already is not started.
+    fleet.follow("limit instances 1");
+    assert_eq!(denied(fleet.submit(deploy("v1", manifest(1, 64, 1)))), (Dimension::Instances, 1, 1, 1));
+    fleet.submit(deploy("v1", manifest(2, 64, 1))).unwrap();
+    fleet.follow("limit instances 2");
     fleet.submit(deploy("v1", manifest(1, 64, 1))).unwrap();
 }
 
@@ -35,12 +38,12 @@ fn where_the_quota_leaves_nothing_for_a_surge_one_goes_first() {
     check_script(
         full,
         expect![[r#"
-        1 v1 a ready, to be draining
-        2 v1 b ready
-        deploy v1 succeeded
-        deploy v2 rolling
-        waits: the org may have 2 instances: it has 2, and 1 more were asked for
-    "#]],
+            1 v1 a ready, to be draining
+            2 v1 b ready
+            deploy v1 succeeded
+            deploy v2 rolling
+            waits: the org's limit for instances is 2: 1 is asked for, 2 are taken
+        "#]],
     );
     check_script(
         &format!("{full} leave; ready; leave; ready; leave"),
@@ -56,25 +59,41 @@ fn where_the_quota_leaves_nothing_for_a_surge_one_goes_first() {
 }
 
 #[test]
+fn nobody_goes_first_under_a_limit_that_was_lowered_too_far() {
+    check_script(
+        "node a; node b; deploy v1 x3; ready; deploy v2 x3; limit instances 2; ready; leave",
+        expect![[r#"
+            1 v1 a ready
+            2 v1 b gone, to be draining
+            3 v1 a ready
+            4 v2 b ready
+            deploy v1 succeeded
+            deploy v2 rolling
+            waits: the org's limit for instances is 2: 1 is asked for, 3 are taken
+        "#]],
+    );
+}
+
+#[test]
 fn so_many_starts_in_a_minute() {
     let begin = "node a; limit starts_per_minute 2; deploy v1 x3;";
     check_script(
         begin,
         expect![[r#"
-        1 v1 a allocated
-        2 v1 a allocated
-        deploy v1 rolling
-        waits: the org may have 2 starts in a minute: it has 2, and 1 more were asked for
-    "#]],
+            1 v1 a allocated
+            2 v1 a allocated
+            deploy v1 rolling
+            waits: the org's limit for starts in a minute is 2: 1 is asked for, 2 are taken
+        "#]],
     );
     check_script(
         &format!("{begin} pass 59"),
         expect![[r#"
-        1 v1 a allocated
-        2 v1 a allocated
-        deploy v1 rolling
-        waits: the org may have 2 starts in a minute: it has 2, and 1 more were asked for
-    "#]],
+            1 v1 a allocated
+            2 v1 a allocated
+            deploy v1 rolling
+            waits: the org's limit for starts in a minute is 2: 1 is asked for, 2 are taken
+        "#]],
     );
     check_script(
         &format!("{begin} pass 60"),

@@ -131,6 +131,12 @@ fn given() -> impl Strategy<Value = Command> {
             at_least: seconds % 2 == 0,
         }),
         1 => (0..20u128).prop_map(|number| Command::KillSandbox { instance: sandbox_id(number) }),
+        2 => (0..20u128).prop_map(|number| {
+            Command::PauseSandbox { instance: sandbox_id(number), why: DesiredChange::Paused }
+        }),
+        2 => (0..20u128).prop_map(|number| {
+            Command::ResumeSandbox { instance: sandbox_id(number), timeout: Duration::from_secs(60) }
+        }),
     ]
 }
 
@@ -148,6 +154,7 @@ fn sandbox(number: u128, seconds: u64) -> Command {
         metadata: Default::default(),
         class: Default::default(),
         timeout: Duration::from_secs(seconds),
+        on_timeout: Default::default(),
     }))
 }
 

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use expect_test::expect;
-use plfm_core::command::{Command, Expose, NodeOrder};
+use plfm_core::command::{Command, NodeOrder};
 use plfm_core::digest::Digest;
 use plfm_core::event::{Capacity, Entry, InstanceStatus, Scope};
 use plfm_core::fair::Class;
@@ -13,7 +13,7 @@ use plfm_core::sequencer::{Origin, Sequencer};
 use plfm_core::state::State;
 use ulid::Ulid;
 
-use crate::fleet::{Fleet, bootstrap, capacity, deploy, exposing, manifest};
+use crate::fleet::{Fleet, bootstrap, capacity, deploy, expose, exposing, manifest};
 
 fn none<I: From<Ulid>>() -> I {
     Ulid::nil().into()
@@ -35,10 +35,6 @@ fn refusal(script: &str, command: impl FnOnce(&mut Fleet) -> Command) -> Refusal
 
 fn join(token: &str, name: &str) -> Command {
     Command::JoinNode { token: Digest::of(token.as_bytes()), name: name.to_owned(), capacity: capacity(1, 1) }
-}
-
-fn expose(process: &str, port: u16, entry: Entry) -> Expose {
-    Expose { entry, process: process.to_owned(), port }
 }
 
 fn named(app: &str, env: &str, org: &str) -> Command {
@@ -180,7 +176,7 @@ fn every_refusal_has_a_code_a_class_a_sentence_and_a_hint() {
         node_offline Conflict: ID is offline (start it first, or decommission it if it will never be back)
         node_decommissioned Conflict: ID is decommissioned (join the machine again, as a new node: `plfm node token` prints the command)
         rescheduling_not_frozen Conflict: rescheduling is not frozen (nothing to do)
-        quota_exceeded Conflict: the org may have 50 instances: it has 0, and 51 more were asked for (deploy less elsewhere in the org; an operator can raise the limit: `plfm org limit`)
+        quota_exceeded Conflict: the org's limit for instances is 50: 51 are asked for, 0 are taken (deploy less elsewhere in the org; an operator can raise the limit: `plfm org limit`)
         org_not_found NotFound: there is no org org_00000000000000000000000000 (check the id in the request)
         project_not_found NotFound: there is no project prj_00000000000000000000000000 (check the id in the request)
         invalid_argument Invalid: a weight is 1 to 1000, not 0 (choose a weight in that range)
@@ -236,46 +232,13 @@ fn a_full_node_takes_no_more() {
 }
 
 #[test]
-fn one_entry_leads_to_one_place() {
-    let twice = |port: u16| {
-        let entries = [8080, port].map(|port| expose("web", port, Entry::TcpPort(80)));
-        exposing("v1", two_ports(), entries.to_vec())
-    };
-    assert_eq!(Fleet::new().submit(twice(9090)), Err(Refusal::PortInUse(80)));
-    let mut fleet = Fleet::new();
-    fleet.submit(twice(8080)).expect("it says the same twice");
-    assert_eq!(fleet.state().routes.len(), 2);
-}
-
-#[test]
-fn who_asks_for_the_managed_name_says_where_it_leads() {
-    let mut fleet = Fleet::new();
-    let entry = Entry::Hostname("shop.example.com".to_owned());
-    fleet.submit(exposing("v1", two_ports(), vec![expose("web", 9090, entry.clone())])).expect("it is free");
-    let route = fleet.state().route_at(&entry).expect("it is made");
-    assert_eq!((fleet.state().routes.len(), fleet.state().routes[&route].port), (1, 9090));
-    fleet.submit(exposing("v1", two_ports(), Vec::new())).expect("it is one's own");
-    let route = fleet.state().route_at(&entry).expect("it is made again");
-    assert_eq!((fleet.state().routes.len(), fleet.state().routes[&route].port), (1, 8080));
-}
-
-fn two_ports() -> plfm_core::manifest::Manifest {
-    let text = b"schema_version = \"v1\"\n[processes.web]\nresources.memory = \"64Mi\"\n\
-        ports = [{ name = \"admin\", internal = 9090 }, { name = \"http\", internal = 8080 }]\n";
-    let mut manifest = plfm_core::manifest::Manifest::parse(text).expect("it is a manifest");
-    manifest.processes.values_mut().for_each(|process| process.ports.reverse());
-    manifest
-}
-
-#[test]
 fn a_node_shrinks_when_what_was_promised_on_it_has_left() {
     let mut fleet = fleet("node a memory=200; deploy v1 x2");
     let node = fleet.node("a");
     let says = |memory| Command::Observe { node, capacity: Some(capacity(memory, 50 << 10)), instances: Vec::new() };
     let memory = |fleet: &Fleet| fleet.state().nodes[&node].capacity.memory.0;
     assert_eq!(fleet.submit(says(199)), Ok(0));
-    fleet.follow("deploy v1 x1");
-    fleet.follow("leave");
+    ["deploy v1 x1", "leave", "ready", "leave"].into_iter().for_each(|line| fleet.follow(line));
     assert_eq!((fleet.submit(says(100)), memory(&fleet)), (Ok(1), 100));
     assert_eq!(fleet.submit(says(100)), Ok(0));
 }

@@ -185,15 +185,43 @@ fn allocate(fleet: &Fleet) -> plfm_core::command::Command {
 }
 
 #[test]
-fn what_is_not_ready_is_replaced_at_once() {
+fn what_is_not_ready_goes_first() {
+    after_three(
+        "unready 2; deploy v2 x3; ready 4",
+        expect![[r#"
+            1 v1 a ready
+            2 v1 b unready, to be draining
+            3 v1 c ready
+            4 v2 a ready
+            5 v2 b allocated
+            deploy v1 succeeded
+            deploy v2 rolling
+        "#]],
+    );
+}
+
+#[test]
+fn what_restarts_while_its_successor_waits_stays() {
+    check_script(
+        "node a zone=x; deploy v1 x1; ready; require zone=y; deploy v2 x1; unready 1",
+        expect![[r#"
+            1 v1 a unready
+            deploy v1 succeeded
+            deploy v2 rolling
+            waits: no node that takes work and could run it is labelled zone=y
+        "#]],
+    );
+}
+
+#[test]
+fn what_is_not_ready_stays_until_another_is() {
     after_three(
         "unready 1; deploy v2 x3",
         expect![[r#"
-            1 v1 a unready, to be draining
+            1 v1 a unready
             2 v1 b ready
             3 v1 c ready
             4 v2 a allocated
-            5 v2 b allocated
             deploy v1 succeeded
             deploy v2 rolling
         "#]],
@@ -331,15 +359,15 @@ fn a_deploy_that_takes_too_long_fails_and_says_what_it_waited_for() {
     check_script(
         "node a; deploy v1 x1; pass 600",
         expect![[r#"
-        1 v1 a allocated, to be stopped
-        deploy v1 failed, startup_timeout: not ready in time
-    "#]],
+            1 v1 a allocated, to be stopped
+            deploy v1 failed, startup_timeout: not ready in 10 minutes
+        "#]],
     );
     check_script(
         "node a memory=64; deploy v1 x1; pass 600",
         expect![[r#"
-        deploy v1 failed, startup_timeout: no node has 100 MiB of memory free (the most is 64 MiB)
-    "#]],
+            deploy v1 failed, startup_timeout: not ready in 10 minutes: no node has 100 MiB of memory free (the most is 64 MiB)
+        "#]],
     );
 }
 
@@ -421,7 +449,7 @@ fn a_new_deploy_tries_anew_what_an_earlier_one_gave_up() {
     check_script(
         "node a; deploy v1 x1; ready; fail 1 workload_exited; deploy v1 x1",
         expect![[r#"
-            1 v1 a failed, to be draining
+            1 v1 a failed
             2 v1 a allocated
             deploy v1 succeeded
             deploy v1 rolling
@@ -576,6 +604,39 @@ fn what_has_a_volume_leaves_before_its_successor_comes() {
         1 v1 a ready
         deploy v1 succeeded
         node a offline
+    "#]],
+    );
+}
+
+#[test]
+fn whoever_takes_the_place_that_was_given_up_gets_one_alone() {
+    let full = "node a memory=200; deploy v1 x2; ready; deploy b x2 app=other; deploy v2 x2";
+    check_script(
+        &format!("{full}; leave; leave; pass 61; leave"),
+        expect![[r#"
+        1 v1 a ready
+        2 v1 a gone, to be draining
+        3 b a allocated
+        deploy v1 succeeded
+        deploy b rolling
+        deploy v2 rolling
+        waits: no node has 100 MiB of memory free (the most is 0 MiB)
+        waits: no node has 100 MiB of memory free (the most is 0 MiB)
+    "#]],
+    );
+}
+
+#[test]
+fn nobody_gives_way_for_room_that_the_org_may_not_have() {
+    let script = "node a memory=200; limit memory 200; deploy v1 x2; ready; deploy v2 x2; limit memory 100";
+    check_script(
+        &format!("{script}; leave; leave"),
+        expect![[r#"
+        1 v1 a gone, to be draining
+        2 v1 a ready
+        deploy v1 succeeded
+        deploy v2 rolling
+        waits: the org's limit for memory in MiB is 100: 100 are asked for, 100 are taken
     "#]],
     );
 }

@@ -120,8 +120,8 @@ fn what_an_org_is_denied_keeps_nobody_else_out() {
     let mut fleet = Fleet::new();
     fleet.follow("node a memory=2000 disk=1000");
     fleet.follow("template 256");
+    fleet.report_only("deploy v1 x1 memory=600");
     fleet.follow("limit memory 600");
-    fleet.follow("deploy v1 x1 memory=600");
     assert!(fleet.picture().contains("waits"), "with the overhead it is over the limit: {}", fleet.picture());
     fleet.follow("pass 60");
     fleet.follow("limit memory 2000");

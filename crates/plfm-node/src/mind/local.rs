@@ -6,6 +6,7 @@ use std::time::Duration;
 use plfm_api::documents::{InstanceReport, PlanMessage};
 use plfm_core::ids::InstanceId;
 use plfm_core::phase::InstancePhase;
+use plfm_core::reason::Failure;
 use plfm_core::state::Position;
 use plfm_core::units::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -153,6 +154,15 @@ impl Local {
             Outcome::Destroyed => drop(self.strays.remove(&id)),
             _ => *again_at = Some(now + REST),
         }
+    }
+
+    /// What went wrong since this was asked, for the instances' own logs.
+    pub fn news(&mut self) -> Vec<(InstanceId, Failure)> {
+        let news = |(id, slot): (&InstanceId, &mut Slot)| {
+            let id = *id;
+            std::mem::take(&mut slot.unsaid).into_iter().map(move |failure| (id, failure))
+        };
+        self.slots.iter_mut().flat_map(news).collect()
     }
 
     pub fn reports(&self) -> Vec<InstanceReport> {

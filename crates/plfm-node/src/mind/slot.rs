@@ -11,10 +11,10 @@ use plfm_core::reason::{Failure, Reason};
 use plfm_core::units::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::Action;
 use super::local::Limits;
 use super::probe::{ALIVE_IS_READY, Tally, Verdict};
 use super::restart::{FORGIVEN_AFTER, History};
+use super::{Action, Found};
 
 /// Before a machine that could not be taken down is tried again: such failures rarely pass within a moment.
 pub const REST: Duration = Duration::from_secs(2);
@@ -42,6 +42,9 @@ pub struct Slot {
     pub rests_until: Option<Timestamp>,
     #[serde(skip)]
     pub tally: Tally,
+    /// What went wrong, and its log does not say yet.
+    #[serde(skip)]
+    pub(super) unsaid: Vec<Failure>,
 }
 
 /// What came of an action, or happened by itself.
@@ -54,6 +57,11 @@ pub enum Outcome {
         hello_ms: u64,
     },
     Adopted {
+        boot: BootId,
+    },
+    Paused,
+    /// It goes on as the boot that it was.
+    Resumed {
         boot: BootId,
     },
     Failed(Failure),
@@ -79,6 +87,8 @@ impl Outcome {
             Self::Prepared => matches!(doing, Action::Prepare(_)),
             Self::Started { .. } => matches!(doing, Action::Boot(_)),
             Self::Adopted { .. } => matches!(doing, Action::Adopt(..)),
+            Self::Paused => matches!(doing, Action::Pause(..)),
+            Self::Resumed { .. } => matches!(doing, Action::Resume(..)),
             Self::Probed { .. } => matches!(doing, Action::Probe(_)),
             Self::Stopped { .. } => matches!(doing, Action::Stop { .. }),
             Self::Destroyed => matches!(doing, Action::Destroy(_)),
@@ -111,17 +121,24 @@ impl Slot {
             doing: None,
             rests_until: None,
             tally: Tally::default(),
+            unsaid: Vec::new(),
         }
     }
 
     /// After a restart of the node: what was being done is done no more, and what runs has to be spoken to again.
-    pub(super) fn wake(&mut self, found: Option<Option<BootId>>, now: Timestamp) {
-        let running = found.flatten();
+    pub(super) fn wake(&mut self, found: Option<Found>, now: Timestamp) {
         let has_ended = matches!(self.status.phase, InstancePhase::Stopped | InstancePhase::Gone);
-        self.machine = if has_ended { running.is_some() } else { found.is_some() };
+        self.machine = found.is_some_and(|found| !has_ended || found != Found::Ended);
         self.prepared = false;
-        if self.lives() && (running.is_none() || running != self.status.boot) {
-            self.fail(vanished(), None, now);
+        let rests = self.status.phase.is_at_rest();
+        match found {
+            Some(Found::Runs(boot)) if Some(boot) == self.status.boot && !rests => {}
+            Some(Found::Runs(boot)) if Some(boot) == self.status.boot => self.enter(InstancePhase::Ready, now),
+            Some(Found::Rests(boot)) if Some(boot) == self.status.boot && self.status.phase.has_come_up() => {
+                self.enter(InstancePhase::Paused, now);
+            }
+            _ if rests || self.lives() => self.fail(vanished(), None, now),
+            _ => {}
         }
     }
 
@@ -132,6 +149,8 @@ impl Slot {
         } else if self.lives() {
             (self.status.boot, self.status.failure) = (None, None);
             self.enter(InstancePhase::Allocated, now);
+        } else if matches!(self.status.phase, InstancePhase::Pausing | InstancePhase::Resuming) {
+            self.fail(Failure::new(Reason::WorkloadExited, "its node was stopped"), None, now);
         }
     }
 
@@ -154,6 +173,11 @@ impl Slot {
             }
             Action::Stop { .. } => self.stopping(planned, now),
             Action::Destroy(_) => self.leaving(now),
+            Action::Pause(..) | Action::Resume(..) => {
+                let pauses = matches!(action, Action::Pause(..));
+                self.status.failure = None;
+                self.enter(if pauses { InstancePhase::Pausing } else { InstancePhase::Resuming }, now);
+            }
             Action::Adopt(..) | Action::Probe(_) | Action::Forget(_) => {}
         }
     }
@@ -166,7 +190,7 @@ impl Slot {
 
     /// Takes the machine down: for good, or to start it anew where the plan still wants it.
     fn stopping(&mut self, planned: Option<&Assignment>, now: Timestamp) {
-        if planned.is_none_or(|it| it.desired != Desired::Running) {
+        if planned.is_none_or(|it| it.desired > Desired::Paused) {
             self.leaving(now);
         } else if self.lives() {
             let failure = self.sickness();
@@ -214,9 +238,16 @@ impl Slot {
             Outcome::Started { boot, hello_ms } => self.started(boot, hello_ms, now),
             Outcome::Adopted { boot } if self.status.boot == Some(boot) => self.attached = true,
             Outcome::Adopted { .. } => self.fail(vanished(), None, now),
-            Outcome::Failed(_) if matches!(doing, Some(Action::Stop { .. } | Action::Destroy(_))) => {
+            Outcome::Failed(failure) if matches!(doing, Some(Action::Stop { .. } | Action::Destroy(_))) => {
                 self.rests_until = Some(now + REST);
+                self.unsaid.push(failure);
             }
+            Outcome::Paused => self.rests(None, now),
+            Outcome::Resumed { boot } if self.status.boot == Some(boot) => self.resumed(now),
+            Outcome::Resumed { .. } => self.fail(vanished(), None, now),
+            Outcome::Failed(failure) if matches!(doing, Some(Action::Pause(..))) => self.not_paused(failure, now),
+            // What it is is still on disk.
+            Outcome::Failed(failure) if matches!(doing, Some(Action::Resume(..))) => self.rests(Some(failure), now),
             Outcome::Failed(failure) => self.fail(failure, None, now),
             Outcome::Probed { healthy, detail } if self.lives() => self.probed(healthy, detail, limits, now),
             Outcome::Stopped { exit_code } => self.stopped(exit_code, now),
@@ -236,6 +267,37 @@ impl Slot {
             // Its guest daemon has answered, and there is nobody else to ask.
             self.status.failure = None;
             self.enter(InstancePhase::Ready, now);
+        }
+    }
+
+    fn rests(&mut self, failure: Option<Failure>, now: Timestamp) {
+        if matches!(self.status.phase, InstancePhase::Pausing | InstancePhase::Resuming) {
+            self.attached = false;
+            self.enter(InstancePhase::Paused, now);
+            self.tries_later(failure, now);
+        }
+    }
+
+    fn resumed(&mut self, now: Timestamp) {
+        if self.status.phase == InstancePhase::Resuming {
+            (self.attached, self.tally, self.status.failure) = (true, Tally::default(), None);
+            self.enter(InstancePhase::Ready, now);
+        }
+    }
+
+    /// It runs on, unless its end was told meanwhile.
+    fn not_paused(&mut self, failure: Failure, now: Timestamp) {
+        if self.status.phase == InstancePhase::Pausing {
+            self.enter(InstancePhase::Ready, now);
+            self.tries_later(Some(failure), now);
+        }
+    }
+
+    fn tries_later(&mut self, failure: Option<Failure>, now: Timestamp) {
+        self.status.failure = None;
+        if let Some(failure) = failure {
+            self.rests_until = Some(now + REST);
+            self.ails(failure);
         }
     }
 
@@ -259,9 +321,15 @@ impl Slot {
         let retry = self.history.failed(failure, exit_code, &self.workload.restart, now);
         // What a sandbox was is lost with its machine; another boot would be another sandbox.
         let retry_at = retry.at.filter(|_| !self.workload.is_sandbox());
-        (self.status.failure, self.retry_at) = (Some(retry.failure), retry_at);
+        self.retry_at = retry_at;
+        self.ails(retry.failure);
         (self.status.exit_code, self.prepared) = (exit_code, false);
         self.enter(InstancePhase::Failed, now);
+    }
+
+    fn ails(&mut self, failure: Failure) {
+        self.unsaid.push(failure.clone());
+        self.status.failure = Some(failure);
     }
 
     fn forgive(&mut self, now: Timestamp) {
@@ -282,12 +350,12 @@ impl Slot {
             }
             Verdict::Sick if ready => {
                 self.forgive(now);
-                self.status.failure = Some(Failure::new(Reason::HealthcheckFailed, detail));
+                self.ails(Failure::new(Reason::HealthcheckFailed, detail));
                 self.enter(InstancePhase::Unready, now);
             }
             Verdict::Sick if self.is_silent(limits, now) => {
                 self.tally.told = true;
-                self.status.failure = Some(Failure::new(Reason::HealthcheckFailed, detail));
+                self.ails(Failure::new(Reason::HealthcheckFailed, detail));
             }
             _ => {}
         }

@@ -9,6 +9,8 @@ use ulid::Ulid;
 
 use super::*;
 
+mod pause;
+
 const NOW: Timestamp = Timestamp(1_000_000);
 
 fn id<I: From<Ulid>>(number: u128) -> I {
@@ -132,7 +134,7 @@ fn another_log_ends_nothing_until_someone_says_that_it_is_right() {
 fn what_is_not_planned_leaves_before_anything_boots() {
     let mut world = World::new();
     let (stray, planned) = (id(7), id(1));
-    world.observed.insert(stray, Some(id(7)));
+    world.observed.insert(stray, Found::Runs(id(7)));
     assert!(world.hears(full(1, 1, &[(1, Desired::Running)])));
     assert_eq!(world.step(NOW), [Action::Prepare(planned), Action::Destroy(stray)]);
     for (action, outcome) in
@@ -181,7 +183,7 @@ fn after_a_restart_what_runs_is_spoken_to_and_what_ended_is_started_anew() {
             observed: observed.clone(),
         }
     };
-    assert_eq!(wakes(&[(id(1), Some(id(1)))].into()).step(NOW), [Action::Adopt(id(1), id(1))]);
+    assert_eq!(wakes(&[(id(1), Found::Runs(id(1)))].into()).step(NOW), [Action::Adopt(id(1), id(1))]);
     let ended = wakes(&Observed::new());
     assert_eq!(ended.local.slots[&id(1)].status.phase, InstancePhase::Failed);
     assert_eq!(ended.step(NOW + Duration::from_secs(1)), [Action::Prepare(id(1))]);
@@ -193,7 +195,7 @@ fn what_the_node_itself_has_ended_starts_anew_as_if_nothing_had_been() {
     assert!(world.hears(full(1, 1, &[(1, Desired::Running)])));
     world.brings_up(1);
     world.local.put_away(NOW);
-    world.local = world.local.wake(Limits::default(), &[(id(1), None)].into(), NOW);
+    world.local = world.local.wake(Limits::default(), &[(id(1), Found::Ended)].into(), NOW);
     world.does(Action::Stop { instance: id(1), grace: Duration::ZERO }, Outcome::Stopped { exit_code: None });
     world.brings_up(1);
     let status = &world.local.slots[&id(1)].status;
@@ -224,6 +226,13 @@ fn who_does_not_answer_while_booting_is_told_once() {
     world.local.begin(&Action::Stop { instance: id(1), grace: Duration::ZERO }, &world.plan, late);
     let failure = world.local.slots[&id(1)].status.failure.clone().unwrap().to_string();
     assert_eq!(failure, "startup_timeout: not ready in time: refused, try 23");
+    // For its log: each once, and what a machine says that is being taken down is no news.
+    let boot = world.local.slots[&id(1)].status.boot.unwrap();
+    let failure = Failure::new(Reason::WorkloadExited, "the machine ended");
+    world.local.absorb(id(1), Outcome::Ended { boot, exit_code: None, failure }, late);
+    let news: Vec<_> = world.local.news().into_iter().map(|(_, failure)| failure.to_string()).collect();
+    assert_eq!(news, ["healthcheck_failed: refused, try 10", "startup_timeout: not ready in time: refused, try 23"]);
+    assert_eq!(world.local.news(), []);
 }
 
 impl World {
@@ -351,7 +360,7 @@ fn what_could_not_be_taken_down_rests_and_is_tried_again() {
 
     let (stray, mut world) = (id(7), World::new());
     assert!(world.hears(full(1, 1, &[])));
-    world.observed.insert(stray, None);
+    world.observed.insert(stray, Found::Ended);
     world.local.begin(&Action::Destroy(stray), &world.plan, NOW);
     assert!(!world.local.is_empty());
     world.local.absorb(stray, refused(), NOW);
@@ -372,8 +381,8 @@ fn another_guest_that_answers_is_not_taken_over() {
     let mut world = World::running();
     let json = serde_json::to_vec(&world.local).unwrap();
     let local: Local = serde_json::from_slice(&json).unwrap();
-    world.local = local.wake(Limits::default(), &[(id(1), Some(id(1)))].into(), NOW);
-    world.observed.insert(id(1), Some(id(1)));
+    world.local = local.wake(Limits::default(), &[(id(1), Found::Runs(id(1)))].into(), NOW);
+    world.observed.insert(id(1), Found::Runs(id(1)));
     world.local.begin(&Action::Adopt(id(1), id(1)), &world.plan, NOW);
     world.local.absorb(id(1), Outcome::Adopted { boot: id(2) }, NOW);
     assert_eq!((world.slot().attached, world.slot().status.phase), (false, InstancePhase::Failed));
@@ -384,8 +393,8 @@ fn a_machine_of_another_boot_is_not_spoken_to() {
     let mut world = World::running();
     let json = serde_json::to_vec(&world.local).unwrap();
     let local: Local = serde_json::from_slice(&json).unwrap();
-    world.local = local.wake(Limits::default(), &[(id(1), Some(id(1)))].into(), NOW);
-    world.observed.insert(id(1), Some(id(2)));
+    world.local = local.wake(Limits::default(), &[(id(1), Found::Runs(id(1)))].into(), NOW);
+    world.observed.insert(id(1), Found::Runs(id(2)));
     let stop = Action::Stop { instance: id(1), grace: Duration::ZERO };
     assert_eq!(world.step(NOW), std::slice::from_ref(&stop));
     world.local.begin(&stop, &world.plan, NOW);

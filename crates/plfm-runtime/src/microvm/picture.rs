@@ -80,7 +80,12 @@ impl Picture {
         }
         fs::rename(fresh, to)?;
         let parent = to.parent().filter(|_| durable);
-        parent.map_or(Ok(()), |parent| File::open(parent)?.sync_all())
+        let synced = parent.map_or(Ok(()), |parent| File::open(parent)?.sync_all());
+        if synced.is_err() {
+            // The machine goes on: what it was now must not be taken for what it is later.
+            fs::remove_dir_all(to)?;
+        }
+        synced
     }
 
     /// Why a machine like this cannot go on from it here.

@@ -106,7 +106,7 @@ async fn pauses(runtime: &dyn Runtime, spec: &MachineSpec) {
     let found = runtime.list().await.unwrap();
     assert_eq!((found[0].boot, found[0].alive, found[0].paused), (Some(boot(1)), false, true));
     runtime.resume(id, None).await.unwrap();
-    assert!(matches!(runtime.resume(id, None).await, Err(RuntimeError::NotPaused(_))));
+    runtime.resume(id, None).await.unwrap();
     let found = runtime.list().await.unwrap();
     assert_eq!((found[0].boot, found[0].alive, found[0].paused), (Some(boot(1)), true, false), "the same boot");
     runtime.pause(id).await.unwrap();

@@ -106,7 +106,7 @@ async fn forks_of_a_working_machine_share_nothing_they_should_not() {
     assert!(client_of_first.refresh(RefreshRequest::default()).await.is_err(), "half an identity is none");
     runtime.snapshot(first.id, snapshot(1)).await.unwrap();
     asked(&runtime, first.id).await;
-    client_of_first.thaw().await.unwrap();
+    client_of_first.thaw(Default::default()).await.unwrap();
     let known: BTreeSet<_> = draws(&before).into_iter().map(str::to_owned).collect();
     let after = said(&client_of_first, |lines| draws(lines).len() >= known.len() + 20).await;
     assert!(after.iter().any(|line| line.starts_with("self 0 first ")), "{after:?}");
@@ -119,7 +119,7 @@ async fn forks_of_a_working_machine_share_nothing_they_should_not() {
         let rests = said(&client, |lines| draws(lines).len() >= known.len()).await;
         assert!(draws(&rests).len() <= known.len() + 2, "nothing has run since the snapshot");
         client.refresh(refresh(id, number)).await.unwrap();
-        assert_eq!(client.thaw().await.unwrap(), [""; 0]);
+        assert_eq!(client.thaw(Default::default()).await.unwrap(), [""; 0]);
         let told = asked(&runtime, id).await;
         assert_eq!((told.instance_id, told.boot_id), (id.to_string(), boot(number).to_string()));
         let name = format!("self 1 fork-{number} ");

@@ -10,7 +10,7 @@ use axum::{Extension, Json};
 use http::{HeaderMap, HeaderName, StatusCode};
 use plfm_api::problem::Problem;
 use plfm_api::views::{SandboxRequest, SandboxState, SandboxView};
-use plfm_core::event::Scope;
+use plfm_core::event::{OnTimeout, Scope};
 use plfm_core::ids::OrgId;
 use plfm_core::quota::Dimension;
 use plfm_core::state::State as Fold;
@@ -48,6 +48,7 @@ pub struct NewSandbox {
     env_vars: BTreeMap<String, String>,
     #[serde(default)]
     auto_pause: bool,
+    auto_pause_memory: Option<bool>,
     auto_resume: Option<AutoResume>,
     #[serde(rename = "allow_internet_access")]
     allow_internet_access: Option<bool>,
@@ -125,6 +126,17 @@ pub struct Timeout {
     timeout: Option<i64>,
 }
 
+#[derive(Default, Deserialize)]
+pub struct Waking {
+    timeout: Option<i64>,
+    memory: Option<bool>,
+}
+
+#[derive(Deserialize)]
+pub struct Pause {
+    memory: Option<bool>,
+}
+
 /// The two generations of this call differ in the time that a sandbox has if nothing is said of it.
 pub async fn create<const SECONDS: u64>(
     State(shared): State<Arc<Shared>>,
@@ -143,8 +155,9 @@ pub async fn create<const SECONDS: u64>(
     }
     let org = own_org(&shared, &caller)?;
     let org = shared.writer.state().orgs.get(&org).map(|org| org.name.clone()).unwrap_or_default();
-    let NewSandbox { template, metadata, env_vars: vars, .. } = request;
-    let wanted = SandboxRequest { template, timeout_seconds, vars, metadata };
+    let NewSandbox { template, metadata, env_vars: vars, auto_pause, .. } = request;
+    let on_timeout = if auto_pause { OnTimeout::Pause } else { OnTimeout::Kill };
+    let wanted = SandboxRequest { template, timeout_seconds, on_timeout, vars, metadata };
     let (id, _) = accept(&shared, caller.actor()?, org, wanted).await?;
     let view = ready(&shared, id).await?;
     Ok((StatusCode::CREATED, Json(sandbox(&shared, &view))).into_response())
@@ -160,7 +173,7 @@ pub async fn not_yet() -> ApiError {
 fn supported(request: &NewSandbox) -> Result<(), ApiError> {
     let network = request.network.as_ref().is_some_and(|rules| rules.values().any(|rule| !is_usual(rule)));
     let unsupported = match request {
-        _ if request.auto_pause => "autoPause",
+        _ if request.auto_pause_memory == Some(false) => "autoPauseMemory: false",
         _ if request.auto_resume.as_ref().is_some_and(|it| it.enabled) => "autoResume",
         _ if request.allow_internet_access == Some(false) => "allow_internet_access: false",
         _ if !request.volume_mounts.is_empty() => "volumeMounts",
@@ -187,11 +200,12 @@ pub async fn show(
     Path(name): Path<String>,
 ) -> Result<Response, ApiError> {
     let state = shared.writer.state();
-    let view = running(&state, own_org(&shared, &caller)?, &name)?;
+    let view = there(&state, own_org(&shared, &caller)?, &name)?;
     // It opens the guest daemon: for who may run commands.
     let may_enter = caller.may(Access::Token(Scope::SandboxesWrite)).is_ok();
     let envd_access_token = may_enter.then(|| shared.vault.sandbox_token(view.id));
-    let lifecycle = Lifecycle { auto_resume: false, on_timeout: "kill" };
+    let on_timeout = if view.on_timeout == OnTimeout::Pause { "pause" } else { "kill" };
+    let lifecycle = Lifecycle { auto_resume: false, on_timeout };
     let listed = listed(view);
     Ok(Json(Detail { listed, envd_access_token, allow_internet_access: None, domain: None, lifecycle }).into_response())
 }
@@ -221,19 +235,67 @@ pub async fn set_timeout(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Never takes time away (W-LIFE-3).
+/// Never takes time away (W-LIFE-3); what is paused goes on, with as much as is said.
 pub async fn connect(
     State(shared): State<Arc<Shared>>,
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
-    request: Option<Json<Timeout>>,
+    request: Option<Json<Waking>>,
 ) -> Result<Response, ApiError> {
     let state = shared.writer.state();
-    let view = running(&state, own_org(&shared, &caller)?, &name)?;
-    let timeout = request.and_then(|Json(request)| request.timeout).map_or(TIMEOUT, seconds);
-    let timeout = Duration::from_secs(timeout);
+    let view = there(&state, own_org(&shared, &caller)?, &name)?;
+    let timeout = waking(request, TIMEOUT)?;
+    if view.state == SandboxState::Paused {
+        match super::sandboxes::resume(&shared, &caller, view.id, timeout).await {
+            Ok((_, view)) => return Ok((StatusCode::CREATED, Json(sandbox(&shared, &view))).into_response()),
+            // Someone else was faster, or it could not be paused.
+            Err(error) if error.0.code == "sandbox_not_paused" => {}
+            Err(error) => return Err(error),
+        }
+    }
     prolong(&shared, &caller, view.id, timeout, true).await?;
     Ok(Json(sandbox(&shared, &view)).into_response())
+}
+
+/// As `connect` was before it was called so.
+pub async fn resume(
+    State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+    request: Option<Json<Waking>>,
+) -> Result<Response, ApiError> {
+    let state = shared.writer.state();
+    let view = there(&state, own_org(&shared, &caller)?, &name)?;
+    let timeout = waking(request, TIMEOUT_V1)?;
+    let (_, view) = super::sandboxes::resume(&shared, &caller, view.id, timeout).await?;
+    Ok((StatusCode::CREATED, Json(sandbox(&shared, &view))).into_response())
+}
+
+fn waking(request: Option<Json<Waking>>, usual: u64) -> Result<Duration, ApiError> {
+    let Waking { timeout, memory } = request.map(|Json(request)| request).unwrap_or_default();
+    whole(memory)?;
+    Ok(Duration::from_secs(timeout.map_or(usual, seconds)))
+}
+
+/// With its memory: only its disk is not offered (W-LIFE-9, -12).
+fn whole(memory: Option<bool>) -> Result<(), ApiError> {
+    match memory {
+        Some(false) => Err(ApiError::invalid("this server cannot do `memory: false` yet", "leave it out")),
+        _ => Ok(()),
+    }
+}
+
+pub async fn pause(
+    State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+    request: Option<Json<Pause>>,
+) -> Result<StatusCode, ApiError> {
+    let state = shared.writer.state();
+    let view = there(&state, own_org(&shared, &caller)?, &name)?;
+    whole(request.and_then(|Json(request)| request.memory))?;
+    super::sandboxes::pause(&shared, &caller, view.id).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 pub async fn list(
@@ -243,8 +305,8 @@ pub async fn list(
 ) -> Result<Response, ApiError> {
     let state = shared.writer.state();
     let wanted = page::Wanted::read(&wanted)?;
-    let running = alive(&state, own_org(&shared, &caller)?);
-    let page = wanted.page(running);
+    let there = alive(&state, own_org(&shared, &caller)?);
+    let page = wanted.page(there);
     let mut response = Json(page.items.into_iter().map(listed).collect::<Vec<_>>()).into_response();
     response.headers_mut().insert(TOTAL_RUNNING, page.total.into());
     let next = page.next.and_then(|token| token.try_into().ok());
@@ -258,7 +320,8 @@ pub async fn list_running(
     Query(wanted): Query<Vec<(String, String)>>,
 ) -> Result<Response, ApiError> {
     let state = shared.writer.state();
-    let only = wanted.into_iter().filter(|(key, _)| key == "metadata").collect::<Vec<_>>();
+    let only = wanted.into_iter().filter(|(key, _)| key == "metadata");
+    let only: Vec<_> = only.chain([("state".to_owned(), "running".to_owned())]).collect();
     let running = page::Wanted::read(&only)?.unlimited().page(alive(&state, own_org(&shared, &caller)?));
     Ok(Json(running.items.into_iter().map(listed).collect::<Vec<_>>()).into_response())
 }
@@ -277,13 +340,18 @@ fn own_org(shared: &Shared, caller: &Caller) -> Result<OrgId, ApiError> {
 }
 
 fn alive(state: &Fold, org: OrgId) -> Vec<SandboxView> {
-    all(state, org).filter(|view| view.state == SandboxState::Running).collect()
+    all(state, org).filter(is_there).collect()
 }
 
-fn running(state: &Fold, org: OrgId, name: &str) -> Result<SandboxView, ApiError> {
+/// In E2B's words: it has begun and is not over.
+fn is_there(view: &SandboxView) -> bool {
+    matches!(view.state, SandboxState::Running | SandboxState::Paused)
+}
+
+fn there(state: &Fold, org: OrgId, name: &str) -> Result<SandboxView, ApiError> {
     let (id, instance) = find(state, org, name)?;
     let view = plfm_api::views::sandbox(state, id, instance);
-    view.filter(|view| view.state == SandboxState::Running).ok_or_else(|| no_such(name))
+    view.filter(is_there).ok_or_else(|| no_such(name))
 }
 
 fn sandbox(shared: &Shared, view: &SandboxView) -> Sandbox {
@@ -300,17 +368,20 @@ fn sandbox(shared: &Shared, view: &SandboxView) -> Sandbox {
 }
 
 fn listed(view: SandboxView) -> Listed {
+    // Of a paused one: since when (W-LIFE-6).
+    let end = view.ends_at.unwrap_or(view.wanted_since);
+    let started = if view.state == SandboxState::Running { view.wanted_since } else { view.created_at };
     Listed {
         template: view.template.clone(),
         sandbox: view.name,
         client: CLIENT,
         alias: view.template,
-        started_at: view.created_at.to_string(),
-        end_at: view.ends_at.unwrap_or(view.created_at).to_string(),
+        started_at: started.to_string(),
+        end_at: end.to_string(),
         cpu_count: view.cpu.0.div_ceil(1_000),
         memory: view.memory.0,
         disk: view.disk.0,
-        state: "running",
+        state: view.state.code(),
         envd_version: ENVD_VERSION,
         metadata: view.metadata,
         volume_mounts: [],

@@ -10,7 +10,7 @@ use http::{StatusCode, header};
 use plfm_api::term;
 use plfm_api::views::{self, Explanation, InstanceView, Items};
 use plfm_core::ids::InstanceId;
-use plfm_core::phase::InstancePhase;
+use plfm_core::phase::{Desired, InstancePhase};
 use plfm_core::state::{Instance, State as Fold};
 use serde::Deserialize;
 
@@ -102,7 +102,10 @@ pub async fn exec(
     let (id, instance) = find(&state, &caller, &path)?;
     if !matches!(instance.status.phase, InstancePhase::Booting | InstancePhase::Ready | InstancePhase::Unready) {
         let detail = format!("{id} is {}: nothing can be run in it", instance.status.phase);
-        let hint = "wait until it is ready: `plfm status`";
+        let hint = match instance.desired {
+            Desired::Paused => "let it go on with `plfm sandbox resume`",
+            _ => "wait until it is ready: `plfm status`",
+        };
         return Err(ApiError::new(StatusCode::CONFLICT, "instance_not_running", detail, hint));
     }
     let target = shared.tunnel(&state, instance)?;

@@ -15,6 +15,7 @@ use crate::ApiError;
 use crate::identity::Caller;
 use crate::routes::{accepted, current_request};
 use crate::serve::Shared;
+use crate::writer::now;
 
 pub async fn show(
     State(shared): State<Arc<Shared>>,
@@ -23,7 +24,7 @@ pub async fn show(
 ) -> Result<Json<OrgView>, ApiError> {
     let state = shared.writer.state();
     let id = org(&state, &caller, &name)?;
-    views::org(&state, id).map(Json).ok_or_else(|| ApiError::not_found("org", name))
+    views::org(&state, id, now()).map(Json).ok_or_else(|| ApiError::not_found("org", name))
 }
 
 pub async fn set_limits(
@@ -70,6 +71,6 @@ pub async fn set_constraints(
 
 async fn change(shared: &Shared, caller: &Caller, org: OrgId, command: Command) -> Result<Response, ApiError> {
     let seq = shared.writer.submit(command, caller.actor()?, current_request()).await?;
-    let view = views::org(&shared.writer.state(), org).ok_or_else(|| ApiError::not_found("org", org))?;
+    let view = views::org(&shared.writer.state(), org, now()).ok_or_else(|| ApiError::not_found("org", org))?;
     Ok(accepted(StatusCode::OK, seq, view))
 }

@@ -11,9 +11,10 @@ use http::StatusCode;
 use plfm_api::views::{self, Items, SandboxRequest, SandboxState, SandboxView, TimeoutRequest, sandbox_id};
 use plfm_core::command::{Command, CreateSandbox};
 use plfm_core::decide::decide;
-use plfm_core::event::Actor;
+use plfm_core::event::{Actor, DesiredChange};
 use plfm_core::fair::Class;
 use plfm_core::ids::{InstanceId, OrgId};
+use plfm_core::phase::InstancePhase;
 use plfm_core::state::{Instance, START_MAX, State as Fold};
 use plfm_core::units::Seq;
 
@@ -28,6 +29,8 @@ use crate::writer::now;
 const VARS_BYTES_MAX: usize = 64 << 10;
 /// Who ends what does not start is the platform; this is when it has had time to say so.
 const ANSWER_MAX: Duration = START_MAX.saturating_add(Duration::from_secs(15));
+/// Its memory is written to the disk of its node, or read from it.
+const PAUSE_MAX: Duration = Duration::from_secs(300);
 const PROJECT: &str = "default";
 
 pub async fn list(
@@ -90,6 +93,29 @@ pub async fn set_timeout(
     Ok(accepted(StatusCode::OK, seq, view.ok_or_else(|| no_such(&sandbox))?))
 }
 
+pub async fn pause_one(
+    State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
+    Path((name, sandbox)): Path<(String, String)>,
+) -> Result<Response, ApiError> {
+    let state = shared.writer.state();
+    let (id, _) = find(&state, org(&state, &caller, &name)?, &sandbox)?;
+    let (seq, view) = pause(&shared, &caller, id).await?;
+    Ok(accepted(StatusCode::OK, seq, view))
+}
+
+pub async fn resume_one(
+    State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
+    Path((name, sandbox)): Path<(String, String)>,
+    Json(request): Json<TimeoutRequest>,
+) -> Result<Response, ApiError> {
+    let state = shared.writer.state();
+    let (id, _) = find(&state, org(&state, &caller, &name)?, &sandbox)?;
+    let (seq, view) = resume(&shared, &caller, id, Duration::from_secs(request.timeout_seconds)).await?;
+    Ok(accepted(StatusCode::OK, seq, view))
+}
+
 /// Those that hold resources.
 pub(super) fn all(state: &Fold, org: OrgId) -> impl Iterator<Item = SandboxView> {
     let there = state.index().sandboxes().filter_map(|id| Some((id, state.instances.get(&id)?)));
@@ -113,12 +139,13 @@ pub(super) async fn accept(
     org: String,
     request: SandboxRequest,
 ) -> Result<(InstanceId, Seq), ApiError> {
-    let SandboxRequest { template, timeout_seconds, vars, metadata } = request;
+    let SandboxRequest { template, timeout_seconds, on_timeout, vars, metadata } = request;
     check_vars(&vars)?;
     let instance = fresh();
     let (project, class) = (PROJECT.to_owned(), Class::Normal);
     let timeout = Duration::from_secs(timeout_seconds);
-    let mut wanted = CreateSandbox { instance, org, project, template, vars: None, metadata, class, timeout };
+    let mut wanted =
+        CreateSandbox { instance, org, project, template, vars: None, metadata, class, timeout, on_timeout };
     if !vars.is_empty() {
         // What is refused anyway leaves nothing on the disk of the log.
         let command = Command::CreateSandbox(Box::new(wanted.clone()));
@@ -148,13 +175,63 @@ fn check_vars(vars: &BTreeMap<String, String>) -> Result<(), ApiError> {
 
 /// Until it runs. One that does not come to run leaves nothing behind.
 pub(super) async fn ready(shared: &Shared, id: InstanceId) -> Result<SandboxView, ApiError> {
+    match settled(shared, id, ANSWER_MAX, |view| view.state != SandboxState::Creating).await {
+        Some(Some(view)) if view.state == SandboxState::Running => Ok(view),
+        Some(Some(view)) if view.failure.is_some() => Err(never_ran(Some(view))),
+        Some(Some(view)) if now() < view.created_at + START_MAX => Err(never_ran(Some(view))),
+        Some(None) => Err(never_ran(None)),
+        _ => Err(too_slow("startup_timeout", format!("the sandbox did not come to run within {START_MAX:?}"))),
+    }
+}
+
+/// Until all that it is is safe on disk. What could not be paused runs on.
+pub(super) async fn pause(shared: &Shared, caller: &Caller, id: InstanceId) -> Result<(Seq, SandboxView), ApiError> {
+    let command = Command::PauseSandbox { instance: id, why: DesiredChange::Paused };
+    let seq = shared.writer.submit(command, caller.actor()?, current_request()).await?;
+    let is_done = |view: &SandboxView| view.phase == InstancePhase::Paused || view.state != SandboxState::Paused;
+    match settled(shared, id, PAUSE_MAX, is_done).await {
+        Some(Some(view)) if view.state == SandboxState::Paused => Ok((seq, view)),
+        Some(view) => Err(fell_through(view, "the sandbox was not paused")),
+        None => Err(too_slow("snapshot_failed", format!("the sandbox was not paused within {PAUSE_MAX:?}"))),
+    }
+}
+
+/// Until it runs again, where it left off. One that is only about to be paused is waited for first (W-LIFE-7).
+pub(super) async fn resume(
+    shared: &Shared,
+    caller: &Caller,
+    id: InstanceId,
+    timeout: Duration,
+) -> Result<(Seq, SandboxView), ApiError> {
+    let is_being_paused = |view: &SandboxView| view.state == SandboxState::Paused && view.phase < InstancePhase::Paused;
+    settled(shared, id, PAUSE_MAX, |view| !is_being_paused(view)).await;
+    let command = Command::ResumeSandbox { instance: id, timeout };
+    let seq = shared.writer.submit(command, caller.actor()?, current_request()).await?;
+    // What an earlier try said is no answer to this one.
+    let is_tried = |view: &SandboxView| view.state != SandboxState::Paused || view.failure.is_none();
+    settled(shared, id, PAUSE_MAX, is_tried).await;
+    let is_done = |view: &SandboxView| view.state != SandboxState::Paused || view.failure.is_some();
+    match settled(shared, id, PAUSE_MAX, is_done).await {
+        Some(Some(view)) if view.state == SandboxState::Running => Ok((seq, view)),
+        Some(view) => Err(fell_through(view, "the sandbox did not go on; it is tried again")),
+        None => Err(too_slow("restore_failed", format!("the sandbox did not go on within {PAUSE_MAX:?}"))),
+    }
+}
+
+/// The first sight of it that is `done`, or none if it is not known any more; none at all if that takes too long.
+async fn settled(
+    shared: &Shared,
+    id: InstanceId,
+    patience: Duration,
+    done: impl Fn(&SandboxView) -> bool,
+) -> Option<Option<SandboxView>> {
     let mut published = shared.writer.watch();
     let settled = async {
         loop {
             let state = published.borrow_and_update().clone();
             let view = state.instances.get(&id).and_then(|instance| views::sandbox(&state, id, instance));
             match view {
-                Some(view) if view.state == SandboxState::Creating => {}
+                Some(view) if !done(&view) => {}
                 view => return view,
             }
             if published.changed().await.is_err() {
@@ -162,16 +239,20 @@ pub(super) async fn ready(shared: &Shared, id: InstanceId) -> Result<SandboxView
             }
         }
     };
-    match tokio::time::timeout(ANSWER_MAX, settled).await {
-        Ok(Some(view)) if view.state == SandboxState::Running => Ok(view),
-        Ok(Some(view)) if view.failure.is_some() => Err(never_ran(Some(view))),
-        Ok(Some(view)) if now() < view.created_at + START_MAX => Err(never_ran(Some(view))),
-        Ok(None) => Err(never_ran(None)),
-        _ => {
-            let detail = format!("the sandbox did not come to run within {START_MAX:?}");
-            Err(ApiError::new(StatusCode::GATEWAY_TIMEOUT, "startup_timeout", detail, "look at `plfm nodes`"))
-        }
-    }
+    tokio::time::timeout(patience, settled).await.ok()
+}
+
+fn too_slow(code: &'static str, detail: String) -> ApiError {
+    ApiError::new(StatusCode::GATEWAY_TIMEOUT, code, detail, "look at `plfm nodes`")
+}
+
+fn fell_through(view: Option<SandboxView>, what: &str) -> ApiError {
+    let Some(failure) = view.and_then(|view| view.failure) else {
+        let detail = "the sandbox was ended meanwhile";
+        return ApiError::new(StatusCode::CONFLICT, "sandbox_ended", detail, "create another one");
+    };
+    let (detail, hint) = (format!("{what}: {}", failure.detail), failure.reason.hint());
+    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, failure.reason.code(), detail, hint)
 }
 
 fn never_ran(view: Option<SandboxView>) -> ApiError {

@@ -24,6 +24,8 @@ impl Node {
             Action::Boot(id) => return self.boots(ctx, *id),
             Action::Adopt(..) => (ctx.ms(5..500), Glitch::AdoptFails),
             Action::Probe(_) => (ctx.ms(1..50), Glitch::ProbeFails),
+            Action::Pause(..) => (ctx.ms(50..3_000), Glitch::PauseFails),
+            Action::Resume(..) => (ctx.ms(50..2_000), Glitch::ResumeFails),
             Action::Stop { grace, .. } => (ctx.ms(5..100 + grace.as_millis() as u64), Glitch::StopFails),
             Action::Destroy(_) | Action::Forget(_) => (ctx.ms(5..500), Glitch::DestroyFails),
         };
@@ -60,6 +62,10 @@ impl Node {
         ctx.note(Note::Machine(self.index, id, "appears"));
         let twin = self.host.machines.insert(id, machine);
         ctx.expect(twin.is_none(), || format!("two machines of {id} on node {}: {twin:?}", self.index));
+        self.has_room(ctx);
+    }
+
+    fn has_room(&self, ctx: &mut Ctx) {
         let (used, memory) = (self.host.used(), self.host.memory);
         ctx.expect(used <= memory, || format!("machines on node {} use {used} of {memory}", self.index));
     }
@@ -77,15 +83,20 @@ impl Node {
         self.absorbs(ctx, id, outcome);
     }
 
-    /// A guest that was asked to end does so even if whoever asked has crashed since.
+    /// A guest that was asked to end does so even if whoever asked has crashed since; what was being kept may be whole by then.
     fn finishes_alone(&mut self, ctx: &mut Ctx, action: &Action) {
-        let Action::Stop { instance, .. } = action else { return };
-        if let Some(machine) = self.host.machines.get(instance)
-            && ctx.rng.bool()
-        {
-            let boot = machine.boot;
-            self.workload_ends(ctx, *instance, boot);
+        if !matches!(action, Action::Stop { .. } | Action::Pause(..) | Action::Resume(..)) || !ctx.rng.bool() {
+            return;
         }
+        match action {
+            Action::Pause(id, boot) => drop(self.host.pauses(*id, *boot)),
+            Action::Resume(id, boot) => drop(self.host.resumes(*id, *boot)),
+            _ => {
+                let boot = self.host.machines.get(&action.instance()).map(|machine| machine.boot);
+                boot.iter().for_each(|boot| self.workload_ends(ctx, action.instance(), *boot));
+            }
+        }
+        self.has_room(ctx);
     }
 
     fn absorbs(&mut self, ctx: &mut Ctx, id: InstanceId, outcome: Outcome) {
@@ -108,10 +119,25 @@ impl Node {
             Action::Adopt(id, boot) if !fails && self.host.runs(*id, *boot) => Outcome::Adopted { boot: *boot },
             Action::Adopt(..) => failed(Reason::ConfigHandshakeFailed),
             Action::Probe(id) => self.probed(ctx, *id, fails),
+            Action::Pause(id, boot) if !fails && self.host.pauses(*id, *boot) => Outcome::Paused,
+            Action::Pause(..) => failed(Reason::SnapshotFailed),
+            Action::Resume(id, boot) if !fails && self.host.resumes(*id, *boot) => {
+                self.has_room(ctx);
+                Outcome::Resumed { boot: *boot }
+            }
+            Action::Resume(id, boot) => {
+                // It may run and not wake.
+                if ctx.rng.bool() {
+                    self.host.resumes(*id, *boot);
+                    self.has_room(ctx);
+                }
+                failed(Reason::RestoreFailed)
+            }
             Action::Stop { .. } | Action::Destroy(_) if fails => failed(Reason::VmmStartFailed),
             Action::Stop { instance, .. } => self.stopped(ctx, *instance),
             Action::Destroy(id) | Action::Forget(id) => {
                 self.host.machines.remove(id);
+                self.host.paused.remove(id);
                 self.host.directories.remove(id);
                 Outcome::Destroyed
             }
@@ -144,6 +170,7 @@ impl Node {
     /// Whoever watches the machine says so too, before or never: the watch may end with the stop.
     fn stopped(&mut self, ctx: &mut Ctx, id: InstanceId) -> Outcome {
         let now = self.clock.shows(ctx.now());
+        self.host.paused.remove(&id);
         if let Some(machine) = self.host.machines.remove(&id)
             && ctx.rng.bool()
             && let Some(mind) = &mut self.mind

@@ -48,6 +48,10 @@ pub enum SandboxCommand {
     Exec(SandboxExecArgs),
     /// Give a sandbox so much time from now on
     Timeout(SandboxTimeoutArgs),
+    /// Keep a sandbox on disk as it is, processes included; it needs no memory until it goes on
+    Pause(SandboxName),
+    /// Let a paused sandbox go on where it left off
+    Resume(SandboxResumeArgs),
     /// End a sandbox now; nothing of it is kept
     Kill(SandboxName),
     /// Print what E2B's SDKs need to use this cluster: eval "$(plfm sandbox env)"
@@ -62,6 +66,9 @@ pub struct CreateArgs {
     /// How long it runs, once it is ready
     #[arg(long, value_name = "TIME", value_parser = time::parse, default_value = "5m")]
     pub timeout: Duration,
+    /// Pause it when its time is over, and do not end it
+    #[arg(long)]
+    pub pause_on_timeout: bool,
     /// A variable of everything that runs in it; repeat for more
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
     pub var: Vec<(String, String)>,
@@ -84,6 +91,15 @@ pub struct SandboxTimeoutArgs {
     /// From now on; 0s ends it
     #[arg(value_name = "TIME", value_parser = time::parse)]
     pub time: Duration,
+}
+
+#[derive(Debug, Args)]
+pub struct SandboxResumeArgs {
+    #[command(flatten)]
+    pub name: SandboxName,
+    /// How long it runs from then on
+    #[arg(long, value_name = "TIME", value_parser = time::parse, default_value = "5m")]
+    pub timeout: Duration,
 }
 
 #[derive(Debug, Args)]

@@ -1,9 +1,10 @@
 //! `plfm doctor`: whether this machine can run instances, and whether the API answers.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use plfm_core::reason::chain;
 use plfm_runtime::doctor::{self, Check, Facts};
-use plfm_runtime::microvm::{Verdict, kvm_opens};
+use plfm_runtime::microvm::{self, MicroVmRuntime, Verdict, kvm_opens};
 use serde::Serialize;
 
 use crate::cli::DoctorArgs;
@@ -16,7 +17,9 @@ const REQUIRED: &[&str] = &["qemu", "kernel", "mke2fs", "free_disk"];
 
 pub async fn run(args: DoctorArgs, context: &Context, out: &mut Printer) -> Result<Exit, CliError> {
     let data = role::data_dir(args.data.as_deref())?;
-    let facts = Facts::gather(&data, &role::kernel_roots(&args.kernel, &data), kvm(&data)).await;
+    let kernel_roots = role::kernel_roots(&args.kernel, &data);
+    let kvm = kvm(&data, kernel_roots.clone()).await;
+    let facts = Facts::gather(&data, &kernel_roots, kvm).await;
     let mut findings: Vec<Finding> = doctor::checks(&facts).into_iter().map(Finding::of).collect();
     let api = api(context).await;
     findings.extend(api.as_ref().map(|(finding, _)| finding.clone()));
@@ -42,14 +45,24 @@ impl Finding {
     }
 }
 
-/// What the node found when it started; else whether it could be tried.
-fn kvm(data: &Path) -> Verdict {
-    let untried =
-        || Verdict { usable: true, detail: "/dev/kvm opens; a node tries it with a guest when it starts".to_owned() };
-    match kvm_opens() {
-        Ok(()) => Verdict::known(&data.join(role::MACHINES)).unwrap_or_else(untried),
-        Err(verdict) => verdict,
+/// What a node found since this host was started; else a guest is tried now.
+async fn kvm(data: &Path, kernel_roots: Vec<PathBuf>) -> Verdict {
+    if let Err(verdict) = kvm_opens() {
+        return verdict;
     }
+    match Verdict::known(&data.join(role::MACHINES)) {
+        Some(verdict) => verdict,
+        None => tried(&data.join(format!("doctor-{}", std::process::id())), kernel_roots).await,
+    }
+}
+
+/// In a directory of its own, which is gone afterwards.
+async fn tried(dir: &Path, kernel_roots: Vec<PathBuf>) -> Verdict {
+    let config = microvm::Config { dir: dir.to_owned(), kernel_roots, guest: role::GUEST.into(), accel: None };
+    let opened = MicroVmRuntime::open(config).await;
+    let _ = std::fs::remove_dir_all(dir);
+    let untried = |error| Verdict { usable: false, detail: format!("no guest could be tried: {}", chain(&error)) };
+    opened.map_or_else(untried, |runtime| runtime.kvm().clone())
 }
 
 /// None when no cluster is configured: that is no finding about this machine.

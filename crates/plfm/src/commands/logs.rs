@@ -41,6 +41,7 @@ struct Source {
     wanted: Wanted,
     follow: bool,
     console: bool,
+    tail: Option<usize>,
 }
 
 enum Wanted {
@@ -55,7 +56,7 @@ impl Source {
             None => Wanted::App { app: context.app(args.app.as_ref())?, env: context.env(&args.env) },
         };
         let (client, org) = (context.client()?, context.org());
-        Ok(Self { client, org, wanted, follow: args.follow, console: args.console })
+        Ok(Self { client, org, wanted, follow: args.follow, console: args.console, tail: args.tail })
     }
 
     async fn instances(&self) -> Result<Vec<InstanceId>, ApiError> {
@@ -94,7 +95,8 @@ async fn show(source: &Source, instances: &[InstanceId], out: &mut Printer) -> R
         }
     }
     lines.sort_by_key(|line| line.at);
-    lines.iter().try_for_each(|line| print(line, instances.len() > 1, out))
+    let skipped = source.tail.map_or(0, |tail| lines.len().saturating_sub(tail));
+    lines[skipped..].iter().try_for_each(|line| print(line, instances.len() > 1, out))
 }
 
 async fn follow(source: &Source, out: &mut Printer) -> Result<(), CliError> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use plfm_api::client::Client;
-use plfm_api::views::{NodeOrder, NodeView};
+use plfm_api::views::{ExplainLine, NodeOrder, NodeView};
 use tokio::time::timeout;
 
 use crate::cli::{DrainArgs, OrderCommand};
@@ -11,6 +11,9 @@ use crate::commands::looks::Looks;
 use crate::context::Context;
 use crate::printer::{Live, Printer};
 use crate::{CliError, Exit};
+
+/// More would push the rest of the screen away.
+const REASONS_MAX: usize = 3;
 
 pub async fn run(command: OrderCommand, context: &Context, out: &mut Printer) -> Result<Exit, CliError> {
     let client = context.client()?;
@@ -61,12 +64,22 @@ async fn until_empty(
                     left: now.instances - now.stateful,
                 });
             }
-            Ok(now) => live.show(out, &[format!("{}: {} to go", now.name, count(now.instances - now.stateful))]),
+            Ok(now) => live.show(out, &still_there(&now, client).await),
             Err(error) if error.is_retryable() => live.show(out, &[format!("{error}; trying again")]),
             Err(error) => return Err(error.into()),
         }
         looks.wait().await;
     }
+}
+
+/// How many are left, and what the first of them wait for.
+async fn still_there(node: &NodeView, client: &Client) -> Vec<String> {
+    let mut lines = vec![format!("{}: {} to go", node.name, count(node.instances - node.stateful))];
+    if let Ok(explanation) = client.explain_node(&node.id.to_string()).await {
+        let why = |it: ExplainLine| [format!("  {}: {}", it.what, it.why), format!("    {}", it.next)];
+        lines.extend(explanation.lines.into_iter().take(REASONS_MAX).flat_map(why));
+    }
+    lines
 }
 
 fn show(node: &NodeView, out: &mut Printer) -> Result<Exit, CliError> {

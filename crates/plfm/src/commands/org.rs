@@ -50,20 +50,21 @@ fn show(org: &OrgView, out: &mut Printer) -> Result<Exit, CliError> {
     for project in &org.projects {
         out.line(format_args!("project {}: weight {}", project.name, project.weight))?;
     }
-    let mut table = Table::new(["LIMIT", "MOST", "SET BY"]);
+    let mut table = Table::new(["LIMIT", "USED", "MOST", "SET BY"]);
     for (dimension, limit) in &org.limits {
         let by = if limit.is_default { "default" } else { "operator" };
-        table.row([dimension.code().to_owned(), most(*dimension, limit.limit), by.to_owned()]);
+        let (used, most) = (amount(*dimension, limit.used), amount(*dimension, limit.limit));
+        table.row([dimension.code().to_owned(), used, most, by.to_owned()]);
     }
     out.table(&table)?;
     Ok(Exit::Success)
 }
 
 /// As it is written in manifests.
-fn most(dimension: Dimension, limit: u64) -> String {
+fn amount(dimension: Dimension, amount: u64) -> String {
     match dimension {
-        Dimension::Memory => Mebibytes(limit).to_string(),
-        Dimension::Cpu => MilliCpu(u32::try_from(limit).unwrap_or(u32::MAX)).to_string(),
-        _ => limit.to_string(),
+        Dimension::Memory => Mebibytes(amount).to_string(),
+        Dimension::Cpu => MilliCpu(u32::try_from(amount).unwrap_or(u32::MAX)).to_string(),
+        _ => amount.to_string(),
     }
 }

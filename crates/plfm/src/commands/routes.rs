@@ -19,7 +19,8 @@ pub async fn run(args: RoutesArgs, context: &Context, out: &mut Printer) -> Resu
     let mut table = Table::new(["URL", "LEADS TO", "OPEN"]);
     for route in &routes {
         let open = route.closed.as_ref().map_or("yes".to_owned(), |why| format!("no: {why}"));
-        table.row([route.url.clone(), format!("{}:{}", route.process, route.port), open]);
+        let target = route.target.as_ref().map(|it| format!("{}:{}", it.process, it.port)).unwrap_or_default();
+        table.row([route.url.clone(), target, open]);
     }
     out.table(&table)?;
     Ok(Exit::Success)
@@ -34,7 +35,7 @@ pub async fn unexpose(args: UnexposeArgs, context: &Context, out: &mut Printer) 
         out.document("route", &gone)?;
         return Ok(Exit::Success);
     }
-    out.done(format_args!("{} leads to {} of {app} in {env} no more", gone.url, gone.process));
+    out.done(format_args!("{} leads to {app} in {env} no more", gone.url));
     if gone.url.starts_with("https:") {
         out.note("a managed host name comes back with the next deploy");
     }

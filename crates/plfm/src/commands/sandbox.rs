@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use plfm_api::views::{SandboxRequest, SandboxView, sandbox_name};
 
+use plfm_core::event::OnTimeout;
+
 use super::exec;
-use crate::cli::{CreateArgs, SandboxCommand, SandboxName, SandboxTimeoutArgs};
+use crate::cli::{CreateArgs, SandboxCommand, SandboxName, SandboxResumeArgs, SandboxTimeoutArgs};
 use crate::context::Context;
 use crate::printer::{Printer, Table};
 use crate::{CliError, Exit};
@@ -18,15 +20,18 @@ pub async fn run(command: SandboxCommand, context: &Context, out: &mut Printer) 
         SandboxCommand::Ls => list(context, out).await,
         SandboxCommand::Exec(args) => exec::inside(args.name.sandbox, args.run, context, out).await,
         SandboxCommand::Timeout(args) => set_timeout(args, context, out).await,
+        SandboxCommand::Pause(args) => pause(args, context, out).await,
+        SandboxCommand::Resume(args) => resume(args, context, out).await,
         SandboxCommand::Kill(args) => kill(args, context, out).await,
         SandboxCommand::Env => env::run(context, out).await,
     }
 }
 
 async fn create(args: CreateArgs, context: &Context, out: &mut Printer) -> Result<Exit, CliError> {
-    let CreateArgs { template, timeout, var, metadata } = args;
+    let CreateArgs { template, timeout, pause_on_timeout, var, metadata } = args;
+    let on_timeout = if pause_on_timeout { OnTimeout::Pause } else { OnTimeout::Kill };
     let (vars, metadata) = (var.into_iter().collect(), metadata.into_iter().collect());
-    let request = SandboxRequest { template, timeout_seconds: seconds(timeout), vars, metadata };
+    let request = SandboxRequest { template, timeout_seconds: seconds(timeout), on_timeout, vars, metadata };
     let mut live = out.live();
     live.show(out, &[format!("starting a sandbox of {}", request.template)]);
     let created = context.client()?.create_sandbox(&context.org(), &request).await;
@@ -82,6 +87,36 @@ async fn set_timeout(args: SandboxTimeoutArgs, context: &Context, out: &mut Prin
         return Ok(Exit::Success);
     }
     out.done(format_args!("{name} runs until {}", until(&sandbox)));
+    Ok(Exit::Success)
+}
+
+async fn pause(args: SandboxName, context: &Context, out: &mut Printer) -> Result<Exit, CliError> {
+    let name = sandbox_name(args.sandbox);
+    let mut live = out.live();
+    live.show(out, &[format!("writing what {name} is to disk")]);
+    let paused = context.client()?.pause_sandbox(&context.org(), &name).await;
+    live.end();
+    let sandbox = paused?;
+    if out.is_json() {
+        out.document("sandbox", &sandbox)?;
+        return Ok(Exit::Success);
+    }
+    out.done(format_args!("{name} is paused on {}; go on with `plfm sandbox resume {name}`", sandbox.node));
+    Ok(Exit::Success)
+}
+
+async fn resume(args: SandboxResumeArgs, context: &Context, out: &mut Printer) -> Result<Exit, CliError> {
+    let name = sandbox_name(args.name.sandbox);
+    let mut live = out.live();
+    live.show(out, &[format!("reading what {name} is from disk")]);
+    let resumed = context.client()?.resume_sandbox(&context.org(), &name, seconds(args.timeout)).await;
+    live.end();
+    let sandbox = resumed?;
+    if out.is_json() {
+        out.document("sandbox", &sandbox)?;
+        return Ok(Exit::Success);
+    }
+    out.done(format_args!("{name} runs again, until {}", until(&sandbox)));
     Ok(Exit::Success)
 }
 

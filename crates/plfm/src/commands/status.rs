@@ -77,7 +77,7 @@ fn headline(deploy: &DeployView, now: Timestamp) -> String {
     let age = time::short(now.since(deploy.created_at));
     let failure =
         deploy.failure.as_ref().map(|it| format!("\n  {it}\n  hint: {}", it.reason.hint())).unwrap_or_default();
-    format!("{} {} for {age}, image {}{failure}\n", deploy.id, deploy.status, deploy.image)
+    format!("{} {}, begun {age} ago, image {}{failure}\n", deploy.id, deploy.status, deploy.image)
 }
 
 #[cfg(test)]

@@ -171,6 +171,40 @@ def ports(box):
 
 
 @check
+def sandbox_pause(box):
+    box.files.write("/home/user/kept", "as it was")
+    counter = box.commands.run("sleep 1000", background=True)
+    boot_id = box.files.read("/proc/sys/kernel/random/boot_id")
+    assert box.pause() is True
+    assert box.pause() is False, "it is paused already"
+    info = Sandbox.get_info(box.sandbox_id)
+    assert info.state == e2b.SandboxState.PAUSED and info.metadata == {"who": "a b", "x&y": "z=1"}
+    paused = e2b.SandboxQuery(state=[e2b.SandboxState.PAUSED])
+    assert [it.sandbox_id for it in Sandbox.list(query=paused).next_items()] == [box.sandbox_id]
+    assert box.is_running() is False
+    again = Sandbox.connect(box.sandbox_id, timeout=300)
+    assert again.is_running()
+    assert again.files.read("/home/user/kept") == "as it was"
+    assert again.files.read("/proc/sys/kernel/random/boot_id") == boot_id, "the same boot"
+    assert counter.pid in [it.pid for it in again.commands.list()], "its processes go on"
+    assert abs(float(again.commands.run("busybox date +%s").stdout) - time.time()) < 10
+    assert box.commands.run("echo $NAME").stdout == "ada\n", "with the token it had"
+    assert 200 < again.get_info().end_at.timestamp() - time.time() < 305
+
+
+@check
+def sandbox_pauses_at_its_end(box):
+    brief = Sandbox.create("base", timeout=2, lifecycle={"on_timeout": "pause"})
+    until = time.time() + 60
+    while Sandbox.get_info(brief.sandbox_id).state != e2b.SandboxState.PAUSED:
+        assert time.time() < until, "it is not paused"
+        time.sleep(0.2)
+    brief.connect(timeout=300)
+    assert brief.commands.run("echo on").stdout == "on\n"
+    assert brief.kill() is True
+
+
+@check
 def sandbox_kill(box):
     assert box.kill() is True
     assert box.is_running() is False

@@ -6,6 +6,7 @@
 mod fleet;
 mod images;
 mod notap;
+mod pauses;
 mod sandboxes;
 mod spine;
 mod trouble;

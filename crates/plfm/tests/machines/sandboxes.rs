@@ -11,14 +11,14 @@ use crate::world::{Image, Layout, World, ran, skip, target, until};
 const SDKS: [&str; 2] = ["2.45.1", "2.63.0"];
 
 /// A cluster with the template `base`.
-fn with_base(world: &World) -> crate::world::Process {
+pub fn with_base(world: &World) -> crate::world::Process {
     let image = Layout::new(world.path("layout")).add("base", Image::sandbox());
     let dev = world.dev();
     world.said(&["template", "add", "base", "--image", &image, "--memory", "192Mi", "--disk", "1Gi"]);
     dev
 }
 
-fn sandboxes(world: &World) -> Vec<Value> {
+pub fn sandboxes(world: &World) -> Vec<Value> {
     world.json(&["sandbox", "ls"])["items"].as_array().unwrap().clone()
 }
 

@@ -44,6 +44,9 @@ impl Slot {
     pub async fn resume(&self, host: &Host, net: Option<Tap>) -> Result<(), RuntimeError> {
         let mut owned = self.turn.lock().await;
         let paused = self.dir.join(PAUSED);
+        if self.life.borrow().alive && !paused.exists() {
+            return Ok(());
+        }
         let Some(boot) = self.life.borrow().boot.filter(|_| paused.exists()) else {
             return Err(RuntimeError::NotPaused(self.id));
         };
@@ -60,7 +63,10 @@ impl Slot {
             return Ok(());
         }
         self.save(&owned, host, &paused, Keep::Durable).await?;
-        self.halt(&mut owned).await
+        self.halt(&mut owned).await?;
+        // What it was mapped from until now: the picture has it all, and takes its place when it goes on.
+        let _ = std::fs::remove_file(self.dir.join(vmm::MEMORY));
+        Ok(())
     }
 
     /// Writes a picture of the running machine, which goes on.

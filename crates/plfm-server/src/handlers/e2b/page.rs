@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-use plfm_api::views::SandboxView;
+use plfm_api::views::{SandboxState, SandboxView};
 use plfm_core::units::Timestamp;
 
 use crate::ApiError;
@@ -14,8 +14,8 @@ pub struct Wanted {
     limit: usize,
     /// All of these.
     metadata: Vec<(String, String)>,
-    /// False if only other states were asked for.
-    running: bool,
+    /// Any of these, or all.
+    states: Vec<String>,
     oldest_first: bool,
     template: Option<String>,
     /// The last one that was shown.
@@ -27,7 +27,7 @@ type Key = (Timestamp, String);
 
 pub struct Page {
     pub items: Vec<SandboxView>,
-    /// On all pages.
+    /// Of those that run, on all pages.
     pub total: usize,
     pub next: Option<String>,
 }
@@ -35,8 +35,7 @@ pub struct Page {
 impl Wanted {
     /// From the pairs of a query; what is not known is ignored.
     pub fn read(query: &[(String, String)]) -> Result<Self, ApiError> {
-        let mut wanted = Self { limit: LIMIT_MAX, running: true, ..Self::default() };
-        let mut states = Vec::new();
+        let mut wanted = Self { limit: LIMIT_MAX, ..Self::default() };
         for (key, value) in query.iter().map(|(key, value)| (key.as_str(), value.as_str())) {
             match key {
                 "limit" => {
@@ -44,7 +43,7 @@ impl Wanted {
                     wanted.limit = limit.ok_or_else(|| invalid("`limit` is 1 to 100"))?;
                 }
                 "metadata" => wanted.metadata.extend(pairs(value)),
-                "state" => states.extend(value.split(',').map(str::trim).filter(|state| !state.is_empty())),
+                "state" => wanted.states.extend(words(value)),
                 "startedAfter" => return Err(invalid("this server cannot do `startedAfter` yet")),
                 "order" => wanted.oldest_first = value == "asc",
                 "template" | "templateID" => wanted.template = Some(value.to_owned()),
@@ -54,7 +53,6 @@ impl Wanted {
                 _ => {}
             }
         }
-        wanted.running = states.is_empty() || states.contains(&"running");
         Ok(wanted)
     }
 
@@ -65,7 +63,7 @@ impl Wanted {
 
     pub fn page(&self, all: Vec<SandboxView>) -> Page {
         let mut all: Vec<_> = all.into_iter().filter(|view| self.asks_for(view)).collect();
-        let total = all.len();
+        let total = all.iter().filter(|view| view.state == SandboxState::Running).count();
         if self.oldest_first {
             all.sort_by_key(key);
         } else {
@@ -86,7 +84,8 @@ impl Wanted {
         let template =
             self.template.as_ref().is_none_or(|it| *it == view.template || *it == view.template_id.to_string());
         let metadata = self.metadata.iter().all(|(key, value)| view.metadata.get(key) == Some(value));
-        self.running && template && metadata
+        let state = self.states.is_empty() || self.states.iter().any(|state| state == view.state.code());
+        state && template && metadata
     }
 }
 
@@ -97,6 +96,10 @@ fn key(view: &SandboxView) -> Key {
 fn cursor(token: &str) -> Option<Key> {
     let (at, name) = token.split_once('-')?;
     Some((Timestamp(at.parse().ok()?), name.to_owned()))
+}
+
+fn words(list: &str) -> impl Iterator<Item = String> + '_ {
+    list.split(',').map(str::trim).filter(|word| !word.is_empty()).map(str::to_owned)
 }
 
 /// The value is a query string itself, whose keys and values SDKs encode once more than others (W-LIST-3). What was encoded once
@@ -136,12 +139,12 @@ mod tests {
     #[test]
     fn states_come_as_one_list_or_as_many() {
         for (query, expected) in [
-            (&[][..], true),
-            (&[("state", "running,paused")], true),
-            (&[("state", "paused")], false),
-            (&[("state", "paused"), ("state", "running")], true),
+            (&[][..], &[][..]),
+            (&[("state", "running,paused")], &["running", "paused"]),
+            (&[("state", " paused,")], &["paused"]),
+            (&[("state", "paused"), ("state", "running")], &["paused", "running"]),
         ] {
-            assert_eq!(read(query).unwrap().running, expected, "{query:?}");
+            assert_eq!(read(query).unwrap().states, expected, "{query:?}");
         }
     }
 }

@@ -80,13 +80,17 @@ fn start(store: &Arc<Troubled>) -> (Writer, thread::JoinHandle<()>) {
 
 /// As many tokens as were asked for, all at once; which of them were promised.
 async fn tokens(writer: &Writer) -> Vec<Result<(Digest, Seq), SubmitError>> {
-    let ask = |number: usize| async move {
+    futures::future::join_all(asks(writer)).await
+}
+
+fn asks(writer: &Writer) -> impl Iterator<Item = impl Future<Output = Result<(Digest, Seq), SubmitError>>> {
+    let ask = move |number: usize| async move {
         let hash = Digest::of(&number.to_ne_bytes());
         let command = Command::CreateToken { org: None, hash, scopes: Vec::new() };
         let request = Facts { entropy: number as u128, ..Facts::default() }.ids().fresh();
         writer.submit(command, Actor::System, request).await.map(|seq| (hash, seq))
     };
-    futures::future::join_all((0..ASKED).map(ask)).await
+    (0..ASKED).map(ask)
 }
 
 fn is_in_log(store: &Troubled, hash: Digest) -> bool {
@@ -177,17 +181,29 @@ async fn while_the_disk_stalls_everyone_is_read() {
     let (writer, thread) = start(&store);
     let before = store.appends.load(Ordering::SeqCst);
     let stall = store.stall.lock();
-    let asking = {
-        let writer = writer.clone();
-        tokio::spawn(async move { tokens(&writer).await })
-    };
+    let mut asking: Vec<_> = asks(&writer).map(Box::pin).collect();
+    for ask in &mut asking {
+        assert!(futures::poll!(ask).is_pending(), "nothing is promised yet");
+    }
     while store.appends.load(Ordering::SeqCst) == before || !writer.queue.is_empty() {
         tokio::task::yield_now().await;
     }
-    assert!(!asking.is_finished(), "nothing is promised yet");
     writer.stop();
     drop(stall);
-    assert!(asking.await.unwrap().iter().all(Result::is_ok), "and all of it is stored in the end");
+    let answers = futures::future::join_all(asking).await;
+    assert!(answers.iter().all(Result::is_ok), "and all of it is stored in the end");
     thread.join().unwrap();
     assert!(store.appends.load(Ordering::SeqCst) <= before + 3, "in few batches");
+}
+
+#[tokio::test]
+async fn whoever_asks_at_the_end_is_answered() {
+    for _ in 0..50 {
+        let (writer, thread) = start(&troubled(0..0, None));
+        let stops = writer.clone();
+        let (answers, ()) = tokio::join!(tokens(&writer), async move { stops.stop() });
+        assert_eq!(answers.len(), ASKED, "with yes or no");
+        thread.join().unwrap();
+        assert!(matches!(tokens(&writer).await[0], Err(SubmitError::Stopped)));
+    }
 }

@@ -43,13 +43,7 @@ fn instance(number: u128, phase: InstancePhase, failure: Option<Failure>) -> Ins
 }
 
 fn route(url: &str, closed: Option<String>) -> RouteView {
-    RouteView {
-        id: RouteId::new(Ulid::from_parts(1, 1)),
-        url: url.to_owned(),
-        process: "web".to_owned(),
-        port: 80,
-        closed,
-    }
+    RouteView { id: RouteId::new(Ulid::from_parts(1, 1)), url: url.to_owned(), target: None, closed }
 }
 
 pub(crate) fn env() -> EnvView {
@@ -86,7 +80,7 @@ pub(crate) fn env() -> EnvView {
 fn one_app() {
     expect![[r#"
         shop in dev
-        dep_00000000010000000000000001 rolling for 10m, image shop:1
+        dep_00000000010000000000000001 rolling, begun 10m ago, image shop:1
         web: 1 of 3 ready
           waiting: no node takes new work
         url: https://shop.localhost
