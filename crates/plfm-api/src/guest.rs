@@ -83,9 +83,11 @@ impl Client {
         Ok(self.0.thaw(request).await?.into_owned().warnings)
     }
 
-    /// Returns when the stop has begun; the machine powers off after `grace` at the latest.
-    pub async fn shutdown(&self, grace: Duration) -> Result<(), Error> {
-        self.0.shutdown(ShutdownRequest { grace_ms: millis(grace), ..Default::default() }).await.map(drop)
+    /// Returns when the stop has begun; the machine powers off after `grace` at the latest. The workload is told when nobody has been
+    /// connected to it for as long as `quiet`, or when half of the grace is over.
+    pub async fn shutdown(&self, grace: Duration, quiet: Duration) -> Result<(), Error> {
+        let request = ShutdownRequest { grace_ms: millis(grace), quiet_ms: millis(quiet), ..Default::default() };
+        self.0.shutdown(request).await.map(drop)
     }
 }
 

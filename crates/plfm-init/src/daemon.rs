@@ -37,8 +37,17 @@ pub struct Daemon {
     phase: watch::Sender<Phase>,
     /// The workload's process while it lives.
     workload: watch::Sender<Option<u32>>,
-    /// The grace of the stop that was asked for.
-    stop: watch::Sender<Option<Duration>>,
+    /// The stop that was asked for.
+    stop: watch::Sender<Option<Leave>>,
+}
+
+/// How the machine is to end.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Leave {
+    /// Until everything is killed.
+    pub grace: Duration,
+    /// Without connections, before the workload is told.
+    pub quiet: Duration,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -154,14 +163,14 @@ impl Daemon {
     }
 
     /// The first to ask decides how long the workload has.
-    pub fn ask_to_stop(&self, grace: Duration) {
-        self.stop.send_if_modified(|stop| stop.is_none() && stop.replace(grace).is_none());
+    pub fn ask_to_stop(&self, leave: Leave) {
+        self.stop.send_if_modified(|stop| stop.is_none() && stop.replace(leave).is_none());
     }
 
-    pub async fn asked_to_stop(&self) -> Duration {
+    pub async fn asked_to_stop(&self) -> Leave {
         let mut stop = self.stop.subscribe();
-        let grace = stop.wait_for(Option::is_some).await.expect("the daemon holds the sender");
-        grace.expect("waited for")
+        let leave = stop.wait_for(Option::is_some).await.expect("the daemon holds the sender");
+        leave.expect("waited for")
     }
 
     /// The request that a configuration came from, without what may differ when it is said again.

@@ -8,6 +8,7 @@ mod apply;
 pub mod dial;
 mod plan;
 pub mod probe;
+pub mod quiet;
 
 pub use apply::apply;
 pub use plan::plan;

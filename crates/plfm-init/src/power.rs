@@ -1,4 +1,4 @@
-//! The end: the workload has its grace, then everything goes, then the machine is off.
+//! The end: nobody is connected any more, the workload has its grace, then everything goes, then the machine is off.
 
 use std::fs;
 use std::process::exit;
@@ -10,8 +10,9 @@ use nix::unistd::Pid;
 use plfm_api::guest::state;
 use tokio::time::{sleep, timeout};
 
-use crate::daemon::Daemon;
+use crate::daemon::{Daemon, Leave};
 use crate::machine;
+use crate::net::quiet;
 
 /// The last phase is on its way to the host; the byte stream has no end that one could wait for.
 const LAST_WORD: Duration = Duration::from_millis(100);
@@ -20,10 +21,10 @@ const KILL_WAIT: Duration = Duration::from_secs(2);
 
 /// Waits to be asked, then does not return.
 pub async fn off_when_asked(daemon: Arc<Daemon>) {
-    let grace = daemon.asked_to_stop().await;
+    let leave = daemon.asked_to_stop().await;
     if daemon.workload().is_some() {
         daemon.enter(state::Stopping::default());
-        stop_workload(&daemon, grace).await;
+        stop_workload(&daemon, leave).await;
     }
     kill_everything(&daemon);
     let _ = timeout(KILL_WAIT, daemon.workload_gone()).await;
@@ -36,14 +37,24 @@ pub async fn off_when_asked(daemon: Arc<Daemon>) {
 
 /// Nobody has said goodbye.
 pub fn off_by_itself(daemon: &Daemon) {
-    daemon.ask_to_stop(Duration::ZERO);
+    daemon.ask_to_stop(Leave::default());
 }
 
-async fn stop_workload(daemon: &Daemon, grace: Duration) {
-    let Some(pid) = daemon.workload() else { return };
-    let signal = daemon.config().map_or(Signal::SIGTERM, |config| config.stop_signal);
-    daemon.reaper.signal_group(pid, signal);
-    let _ = timeout(grace, daemon.workload_gone()).await;
+async fn stop_workload(daemon: &Daemon, Leave { grace, quiet }: Leave) {
+    let orderly = async {
+        // Elsewhere the connections are somebody else's too.
+        if daemon.is_machine {
+            tokio::select! {
+                () = quiet::wait(quiet, grace / 2) => {}
+                () = daemon.workload_gone() => {}
+            }
+        }
+        let Some(pid) = daemon.workload() else { return };
+        let signal = daemon.config().map_or(Signal::SIGTERM, |config| config.stop_signal);
+        daemon.reaper.signal_group(pid, signal);
+        daemon.workload_gone().await;
+    };
+    let _ = timeout(grace, orderly).await;
 }
 
 fn kill_everything(daemon: &Daemon) {

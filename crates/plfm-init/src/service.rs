@@ -8,7 +8,7 @@ use connectrpc::{ConnectError, RequestContext, Response, Router, ServiceRequest,
 use plfm_api::guest::{self, Guest, GuestExt, PROTOCOL, State};
 
 use crate::args::VERSION;
-use crate::daemon::{Config, Daemon, ENTROPY_MIN, Name, is_hostname};
+use crate::daemon::{Config, Daemon, ENTROPY_MIN, Leave, Name, is_hostname};
 use crate::machine::Renewal;
 use crate::rest::{self, RestError};
 use crate::{net, workload};
@@ -160,7 +160,8 @@ impl Guest for Host {
         _: RequestContext,
         request: ServiceRequest<'_, guest::ShutdownRequest>,
     ) -> ServiceResult<guest::ShutdownResponse> {
-        self.0.ask_to_stop(Duration::from_millis(request.grace_ms.into()));
+        let [grace, quiet] = [request.grace_ms, request.quiet_ms].map(|ms| Duration::from_millis(ms.into()));
+        self.0.ask_to_stop(Leave { grace, quiet });
         Response::ok(guest::ShutdownResponse::default())
     }
 }

@@ -25,6 +25,8 @@ const STOP_MARGIN: Duration = Duration::from_secs(2);
 const REST_WAIT: Duration = Duration::from_secs(15);
 /// What was brought to rest is asked so often to go on.
 const WAKES_MAX: usize = 5;
+/// Without connections before an instance that leaves is told: edges may hear of it a moment later.
+const QUIET: Duration = Duration::from_secs(1);
 /// What a workload gets when the whole node stops.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 /// Images that no machine uses stay for the next one as long as all of them take no more than this (P-IMG-5).
@@ -63,7 +65,7 @@ impl Hands {
             (Action::Adopt(_, boot), _) => self.adopt(id, *boot).await,
             (Action::Pause(_, boot), _) => self.pause(id, *boot).await,
             (Action::Resume(_, boot), Some(workload)) => self.resume(id, *boot, workload).await,
-            (Action::Stop { grace, .. }, _) => self.stop(id, *grace).await,
+            (Action::Stop { grace, .. }, _) => self.stop(id, *grace, QUIET).await,
             (Action::Destroy(_), _) => self.destroy(id).await,
             (Action::Forget(_), _) => return self.forget(id).await,
             (_, None) => unreachable!("the mind starts only what is planned"),
@@ -284,13 +286,13 @@ impl Hands {
         Outcome::Probed { healthy, detail }
     }
 
-    async fn stop(&self, id: InstanceId, grace: Duration) -> Result<Outcome, Failure> {
+    async fn stop(&self, id: InstanceId, grace: Duration, quiet: Duration) -> Result<Outcome, Failure> {
         if grace > Duration::ZERO {
             let margin = patience(self.runtime.class(), STOP_MARGIN);
             let client = guest::client(self.runtime.clone(), id);
             let orderly = async {
                 // A guest that does not answer is ended all the same.
-                let _ = client.shutdown(grace).await;
+                let _ = client.shutdown(grace, quiet).await;
                 let _ = self.runtime.ended(id).await;
             };
             let _ = tokio::time::timeout(grace + margin, orderly).await;
@@ -316,7 +318,7 @@ impl Hands {
 
     /// Its disk stays; its network is made again at the next boot.
     async fn put_away(&self, id: InstanceId) -> Result<(), Failure> {
-        self.stop(id, SHUTDOWN_GRACE).await?;
+        self.stop(id, SHUTDOWN_GRACE, Duration::ZERO).await?;
         match &self.net {
             Some(net) => net.remove(id).await.map_err(|error| network(&error)),
             None => Ok(()),

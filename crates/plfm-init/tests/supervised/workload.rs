@@ -155,7 +155,7 @@ async fn a_stop_asks_then_kills() {
     let mut daemon = Daemon::running(["/bin/sh", "-c", script]).await;
     ready(&daemon).await;
     let mut watch = daemon.guest.watch().await.unwrap();
-    daemon.guest.shutdown(Duration::from_secs(30)).await.unwrap();
+    daemon.guest.shutdown(Duration::from_secs(30), Duration::ZERO).await.unwrap();
     let mut seen = Vec::new();
     while let Ok(Some(phase)) = watch.next().await {
         seen.push(phase);
@@ -172,7 +172,7 @@ async fn a_stop_signal_of_the_image_is_used_and_the_stubborn_are_killed() {
     daemon.guest.configure(with(workload)).await.unwrap();
     ready(&daemon).await;
     let mut watch = daemon.guest.watch().await.unwrap();
-    daemon.guest.shutdown(Duration::from_millis(100)).await.unwrap();
+    daemon.guest.shutdown(Duration::from_millis(100), Duration::ZERO).await.unwrap();
     let mut last = None;
     while let Ok(Some(phase)) = watch.next().await {
         last = Some(phase);

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::process::Command;
+use std::thread;
 
 use crate::world::{Image, Layout, World, free_port, ran, until};
 
@@ -44,6 +45,18 @@ fn an_image_runs_is_healed_found_again_and_leaves_nothing() {
 
     let second = ran(world.command().args(world.dev_args()));
     assert!(second.code == Some(1) && second.err.contains("another plfm"), "{second:?}");
+
+    let asked = || world.said(&["logs", "web", "--env", "dev"]).contains("asked").then_some(());
+    let answered = thread::scope(|scope| {
+        let slow = scope.spawn(|| world.page("web", "/cgi-bin/slow"));
+        until("it is asked", asked);
+        let none = world.deploy("web", &image, &format!("{lines}\nscaling.min = 0"), &[]);
+        assert_eq!(none.code, Some(0), "{}", none.err);
+        slow.join().unwrap()
+    });
+    assert_eq!(answered, "to the end\n", "what is being answered is answered to the end");
+    let one = world.deploy("web", &image, lines, &[]);
+    assert_eq!(one.code, Some(0), "{}", one.err);
 
     let left = world.left();
     assert_ne!(left.traces(), [""; 0], "one who looks sees it");

@@ -182,8 +182,9 @@ impl World {
         let output = Command::new("curl")
             .args(["-sS", "--fail-with-body", "--max-time", "20", "--cacert", &ca.to_string_lossy()])
             .args(["--resolve", &format!("{host}:{https}:127.0.0.1"), &format!("https://{host}:{https}{path}")])
-            .output();
-        text(&output.unwrap().stdout)
+            .output()
+            .unwrap();
+        text(&output.stdout) + &text(&output.stderr)
     }
 
     /// What is different each time becomes a word.

@@ -40,6 +40,10 @@ impl Layer {
         self.entry(path, tar::EntryType::Regular, 0o755, &bytes)
     }
 
+    pub fn script(self, path: &str, text: &str) -> Self {
+        self.entry(path, tar::EntryType::Regular, 0o755, format!("#!/bin/sh\n{text}\n").as_bytes())
+    }
+
     /// Busybox goes by the name it is called by.
     pub fn busybox(self, path: &str) -> Self {
         self.program(path, "busybox")
@@ -100,11 +104,13 @@ pub struct Image {
 }
 
 impl Image {
-    /// Serves `/www` on port 8080, and has a shell.
+    /// Serves `/www` on port 8080, and has a shell. `/cgi-bin/slow` says in the log that it is asked, and takes its time.
     pub fn web() -> Self {
         let tools = Layer::new().dir("usr").dir("usr/bin").link("bin", "usr/bin").busybox("usr/bin/busybox");
         let tools = tools.link("usr/bin/sh", "busybox");
-        let www = Layer::new().dir("www").file("www/index.html", b"it works\n");
+        let www = Layer::new().dir("www").file("www/index.html", b"it works\n").dir("www/cgi-bin");
+        let slow = "echo asked >&2; busybox sleep 2; printf 'Content-Type: text/plain\\r\\n\\r\\nto the end\\n'";
+        let www = www.script("www/cgi-bin/slow", slow);
         let entrypoint = &["/bin/sh", "-c", "echo up; exec busybox httpd -f -p [::]:8080 -h /www"];
         Self { architecture: "amd64", user: "1000:1000", entrypoint, layers: vec![tools, www] }
     }
