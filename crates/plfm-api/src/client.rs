@@ -20,9 +20,9 @@ use serde::de::DeserializeOwned;
 use crate::tls::{self, Identity, TlsError};
 use crate::views::{
     ApiKeyView, Capabilities, ConstraintsRequest, DeployReceipt, DeployRequest, EnvView, EventLine, Explanation,
-    InstanceView, Items, JoinTokenRequest, JoinTokenView, LimitsRequest, LogLine, NewApiKeyView, NodeOrder,
-    NodeOrderRequest, NodeView, NodesView, OrgView, RouteView, SandboxRequest, SandboxView, TemplateRequest,
-    TemplateView, TimeoutRequest, WeightRequest,
+    ForkRequest, ForksView, InstanceView, Items, JoinTokenRequest, JoinTokenView, LimitsRequest, LogLine,
+    NewApiKeyView, NodeOrder, NodeOrderRequest, NodeView, NodesView, OrgView, RouteView, SandboxRequest, SandboxView,
+    SnapshotRequest, SnapshotView, TemplateRequest, TemplateView, TimeoutRequest, WeightRequest,
 };
 
 mod answer;
@@ -239,6 +239,33 @@ impl Client {
     ) -> Result<SandboxView, ApiError> {
         let call = self.call(Method::POST, self.url(&["v1", "orgs", org, "sandboxes", sandbox, "resume"]));
         answer::document(call.timeout(START_WAIT).json(&TimeoutRequest { timeout_seconds })).await
+    }
+
+    /// Answers when each of them runs, or it is known why not.
+    pub async fn fork_sandbox(&self, org: &str, sandbox: &str, request: &ForkRequest) -> Result<ForksView, ApiError> {
+        let call = self.call(Method::POST, self.url(&["v1", "orgs", org, "sandboxes", sandbox, "fork"]));
+        answer::document(call.timeout(START_WAIT).json(request)).await
+    }
+
+    /// Waits until all of it is on disk.
+    pub async fn snapshot_sandbox(
+        &self,
+        org: &str,
+        sandbox: &str,
+        request: &SnapshotRequest,
+    ) -> Result<SnapshotView, ApiError> {
+        let call = self.call(Method::POST, self.url(&["v1", "orgs", org, "sandboxes", sandbox, "snapshots"]));
+        answer::document(call.timeout(START_WAIT).json(request)).await
+    }
+
+    pub async fn snapshots(&self, org: &str) -> Result<Items<SnapshotView>, ApiError> {
+        self.get(&["v1", "orgs", org, "snapshots"]).await
+    }
+
+    pub async fn release_snapshot(&self, org: &str, snapshot: &str) -> Result<(), ApiError> {
+        let call = self.call(Method::DELETE, self.url(&["v1", "orgs", org, "snapshots", snapshot]));
+        let _done: serde_json::Value = answer::document(call).await?;
+        Ok(())
     }
 
     pub async fn kill_sandbox(&self, org: &str, sandbox: &str) -> Result<(), ApiError> {

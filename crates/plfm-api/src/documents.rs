@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv6Addr;
 
 use plfm_core::digest::Digest;
-use plfm_core::event::{Capacity, InstanceStatus, ReleaseImage, Resources};
+use plfm_core::event::{Capacity, InstanceStatus, Origin, ReleaseImage, Resources};
 use plfm_core::ids::*;
 use plfm_core::manifest::{Health, Restart, RestartPolicy};
 use plfm_core::phase::Desired;
@@ -15,8 +15,9 @@ use plfm_core::state::{Instance, Position, Replica, Role, Sandbox, State};
 use plfm_core::units::Seq;
 use serde::{Deserialize, Serialize};
 
-/// Version of [`Workload`]; a node fails what it does not know with `spec_unsupported`.
-pub const WORKLOAD_VERSION: u32 = 2;
+/// The newest version of [`Workload`]; a node fails what it does not know with `spec_unsupported`. The third has snapshots and what
+/// goes on from them; all else is said as the second, which older nodes know.
+pub const WORKLOAD_VERSION: u32 = 3;
 /// What the server answers to a node that is of the cluster no more: it removes what it has and ends.
 pub const NODE_DECOMMISSIONED: &str = "node_decommissioned";
 /// A report names no more images than this; which ones is the node's choice.
@@ -77,12 +78,26 @@ pub enum Purpose {
     /// It runs a process of an app, and is there when that answers.
     Replica { app: String, env: String, process: String, release: ReleaseId },
     /// It runs nothing by itself, and is there when its guest daemon answers.
-    Sandbox { template: String },
+    Sandbox {
+        template: String,
+        /// What it goes on from; none if it is booted.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        from: Option<Origin>,
+    },
+    /// It never runs: it is what that sandbox was when it was taken.
+    Snapshot { of: InstanceId },
 }
 
 impl Workload {
     pub const fn is_sandbox(&self) -> bool {
         matches!(self.purpose, Purpose::Sandbox { .. })
+    }
+
+    pub const fn from(&self) -> Option<Origin> {
+        match self.purpose {
+            Purpose::Sandbox { from, .. } => from,
+            Purpose::Replica { .. } | Purpose::Snapshot { .. } => None,
+        }
     }
 }
 
@@ -211,7 +226,11 @@ fn workload(state: &State, id: InstanceId) -> Option<Workload> {
     let instance = state.instances.get(&id)?;
     match &instance.role {
         Role::Replica(replica) => of_replica(state, instance, replica),
-        Role::Sandbox(sandbox) => of_sandbox(state, instance, sandbox),
+        Role::Sandbox(sandbox) => {
+            let purpose = Purpose::Sandbox { template: sandbox.template_name.clone(), from: sandbox.from };
+            of_sandbox(state, instance, sandbox, purpose)
+        }
+        Role::Snapshot(snapshot) => of_sandbox(state, instance, &snapshot.was, Purpose::Snapshot { of: snapshot.of }),
     }
 }
 
@@ -221,7 +240,7 @@ fn of_replica(state: &State, instance: &Instance, replica: &Replica) -> Option<W
     let effective = release.manifest.merged(&replica.process)?;
     let (app, env) = (state.apps.get(&replica.app)?, state.envs.get(&replica.env)?);
     Some(Workload {
-        version: WORKLOAD_VERSION,
+        version: WORKLOAD_VERSION - 1,
         org: instance.org,
         purpose: Purpose::Replica {
             app: app.name.clone(),
@@ -244,11 +263,12 @@ fn of_replica(state: &State, instance: &Instance, replica: &Replica) -> Option<W
 }
 
 /// What ends stays ended: nothing of a sandbox comes back by itself.
-fn of_sandbox(state: &State, instance: &Instance, sandbox: &Sandbox) -> Option<Workload> {
+fn of_sandbox(state: &State, instance: &Instance, sandbox: &Sandbox, purpose: Purpose) -> Option<Workload> {
+    let is_old = matches!(purpose, Purpose::Sandbox { from: None, .. });
     Some(Workload {
-        version: WORKLOAD_VERSION,
+        version: if is_old { WORKLOAD_VERSION - 1 } else { WORKLOAD_VERSION },
         org: instance.org,
-        purpose: Purpose::Sandbox { template: sandbox.template_name.clone() },
+        purpose,
         image: source(state, instance, &sandbox.image)?,
         command: None,
         prestart: Vec::new(),

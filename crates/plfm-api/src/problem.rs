@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 const MEDIA_TYPE: &str = "application/problem+json";
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Problem {
     #[serde(rename = "type")]
     pub kind: String,
@@ -24,7 +24,7 @@ pub struct Problem {
     pub details: Vec<ProblemDetail>,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ProblemDetail {
     pub field: String,
     pub message: String,

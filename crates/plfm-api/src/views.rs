@@ -14,8 +14,9 @@ use serde::{Deserialize, Serialize};
 pub use plfm_core::explain::ClosedPorts;
 
 pub use sandboxes::{
-    ApiKeyView, NewApiKeyView, SandboxRequest, SandboxState, SandboxView, TemplateRequest, TemplateView,
-    TimeoutRequest, api_keys, sandbox, sandbox_id, sandbox_name, template, templates,
+    ApiKeyView, ForkRequest, ForksView, NewApiKeyView, SandboxRequest, SandboxState, SandboxView, SnapshotRequest,
+    SnapshotState, SnapshotView, TemplateRequest, TemplateView, TimeoutRequest, api_keys, sandbox, sandbox_id,
+    sandbox_name, snapshot, snapshots, template, templates,
 };
 
 pub use orgs::{ConstraintsRequest, LimitView, LimitsRequest, OrgView, ProjectView, WeightRequest, org};

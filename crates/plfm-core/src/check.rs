@@ -103,7 +103,8 @@ pub fn check_step(before: &State, event: &Event) -> Option<Violation> {
     match event {
         Event::InstanceDesiredChanged { instance, desired, .. } => {
             let it = before.instances.get(instance)?;
-            let may = it.sandbox().is_some() || *desired != Desired::Paused;
+            let runs = it.snapshot().is_some() && *desired != Desired::Stopped;
+            let may = !runs && (it.sandbox().is_some() || *desired != Desired::Paused);
             impossible(instance, it.desired, *desired, it.desired.may_become(*desired) && may)
         }
         Event::InstanceStatusChanged { instance, node, status } => {
@@ -243,6 +244,12 @@ fn ownership(state: &State, violations: &mut Vec<Violation>) {
             let release = state.releases.get(&replica.release).map(|release| release.org);
             owned(id, instance.org, &replica.release, release);
         }
+        let from = instance.sandbox().and_then(|it| it.from).map(|from| from.snapshot);
+        // A snapshot that failed may be gone before those that were to go on from it.
+        if let Some((from, snapshot)) = from.and_then(|from| Some((from, state.instances.get(&from)?))) {
+            let here = Some(snapshot).filter(|it| it.node == instance.node && it.snapshot().is_some());
+            owned(id, instance.org, &from, here.map(|it| it.org));
+        }
         let node = state.nodes.get(&instance.node).map(|_| instance.org);
         owned(id, instance.org, &instance.node, node);
     }
@@ -286,7 +293,7 @@ fn index(state: &State, violations: &mut Vec<Violation>) {
     }
     let of = |it: &Instance| match &it.role {
         Role::Replica(replica) => Some(replica.env),
-        Role::Sandbox(_) => None,
+        Role::Sandbox(_) | Role::Snapshot(_) => None,
     };
     for (id, env) in &state.envs {
         let live: BTreeSet<_> =

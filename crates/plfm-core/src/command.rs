@@ -15,7 +15,7 @@ use crate::quota::Dimension;
 use crate::reason::Failure;
 use crate::units::Timestamp;
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     /// The first command of an empty log.
     Bootstrap {
@@ -78,6 +78,18 @@ pub enum Command {
         instance: InstanceId,
         timeout: Duration,
     },
+    /// Keeps what a running sandbox is. It goes on.
+    SnapshotSandbox {
+        /// Drawn by whoever asks.
+        snapshot: InstanceId,
+        of: InstanceId,
+        name: Option<String>,
+    },
+    /// Nobody is to go on from it any more.
+    ReleaseSnapshot {
+        snapshot: InstanceId,
+    },
+    ForkSandbox(ForkSandbox),
     /// An operator's word: what is not named stays; none is as by default.
     SetLimits {
         org: OrgId,
@@ -161,7 +173,7 @@ pub enum NodeOrder {
 }
 
 /// Point an env at a release; app, env and release are made where they are not there yet.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deploy {
     pub org: String,
     pub app: String,
@@ -196,4 +208,15 @@ pub struct Expose {
     pub entry: Entry,
     pub process: String,
     pub port: u16,
+}
+
+/// Others go on from what a running sandbox is at this moment, and it goes on too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForkSandbox {
+    pub of: InstanceId,
+    /// Drawn by whoever asks, as the forks are. As many of them come to be as there is room for, the first first.
+    pub snapshot: InstanceId,
+    pub forks: Vec<InstanceId>,
+    /// From the moment each is ready.
+    pub timeout: Duration,
 }

@@ -24,6 +24,7 @@ pub mod mass;
 mod nodes;
 mod quotas;
 pub mod sandboxes;
+pub(crate) mod snapshots;
 
 /// A silent node is judged lost after this (P-SCH-40).
 pub const OFFLINE_AFTER: Duration = Duration::from_secs(60);
@@ -72,6 +73,9 @@ pub fn decide(state: &State, command: Command, facts: &Facts) -> Result<Vec<Even
         Command::KillSandbox { instance } => sandboxes::kill(state, instance),
         Command::PauseSandbox { instance, why } => sandboxes::pause(state, instance, why),
         Command::ResumeSandbox { instance, timeout } => sandboxes::resume(state, instance, timeout, facts),
+        Command::SnapshotSandbox { snapshot, of, name } => snapshots::take(state, snapshot, of, name, facts),
+        Command::ReleaseSnapshot { snapshot } => snapshots::release(state, snapshot),
+        Command::ForkSandbox(wanted) => snapshots::fork(state, wanted, facts),
         Command::SetLimits { org, limits } => quotas::set_limits(state, org, &limits),
         Command::SetOrgWeight { org, weight } => quotas::set_org_weight(state, org, weight),
         Command::SetProjectWeight { project, weight } => quotas::set_project_weight(state, project, weight),

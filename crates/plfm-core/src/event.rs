@@ -105,6 +105,11 @@ pub enum Event {
     SandboxCreated(Box<SandboxCreated>),
     #[serde(rename = "sandbox.timeout_set")]
     SandboxTimeoutSet { instance: InstanceId, ends_at: Timestamp },
+    #[serde(rename = "snapshot.created")]
+    SnapshotCreated(Box<SnapshotCreated>),
+    /// Nobody wants it for itself any more; it goes when nobody is left that went on from it.
+    #[serde(rename = "snapshot.released")]
+    SnapshotReleased { snapshot: InstanceId },
     #[serde(rename = "instance.desired_changed")]
     InstanceDesiredChanged { instance: InstanceId, desired: Desired, why: DesiredChange },
     #[serde(rename = "instance.status_changed")]
@@ -208,6 +213,30 @@ pub struct SandboxCreated {
     pub resources: Resources,
     #[serde(default)]
     pub class: Class,
+    /// What it goes on from; none if it is booted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Origin>,
+}
+
+/// Where a sandbox goes on from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    pub snapshot: InstanceId,
+    /// How often its line has gone on from a snapshot; what was booted is 0.
+    pub generation: u32,
+}
+
+/// What a sandbox is at this moment is to be kept. What it is made of and how large it is, is as its source has it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SnapshotCreated {
+    pub snapshot: InstanceId,
+    pub org: OrgId,
+    pub of: InstanceId,
+    pub name: Option<String>,
+    /// For itself, and not for those alone that go on from it.
+    pub kept: bool,
+    pub node: NodeId,
+    pub address: Ipv6Addr,
 }
 
 /// What becomes of a sandbox that has had its time.
@@ -316,6 +345,8 @@ pub enum DesiredChange {
     Resumed,
     /// It runs on.
     PauseFailed,
+    /// Nobody wants a snapshot any more.
+    Unused,
     /// A sandbox ended by itself, or never came to be; nothing takes its place.
     Failed,
 }
@@ -393,6 +424,8 @@ impl Event {
         Self::TemplateCreated { .. } => "template.created",
         Self::SandboxCreated(_) => "sandbox.created",
         Self::SandboxTimeoutSet { .. } => "sandbox.timeout_set",
+        Self::SnapshotCreated(_) => "snapshot.created",
+        Self::SnapshotReleased { .. } => "snapshot.released",
         Self::InstanceDesiredChanged { .. } => "instance.desired_changed",
         Self::InstanceStatusChanged { .. } => "instance.status_changed",
         Self::InstanceForgotten { .. } => "instance.forgotten",

@@ -8,7 +8,7 @@ use imbl::{OrdMap, Vector};
 
 use crate::event::{
     DesiredChange, Envelope, Event, InstanceAllocated, InstanceStatus, ReleaseCreated, Resources, SandboxCreated,
-    Waiting,
+    SnapshotCreated, Waiting,
 };
 use crate::fair::{Class, Turns};
 use crate::ids::*;
@@ -122,6 +122,8 @@ pub fn evolve(state: &mut State, envelope: &Envelope) {
             state.templates.insert(*template, Template { org, name, image, size, created_at: at, version: seq });
         }
         Event::SandboxCreated(created) => sandbox_created(state, created, seq, at),
+        Event::SnapshotCreated(created) => snapshot_created(state, created, seq, at),
+        Event::SnapshotReleased { snapshot } => release(state, *snapshot),
         Event::SandboxTimeoutSet { instance, ends_at } => change(state, *instance, |instance| {
             instance.version = seq;
             if let Role::Sandbox(sandbox) = &mut instance.role {
@@ -141,6 +143,9 @@ pub fn evolve(state: &mut State, envelope: &Envelope) {
         Event::InstanceStatusChanged { instance, status, .. } => {
             boot_failed(state, *instance, status, at);
             change(state, *instance, |instance| instance_seen(instance, status, seq, at));
+            if status.phase == InstancePhase::Paused {
+                supersede(state, *instance);
+            }
         }
         Event::InstanceForgotten { instance } => {
             let gone = state.instances.remove(instance);
@@ -299,11 +304,43 @@ fn sandbox_created(state: &mut State, created: &SandboxCreated, seq: Seq, at: Ti
         address,
         resources,
         class,
+        from,
     } = created.clone();
     let ends_at = None;
-    let sandbox = Sandbox { template, template_name, image, vars, metadata, timeout_seconds, on_timeout, ends_at };
+    let sandbox =
+        Sandbox { template, template_name, image, vars, metadata, timeout_seconds, on_timeout, ends_at, from };
     let role = Role::Sandbox(Box::new(sandbox));
     enters(state, instance, Seed { org, project, role, node, address, resources, class }, seq, at);
+}
+
+fn snapshot_created(state: &mut State, created: &SnapshotCreated, seq: Seq, at: Timestamp) {
+    let SnapshotCreated { snapshot, org, of, name, kept, node, address } = created.clone();
+    let Some(source) = state.instances.get(&of) else { return };
+    let Some(was) = source.sandbox().cloned() else { return };
+    let (project, resources, class) = (source.project, source.resources, Class::Normal);
+    let role = Role::Snapshot(Box::new(Snapshot { of, name, kept, was }));
+    enters(state, snapshot, Seed { org, project, role, node, address, resources, class }, seq, at);
+}
+
+/// The newer of a name takes it when it is there, not before.
+fn supersede(state: &mut State, id: InstanceId) {
+    let Some(it) = state.instances.get(&id).filter(|it| it.is_taken()) else { return };
+    let Some(name) = it.snapshot().and_then(|it| it.name.as_ref()) else { return };
+    let older = state.index.snapshots().filter(|other| {
+        let age = |it: &Instance, id: InstanceId| (it.created_at, id);
+        let before = |of: &&Instance| of.org == it.org && age(of, *other) < age(it, id);
+        let other = state.instances.get(other).filter(before).and_then(Instance::snapshot);
+        other.is_some_and(|it| it.name.as_ref() == Some(name))
+    });
+    older.collect::<Vec<_>>().into_iter().for_each(|older| release(state, older));
+}
+
+fn release(state: &mut State, id: InstanceId) {
+    change(state, id, |instance| {
+        if let Role::Snapshot(snapshot) = &mut instance.role {
+            snapshot.kept = false;
+        }
+    });
 }
 
 /// What is decided of an instance before anything is seen of it.
@@ -328,6 +365,7 @@ fn enters(state: &mut State, id: InstanceId, seed: Seed, seq: Seq, at: Timestamp
         restarts: 0,
         hello_ms: None,
     };
+    let rests = matches!(role, Role::Snapshot(_));
     let record = Instance {
         org,
         project,
@@ -335,17 +373,19 @@ fn enters(state: &mut State, id: InstanceId, seed: Seed, seq: Seq, at: Timestamp
         node,
         address,
         resources,
-        desired: Desired::Running,
+        desired: if rests { Desired::Paused } else { Desired::Running },
         desired_at: at,
         status,
-        footprint: Footprint::Awake,
+        footprint: if rests { Footprint::Kept } else { Footprint::Awake },
         failures: 0,
         served: false,
         created_at: at,
         changed_at: at,
         version: seq,
     };
-    started(state, org, project, class, at);
+    if !rests {
+        started(state, org, project, class, at);
+    }
     state.index.enter(id, &record);
     state.instances.insert(id, record);
 }

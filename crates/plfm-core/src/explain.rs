@@ -230,6 +230,7 @@ fn trouble(state: &State, facts: &Facts, id: InstanceId, instance: &Instance) ->
         InstancePhase::Preparing => (what("gets its image and disks"), "it is new there", watch),
         InstancePhase::Booting => (what("boots"), "its process has not answered yet", watch),
         InstancePhase::Pausing => (what("goes to rest"), "its memory is being written to disk", watch),
+        InstancePhase::Paused if instance.is_taken() => return None,
         InstancePhase::Paused if instance.desired == Desired::Paused => {
             let next = "let it go on with `plfm sandbox resume`, or end it with `plfm sandbox kill`".to_owned();
             (what("is paused"), "someone said so, or its time was over", next)

@@ -19,6 +19,11 @@ pub struct Index {
     held: OrdMap<NodeId, Committed>,
     projects: OrdMap<ProjectId, Committed>,
     sandboxes: OrdSet<InstanceId>,
+    snapshots: OrdSet<InstanceId>,
+    /// Those that nobody wants for themselves.
+    loose: OrdSet<InstanceId>,
+    /// How many live sandboxes go on from a snapshot.
+    forks: OrdMap<InstanceId, u32>,
     /// When sandboxes are to be stopped, the soonest first.
     ending: OrdSet<(Timestamp, InstanceId)>,
     /// Those that hold nothing any more, the longest ended first.
@@ -59,6 +64,7 @@ pub struct Usage {
     pub apps: u64,
     pub envs: u64,
     pub routes: u64,
+    pub snapshots: u64,
 }
 
 impl Index {
@@ -98,6 +104,21 @@ impl Index {
     /// Sandboxes that hold resources.
     pub fn sandboxes(&self) -> impl Iterator<Item = InstanceId> {
         self.sandboxes.iter().copied()
+    }
+
+    /// Snapshots that hold resources.
+    pub fn snapshots(&self) -> impl Iterator<Item = InstanceId> {
+        self.snapshots.iter().copied()
+    }
+
+    /// Live sandboxes that went on from a snapshot, or are to.
+    pub fn forks_of(&self, snapshot: InstanceId) -> u32 {
+        self.forks.get(&snapshot).copied().unwrap_or_default()
+    }
+
+    /// Snapshots that nobody wants, for themselves or for what went on from them.
+    pub fn useless(&self) -> impl Iterator<Item = InstanceId> {
+        self.loose.iter().copied().filter(|id| self.forks_of(*id) == 0)
     }
 
     pub fn ending(&self) -> impl Iterator<Item = (Timestamp, InstanceId)> {
@@ -150,9 +171,16 @@ impl Index {
                 self.by_env.insert((replica.env, id));
                 self.stand(replica.env, it.org, |standing| standing.enter(it, replica));
             }
-            Role::Sandbox(_) => {
+            Role::Sandbox(sandbox) => {
                 self.sandboxes.insert(id);
+                let from = sandbox.from.map(|from| from.snapshot);
+                from.into_iter().for_each(|from| edit(&mut self.forks, from, |forks| *forks += 1));
                 self.own(it.org, |usage| usage.count(it, Committed::plus));
+            }
+            Role::Snapshot(snapshot) => {
+                self.snapshots.insert(id);
+                self.loose.extend((!snapshot.kept && it.desired != Desired::Stopped).then_some(id));
+                self.own(it.org, |usage| usage.snapshots += 1);
             }
         }
     }
@@ -173,9 +201,16 @@ impl Index {
                 self.by_env.remove(&(replica.env, id));
                 self.stand(replica.env, it.org, |standing| standing.leave(it, replica));
             }
-            Role::Sandbox(_) => {
+            Role::Sandbox(sandbox) => {
                 self.sandboxes.remove(&id);
+                let from = sandbox.from.map(|from| from.snapshot);
+                from.into_iter().for_each(|from| edit(&mut self.forks, from, |forks| *forks -= 1));
                 self.own(it.org, |usage| usage.count(it, Committed::less));
+            }
+            Role::Snapshot(_) => {
+                self.snapshots.remove(&id);
+                self.loose.remove(&id);
+                self.own(it.org, |usage| usage.snapshots -= 1);
             }
         }
     }

@@ -93,6 +93,23 @@ pub fn no_room_to_resume(state: &State, facts: &Facts, it: &Instance) -> Option<
     (wanted > free).then_some(Waiting::NoCapacityMemory { wanted, largest_free: free })
 }
 
+/// Why its node, where alone it can be, does not take this much beside what it holds and `more` that is decided in the same moment.
+pub fn no_room_there(state: &State, facts: &Facts, node: NodeId, more: Committed, needs: Committed) -> Option<Waiting> {
+    let it = state.nodes.get(&node)?;
+    if !it.takes_work() || facts.silent(node) >= INELIGIBLE_AFTER {
+        return Some(Waiting::NoNodesActive);
+    }
+    let (held, most) = (state.index().held(node).plus(more), &it.capacity);
+    if held.instances + needs.instances > NODE_INSTANCES_MAX {
+        return Some(Waiting::NoCapacityInstances { most: NODE_INSTANCES_MAX });
+    }
+    let (memory, disk) = (most.memory - held.memory, most.disk - held.disk);
+    if needs.memory > memory {
+        return Some(Waiting::NoCapacityMemory { wanted: needs.memory, largest_free: memory });
+    }
+    (needs.disk > disk).then_some(Waiting::NoCapacityDisk { wanted: needs.disk, largest_free: disk })
+}
+
 /// Whether a node can hold these resources beside what it holds.
 pub fn has_room(node: &Node, held: Committed, needs: &Resources) -> bool {
     let then = held.plus(needs.into());

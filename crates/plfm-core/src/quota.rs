@@ -46,6 +46,7 @@ dimensions! {
     Projects = "projects", 20, "projects";
     Envs = "envs", 100, "environments";
     Routes = "routes", 50, "routes";
+    Snapshots = "snapshots", 100, "snapshots";
     /// Not held but done: how often an instance is started (P-QUO-6).
     StartsPerMinute = "starts_per_minute", 60, "starts in a minute";
 }

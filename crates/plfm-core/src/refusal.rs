@@ -89,6 +89,10 @@ pub enum Refusal {
     /// Of what can be nowhere else.
     #[error("{waiting}, and it can be on {node} alone")]
     NoRoomThere { node: String, waiting: Waiting },
+    #[error("there is no snapshot `{0}`")]
+    SnapshotNotFound(String),
+    #[error("{of} is about to be kept as {snapshot}")]
+    SnapshotPending { of: InstanceId, snapshot: InstanceId },
     #[error("{0} is paused")]
     SandboxPaused(InstanceId),
     #[error("{0} is not paused")]
@@ -146,6 +150,8 @@ impl Refusal {
             Self::ProjectUnknown(_) => "project_not_found",
             Self::SandboxNotFound(_) => "sandbox_not_found",
             Self::SandboxExists(_) => "sandbox_exists",
+            Self::SnapshotNotFound(_) => "snapshot_not_found",
+            Self::SnapshotPending { .. } => "sandbox_busy",
             Self::SandboxPaused(_) => "sandbox_paused",
             Self::SandboxNotPaused(_) => "sandbox_not_paused",
             Self::SandboxBusy { .. } => "sandbox_busy",
@@ -178,6 +184,7 @@ impl Refusal {
             | Self::EnvNotFound(_)
             | Self::TemplateNotFound(_)
             | Self::SandboxNotFound(_)
+            | Self::SnapshotNotFound(_)
             | Self::TokenNotFound(_)
             | Self::NodeNotFound(_)
             | Self::InstanceNotFound(_)
@@ -233,6 +240,8 @@ impl Refusal {
             Self::NoRoomThere { .. } => {
                 "end or pause another sandbox there, or, if that node takes no work, let it: `plfm node activate`"
             }
+            Self::SnapshotNotFound(_) => "list snapshots with `plfm snapshot ls`",
+            Self::SnapshotPending { .. } => "try again in a moment",
             Self::SandboxPaused(_) => "let it go on with `plfm sandbox resume`",
             Self::SandboxNotPaused(_) => "nothing to do",
             Self::SandboxBusy { .. } => "try again in a moment",

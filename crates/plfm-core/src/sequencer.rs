@@ -147,11 +147,13 @@ fn org_of(state: &State, event: &Event) -> Option<OrgId> {
         Event::InstanceAllocated(allocated) => Some(allocated.org),
         Event::TemplateCreated { org, .. } => Some(*org),
         Event::SandboxCreated(created) => Some(created.org),
+        Event::SnapshotCreated(created) => Some(created.org),
         Event::ProjectWeightSet { project, .. } => Some(state.projects.get(project)?.org),
         Event::DeployStatusChanged { deploy, .. } => Some(state.deploys.get(deploy)?.org),
         Event::GroupWaiting { env, .. } => Some(state.envs.get(env)?.org),
         Event::InstanceDesiredChanged { instance, .. }
         | Event::InstanceStatusChanged { instance, .. }
+        | Event::SnapshotReleased { snapshot: instance }
         | Event::SandboxTimeoutSet { instance, .. } => Some(state.instances.get(instance)?.org),
         Event::LogStarted { .. }
         | Event::WriterStarted { .. }

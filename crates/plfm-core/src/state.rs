@@ -21,7 +21,7 @@ use crate::reason::Failure;
 use crate::units::{Seq, Term, Timestamp};
 
 pub use self::committed::Committed;
-pub use self::instance::{Footprint, Instance, Replica, Role, Sandbox};
+pub use self::instance::{Footprint, Instance, Replica, Role, Sandbox, Snapshot};
 
 mod committed;
 mod instance;
@@ -306,6 +306,13 @@ impl State {
 
     pub fn template_named(&self, org: OrgId, name: &str) -> Option<(TemplateId, &Template)> {
         self.templates.iter().find(|(_, it)| it.org == org && it.name == name).map(|(id, it)| (*id, it))
+    }
+
+    /// The newest of a name that others can go on from.
+    pub fn snapshot_named(&self, org: OrgId, name: &str) -> Option<(InstanceId, &Instance)> {
+        let named = |it: &Instance| it.snapshot().is_some_and(|it| it.kept && it.name.as_deref() == Some(name));
+        let all = self.index.snapshots().filter_map(|id| Some((id, self.instances.get(&id)?)));
+        all.filter(|(_, it)| it.org == org && it.is_taken() && named(it)).max_by_key(|(id, it)| (it.created_at, *id))
     }
 
     /// The process type an instance runs, as its release says.

@@ -21,7 +21,7 @@ use crate::reaper::Reaper;
 
 mod config;
 
-pub use config::{Config, ENTROPY_MAX, ENTROPY_MIN, IMAGES_MAX, Prestart, is_hostname};
+pub use config::{Config, ENTROPY_MAX, ENTROPY_MIN, IMAGES_MAX, Prestart, is_environment, is_hostname, sorted};
 
 pub struct Daemon {
     /// Mounts, network and power are ours; elsewhere they are somebody else's.
@@ -55,6 +55,8 @@ pub struct Name {
     pub instance_id: String,
     pub boot_id: String,
     pub hostname: String,
+    /// Of what is started from here on.
+    pub env: Vec<(String, String)>,
 }
 
 /// A second word that contradicts the first.
@@ -86,8 +88,8 @@ impl Daemon {
     /// Who this machine is; nobody before it is configured.
     pub fn name(&self) -> Option<Name> {
         let of = |config: &Config| {
-            let Config { instance_id, boot_id, hostname, .. } = config.clone();
-            Name { instance_id, boot_id, hostname }
+            let Config { instance_id, boot_id, hostname, env, .. } = config.clone();
+            Name { instance_id, boot_id, hostname, env }
         };
         self.renewed().clone().or_else(|| self.config().map(of))
     }

@@ -8,7 +8,7 @@ use connectrpc::{ConnectError, RequestContext, Response, Router, ServiceRequest,
 use plfm_api::guest::{self, Guest, GuestExt, PROTOCOL, State};
 
 use crate::args::VERSION;
-use crate::daemon::{Config, Daemon, ENTROPY_MIN, Leave, Name, is_hostname};
+use crate::daemon::{Config, Daemon, ENTROPY_MIN, Leave, Name, is_environment, is_hostname, sorted};
 use crate::machine::Renewal;
 use crate::rest::{self, RestError};
 use crate::{net, workload};
@@ -137,7 +137,8 @@ impl Guest for Host {
         request: ServiceRequest<'_, guest::RefreshRequest>,
     ) -> ServiceResult<guest::RefreshResponse> {
         let request = request.to_owned_message();
-        let former = self.0.name().map(|name| name.hostname).unwrap_or_default();
+        let former =
+            self.0.name().ok_or_else(|| ConnectError::failed_precondition("this machine is not configured"))?;
         let (name, renewal) = renewal(request, former).map_err(ConnectError::invalid_argument)?;
         rest::refresh(&self.0, renewal).await.map_err(|error| restless(&error))?;
         self.0.renew(name);
@@ -175,15 +176,18 @@ fn restless(error: &RestError) -> ConnectError {
 }
 
 /// All of it is needed: a twin with half an identity is none.
-fn renewal(request: guest::RefreshRequest, former_hostname: String) -> Result<(Name, Renewal), &'static str> {
-    let guest::RefreshRequest { instance_id, boot_id, hostname, realtime_ns, entropy, generation, .. } = request;
+fn renewal(request: guest::RefreshRequest, former: Name) -> Result<(Name, Renewal), &'static str> {
+    let guest::RefreshRequest { instance_id, boot_id, hostname, realtime_ns, entropy, generation, env, .. } = request;
     match () {
         () if instance_id.is_empty() || boot_id.is_empty() => Err("an id is empty"),
         () if !is_hostname(&hostname) || hostname.is_empty() => Err("the hostname is none"),
         () if realtime_ns == 0 => Err("the time is missing"),
         () if entropy.len() < ENTROPY_MIN => Err("the entropy is too little"),
+        () if !is_environment(&env) => Err("the environment has a name or a value that no process can be given"),
         () => {
-            let name = Name { instance_id, boot_id, hostname: hostname.clone() };
+            let env = if env.is_empty() { former.env } else { sorted(env) };
+            let former_hostname = former.hostname;
+            let name = Name { instance_id, boot_id, hostname: hostname.clone(), env };
             Ok((name, Renewal { entropy, realtime_ns, hostname, former_hostname, generation }))
         }
     }

@@ -100,12 +100,13 @@ pub async fn run_as_root(daemon: &Arc<Daemon>, command: &Prestart) -> Result<(),
 
 /// As the workload and its prestart commands run.
 fn launch(daemon: &Daemon, config: &Config, argv: Vec<String>, account: Account) -> Launch {
+    let name = daemon.name().expect("a machine that is configured has one");
     let mut env = vec![
         ("PATH".to_owned(), DEFAULT_PATH.to_owned()),
         ("HOME".to_owned(), account.home.clone()),
-        ("HOSTNAME".to_owned(), config.hostname.clone()),
+        ("HOSTNAME".to_owned(), name.hostname),
     ];
-    env.extend(config.env.iter().cloned());
+    env.extend(name.env);
     Launch {
         argv,
         env,

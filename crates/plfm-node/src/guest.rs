@@ -70,6 +70,26 @@ pub fn configuration(
     })
 }
 
+/// Who a machine is that goes on from a snapshot of another.
+pub fn renewal(
+    id: InstanceId,
+    boot: BootId,
+    workload: &Workload,
+    image: &Image,
+    generation: u32,
+) -> guest::RefreshRequest {
+    guest::RefreshRequest {
+        instance_id: id.to_string(),
+        boot_id: boot.to_string(),
+        hostname: hostname(id),
+        realtime_ns: realtime_ns(),
+        entropy: entropy().to_vec(),
+        generation: generation.into(),
+        env: env(id, workload, &image.config).into_iter().collect(),
+        ..Default::default()
+    }
+}
+
 /// What a machine needs that goes on after a while: the time, and randomness that nobody saw on disk.
 pub fn waking() -> guest::ThawRequest {
     guest::ThawRequest { realtime_ns: realtime_ns(), entropy: entropy().to_vec(), ..Default::default() }
@@ -114,11 +134,12 @@ fn env(id: InstanceId, workload: &Workload, config: &plfm_image::ImageConfig) ->
             ("PLFM_PROCESS_TYPE", process.clone()),
         ]),
         // What E2B's clients look for.
-        Purpose::Sandbox { template } => own.extend([
+        Purpose::Sandbox { template, .. } => own.extend([
             ("E2B_SANDBOX", "true".to_owned()),
             ("E2B_SANDBOX_ID", sandbox_name(id)),
             ("E2B_TEMPLATE_ID", template.clone()),
         ]),
+        Purpose::Snapshot { .. } => {}
     }
     env.extend(own.into_iter().map(|(name, value)| (name.to_owned(), value)));
     env

@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use plfm_api::documents::Workload;
 use plfm_api::guest::Client;
-use plfm_core::ids::{BootId, InstanceId};
+use plfm_core::event::Origin;
+use plfm_core::ids::{BootId, InstanceId, SnapshotId};
 use plfm_core::reason::{Failure, Reason, chain};
 use plfm_image::{Image, ImageRef, ImageStore, Platform, Registries};
 use plfm_runtime::microvm::{HELLO_WAIT, patience};
-use plfm_runtime::{MachineSpec, Runtime, RuntimeError};
+use plfm_runtime::{MachineSpec, Runtime, RuntimeError, Tap};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
@@ -54,6 +55,13 @@ pub struct Attended {
     follow: AbortHandle,
 }
 
+impl Attended {
+    fn end(&self) {
+        self.watch.abort();
+        self.follow.abort();
+    }
+}
+
 impl Hands {
     /// Does it and tells what came of it.
     pub async fn carry_out(self: Arc<Self>, action: Action, workload: Option<Arc<Workload>>) {
@@ -65,6 +73,7 @@ impl Hands {
             (Action::Adopt(_, boot), _) => self.adopt(id, *boot).await,
             (Action::Pause(_, boot), _) => self.pause(id, *boot).await,
             (Action::Resume(_, boot), Some(workload)) => self.resume(id, *boot, workload).await,
+            (Action::Take { of, boot, .. }, Some(workload)) => self.take(id, *of, *boot, workload).await,
             (Action::Stop { grace, .. }, _) => self.stop(id, *grace, QUIET).await,
             (Action::Destroy(_), _) => self.destroy(id).await,
             (Action::Forget(_), _) => return self.forget(id).await,
@@ -106,15 +115,10 @@ impl Hands {
         self.images.acquire(image.digest, id).map_err(|error| error.failure())?;
         // A boot begins on a fresh disk (P-VM-13).
         self.runtime.destroy(id).await.map_err(|error| failure(&error))?;
-        let vcpus = workload.resources.cpu.0.div_ceil(1000).clamp(1, 32);
-        let spec = MachineSpec {
-            id,
-            memory: workload.resources.memory,
-            vcpus: u8::try_from(vcpus).unwrap_or(32),
-            disk: workload.resources.disk,
-            images: image.devices,
-        };
-        self.runtime.create(&spec).await.map_err(|error| failure(&error))?;
+        // What goes on from a snapshot has its disk from there.
+        if workload.from().is_none() {
+            self.runtime.create(&spec(id, workload, &image)).await.map_err(|error| failure(&error))?;
+        }
         Ok(Outcome::Prepared)
     }
 
@@ -126,11 +130,11 @@ impl Hands {
     }
 
     async fn boot(self: &Arc<Self>, id: InstanceId, workload: &Workload) -> Result<Outcome, Failure> {
+        if let Some(from) = workload.from() {
+            return self.go_on(id, from, workload).await;
+        }
         let image = self.image(workload).await?;
-        let tap = match &self.net {
-            Some(net) => Some(net.ensure(id, workload.address).await.map_err(|error| network(&error))?),
-            None => None,
-        };
+        let tap = self.tap(id, workload).await?;
         let (boot, card) = (fresh_boot(), tap.is_some());
         let begun = Instant::now();
         self.runtime.start(id, boot, tap).await.map_err(|error| failure(&error))?;
@@ -153,6 +157,70 @@ impl Hands {
         within(wait, "did not start its workload", self.running(id, &client)).await??;
         self.attend(id, boot, client);
         Ok(Outcome::Started { boot, hello_ms })
+    }
+
+    async fn tap(&self, id: InstanceId, workload: &Workload) -> Result<Option<Tap>, Failure> {
+        match &self.net {
+            Some(net) => Ok(Some(net.ensure(id, workload.address).await.map_err(|error| network(&error))?)),
+            None => Ok(None),
+        }
+    }
+
+    /// From a snapshot. Whoever asks destroys what does not become somebody of its own: no process of it has run by then.
+    async fn go_on(self: &Arc<Self>, id: InstanceId, from: Origin, workload: &Workload) -> Result<Outcome, Failure> {
+        let image = self.image(workload).await?;
+        let tap = self.tap(id, workload).await?;
+        let (boot, begun) = (fresh_boot(), Instant::now());
+        let restored = self.runtime.restore(&spec(id, workload, &image), snapshot_id(from.snapshot), boot, tap).await;
+        restored.map_err(|error| Failure::new(Reason::RestoreFailed, chain(&error)))?;
+        let hello_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let client = guest::client(self.runtime.clone(), id);
+        let renewal = guest::renewal(id, boot, workload, &image, from.generation);
+        let wait = patience(self.runtime.class(), REST_WAIT);
+        let renewed = within(wait, "did not become another", client.refresh(renewal)).await?;
+        renewed.map_err(|error| Failure::new(Reason::RefreshFailed, error.to_string()))?;
+        let awake = within(wait, "did not wake", client.thaw(Default::default())).await?;
+        let complaints = awake.map_err(|error| Failure::new(Reason::RefreshFailed, error.to_string()))?;
+        complaints.iter().for_each(|complaint| self.logs.node(id, complaint));
+        self.attend(id, boot, client);
+        Ok(Outcome::Started { boot, hello_ms })
+    }
+
+    /// Keeps what another is; that goes on, or ends if it cannot.
+    async fn take(
+        self: &Arc<Self>,
+        id: InstanceId,
+        of: InstanceId,
+        boot: Option<BootId>,
+        workload: &Workload,
+    ) -> Result<Outcome, Failure> {
+        let taken = self.runtime.snapshots().await.map_err(|error| failure(&error))?;
+        if taken.contains(&snapshot_id(id)) {
+            return Ok(Outcome::Taken);
+        }
+        let ended = || Failure::new(Reason::SnapshotFailed, "the sandbox does not run any more");
+        let boot = boot.ok_or_else(ended)?;
+        // Who goes on from it needs the image that it was made of.
+        let image = self.image(workload).await?;
+        self.images.acquire(image.digest, id).map_err(|error| error.failure())?;
+        let client = guest::client(self.runtime.clone(), of);
+        let attended = self.attended.lock().expect("no panic while it is held").remove(&of);
+        attended.iter().for_each(Attended::end);
+        let kept = async {
+            self.rest(&client).await?;
+            let kept = self.runtime.snapshot(of, snapshot_id(id)).await;
+            kept.map_err(|error| Failure::new(Reason::SnapshotFailed, chain(&error)))
+        };
+        let kept = kept.await;
+        self.wake_or_end(of, &client).await;
+        self.attend(of, boot, client);
+        kept.map(|()| Outcome::Taken)
+    }
+
+    async fn rest(&self, client: &Client) -> Result<(), Failure> {
+        let wait = patience(self.runtime.class(), REST_WAIT);
+        let rests = within(wait, "did not come to rest", client.quiesce()).await?;
+        rests.map_err(|error| Failure::new(Reason::SnapshotFailed, error.to_string()))
     }
 
     /// A machine that ends is not waited for.
@@ -216,17 +284,12 @@ impl Hands {
     }
 
     async fn keep(&self, id: InstanceId, client: &Client) -> Result<(), Failure> {
-        let wait = patience(self.runtime.class(), REST_WAIT);
-        let rests = within(wait, "did not come to rest", client.quiesce()).await?;
-        rests.map_err(|error| Failure::new(Reason::SnapshotFailed, error.to_string()))?;
+        self.rest(client).await?;
         self.runtime.pause(id).await.map_err(|error| Failure::new(Reason::SnapshotFailed, chain(&error)))
     }
 
     async fn resume(self: &Arc<Self>, id: InstanceId, boot: BootId, workload: &Workload) -> Result<Outcome, Failure> {
-        let tap = match &self.net {
-            Some(net) => Some(net.ensure(id, workload.address).await.map_err(|error| network(&error))?),
-            None => None,
-        };
+        let tap = self.tap(id, workload).await?;
         let resumed = self.runtime.resume(id, tap).await;
         resumed.map_err(|error| Failure::new(Reason::RestoreFailed, chain(&error)))?;
         let client = guest::client(self.runtime.clone(), id);
@@ -327,6 +390,7 @@ impl Hands {
 
     async fn destroy(&self, id: InstanceId) -> Result<Outcome, Failure> {
         self.runtime.destroy(id).await.map_err(|error| failure(&error))?;
+        self.runtime.forget(snapshot_id(id)).await.map_err(|error| failure(&error))?;
         if let Some(net) = &self.net {
             net.remove(id).await.map_err(|error| network(&error))?;
         }
@@ -359,6 +423,22 @@ async fn told_end(client: &Client) -> (Option<i32>, Failure) {
         }
         tokio::time::sleep(RETRY_AFTER).await;
     }
+}
+
+fn spec(id: InstanceId, workload: &Workload, image: &Image) -> MachineSpec {
+    let vcpus = workload.resources.cpu.0.div_ceil(1000).clamp(1, 32);
+    MachineSpec {
+        id,
+        memory: workload.resources.memory,
+        vcpus: u8::try_from(vcpus).unwrap_or(32),
+        disk: workload.resources.disk,
+        images: image.devices.clone(),
+    }
+}
+
+/// What the runtime calls the snapshot that an instance is.
+pub fn snapshot_id(id: InstanceId) -> SnapshotId {
+    SnapshotId::new(id.ulid())
 }
 
 fn fresh_boot() -> BootId {

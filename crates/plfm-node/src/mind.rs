@@ -12,12 +12,16 @@
 //!                    │ ▲
 //!              Pause ▼ │ Resume
 //!                   (kept)
+//!
+//! (plan of a snapshot) ─▶ Take, of a machine that goes on ─▶ Destroy ─▶ Forget
 //! ```
+//!
+//! What goes on from a snapshot is booted like all others; it waits until the snapshot has been taken.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use plfm_api::documents::{Assignment, PlanChange, PlanMessage};
+use plfm_api::documents::{Assignment, PlanChange, PlanMessage, Purpose};
 use plfm_core::ids::{BootId, InstanceId};
 use plfm_core::phase::{Desired, InstancePhase};
 use plfm_core::state::Position;
@@ -82,6 +86,8 @@ pub enum Found {
     Runs(BootId),
     /// Paused: it does not run, and can go on.
     Rests(BootId),
+    /// A snapshot, whole.
+    Taken,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,6 +103,13 @@ pub enum Action {
     Pause(InstanceId, BootId),
     /// Let it go on from there.
     Resume(InstanceId, BootId),
+    /// Keep what another is that runs, and goes on.
+    Take {
+        snapshot: InstanceId,
+        of: InstanceId,
+        /// None if nothing of it runs; then there is nothing to take.
+        boot: Option<BootId>,
+    },
     /// Ask the workload to end, then end the machine.
     Stop {
         instance: InstanceId,
@@ -114,6 +127,7 @@ impl Action {
             Self::Prepare(id) | Self::Boot(id) | Self::Adopt(id, _) | Self::Probe(id) => *id,
             Self::Pause(id, _) | Self::Resume(id, _) => *id,
             Self::Stop { instance, .. } => *instance,
+            Self::Take { snapshot, .. } => *snapshot,
             Self::Destroy(id) | Self::Forget(id) => *id,
         }
     }
@@ -124,11 +138,21 @@ pub fn step(local: &Local, plan: &Plan, observed: &Observed, now: Timestamp) -> 
         return Vec::new();
     }
     let everything: BTreeSet<_> = plan.assignments.keys().chain(local.slots.keys()).chain(observed.keys()).collect();
-    let free = everything.into_iter().filter(|id| local.is_free(**id, now));
+    // Whatever is being taken is left alone.
+    let taken = local.slots.values().filter_map(Slot::takes).collect::<BTreeSet<_>>();
+    let free = everything.into_iter().filter(|id| local.is_free(**id, now) && !taken.contains(id));
     // What was not planned leaves first: until then the room that the plan counts on may not be there.
     let crowded = !local.is_foreign(plan) && local.has_strangers(plan, observed);
     let actions = free.filter_map(|id| next(local, plan, observed, *id, now));
-    actions.filter(|action| !crowded || !matches!(action, Action::Boot(_) | Action::Resume(..))).collect()
+    let actions = actions.filter(|action| !crowded || !matches!(action, Action::Boot(_) | Action::Resume(..)));
+    one_at_a_time(actions.collect())
+}
+
+/// To take a machine is to act on it too.
+fn one_at_a_time(actions: Vec<Action>) -> Vec<Action> {
+    let mut acted = actions.iter().map(Action::instance).collect::<BTreeSet<_>>();
+    let alone = |action: &Action| !matches!(action, Action::Take { of, .. } if !acted.insert(*of));
+    actions.into_iter().filter(alone).collect()
 }
 
 /// The moment at which `step` may say more although nothing happened.
@@ -173,11 +197,15 @@ fn keep_running(
 ) -> Option<Action> {
     let id = assignment.instance;
     let Some(slot) = slot else {
+        if machine.is_none() && awaits_snapshot(local, assignment) {
+            return None;
+        }
         // A machine that nobody remembers is not known to be what was wanted.
         return Some(if machine.is_some() { Action::Destroy(id) } else { Action::Prepare(id) });
     };
     use InstancePhase::*;
     match slot.status.phase {
+        Allocated | Preparing if awaits_snapshot(local, assignment) => None,
         // Something of it is there that no answer was heard of: the node ended in the middle of starting it.
         Allocated | Preparing if slot.machine => Some(stop_now(id)),
         Allocated => Some(Action::Prepare(id)),
@@ -204,6 +232,9 @@ fn keep_paused(
     now: Timestamp,
 ) -> Option<Action> {
     use InstancePhase::*;
+    if let Purpose::Snapshot { of } = assignment.workload.purpose {
+        return keep_snapshot(local, slot, (assignment.instance, of), machine, now);
+    }
     match slot {
         // What it was is nowhere.
         None => Some(Action::Destroy(assignment.instance)),
@@ -213,6 +244,32 @@ fn keep_paused(
             _ => keep_running(local, Some(slot), assignment, machine, now),
         },
     }
+}
+
+/// Of one that runs; of one that does not and will not, to be told that it cannot. What is there already is whole.
+fn keep_snapshot(
+    local: &Local,
+    slot: Option<&Slot>,
+    (snapshot, of): (InstanceId, InstanceId),
+    machine: Option<&Found>,
+    now: Timestamp,
+) -> Option<Action> {
+    use InstancePhase::*;
+    let is_new = slot.is_none_or(|slot| slot.status.phase == Allocated);
+    let source = local.slots.get(&of).filter(|_| machine != Some(&Found::Taken));
+    let boot = match source.map(|source| source.status.phase) {
+        Some(Ready | Unready) => source.filter(|it| it.attached && local.is_free(of, now))?.status.boot,
+        Some(Pausing | Resuming) => return None,
+        _ => None,
+    };
+    is_new.then_some(Action::Take { snapshot, of, boot })
+}
+
+/// The snapshot that it goes on from has not been taken yet. One that failed or is unknown is not waited for.
+fn awaits_snapshot(local: &Local, assignment: &Assignment) -> bool {
+    let Some(from) = assignment.workload.from() else { return false };
+    let phase = local.slots.get(&from.snapshot).map(|slot| slot.status.phase);
+    matches!(phase, Some(InstancePhase::Allocated | InstancePhase::Pausing))
 }
 
 fn stop_now(instance: InstanceId) -> Action {

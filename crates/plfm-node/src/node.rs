@@ -184,7 +184,9 @@ async fn observe(runtime: &dyn Runtime) -> Result<Observed, NodeError> {
         Some(boot) if machine.paused => Found::Rests(boot),
         _ => Found::Ended,
     };
-    Ok(machines.iter().map(|machine| (machine.id, found(machine))).collect())
+    let snapshots =
+        runtime.snapshots().await?.into_iter().map(|it| (plfm_core::ids::InstanceId::new(it.ulid()), Found::Taken));
+    Ok(machines.iter().map(|machine| (machine.id, found(machine))).chain(snapshots).collect())
 }
 
 fn network() -> Option<Net> {

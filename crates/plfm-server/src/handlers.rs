@@ -21,6 +21,7 @@ pub mod nodes;
 pub mod orgs;
 pub mod platform;
 pub mod sandboxes;
+pub mod snapshots;
 pub mod templates;
 
 /// The org that a path names, if the caller may know of it.

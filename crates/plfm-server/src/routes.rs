@@ -54,7 +54,7 @@ const fn route(method: &'static str, path: &'static str, access: Access, handler
 pub fn table() -> Vec<Route> {
     use Access::{Node, Open, Token};
     use Scope::*;
-    use handlers::{apps, deploys, e2b, events, instances, keys, nodes, orgs, platform, sandboxes, templates};
+    use handlers::{apps, deploys, e2b, events, instances, keys, nodes, orgs, platform, sandboxes, snapshots, templates};
     vec![
         route("GET",  "/healthz",                                          Open,                get(platform::healthz)),
         route("GET",  "/v1/capabilities",                                  Open,                get(platform::capabilities)),
@@ -91,6 +91,10 @@ pub fn table() -> Vec<Route> {
         route("POST", "/v1/orgs/{org}/sandboxes/{sandbox}/timeout",        Token(SandboxesWrite), post(sandboxes::set_timeout)),
         route("POST", "/v1/orgs/{org}/sandboxes/{sandbox}/pause",          Token(SandboxesWrite), post(sandboxes::pause_one)),
         route("POST", "/v1/orgs/{org}/sandboxes/{sandbox}/resume",         Token(SandboxesWrite), post(sandboxes::resume_one)),
+        route("POST", "/v1/orgs/{org}/sandboxes/{sandbox}/fork",           Token(SandboxesWrite), post(snapshots::fork_one)),
+        route("POST", "/v1/orgs/{org}/sandboxes/{sandbox}/snapshots",      Token(SandboxesWrite), post(snapshots::take_one)),
+        route("GET",  "/v1/orgs/{org}/snapshots",                          Token(SandboxesRead), get(snapshots::list)),
+        route("DELETE", "/v1/orgs/{org}/snapshots/{snapshot}",             Token(SandboxesWrite), delete(snapshots::release_one)),
         // E2B's control API, as its SDKs call it.
         route("POST", "/sandboxes",                                        Token(SandboxesWrite), post(e2b::create::<{ e2b::TIMEOUT_V1 }>)),
         route("POST", "/v2/sandboxes",                                     Token(SandboxesWrite), post(e2b::create::<{ e2b::TIMEOUT }>)),
@@ -103,14 +107,15 @@ pub fn table() -> Vec<Route> {
         route("POST", "/v2/sandboxes/{sandbox}/connect",                   Token(SandboxesWrite), post(e2b::connect)),
         route("POST", "/sandboxes/{sandbox}/pause",                        Token(SandboxesWrite), post(e2b::pause)),
         route("POST", "/sandboxes/{sandbox}/resume",                       Token(SandboxesWrite), post(e2b::resume)),
-        route("POST", "/sandboxes/{sandbox}/fork",                         Token(SandboxesWrite), post(e2b::not_yet)),
-        route("POST", "/sandboxes/{sandbox}/snapshots",                    Token(SandboxesWrite), post(e2b::not_yet)),
+        route("POST", "/sandboxes/{sandbox}/fork",                         Token(SandboxesWrite), post(e2b::snapshots::fork)),
+        route("POST", "/sandboxes/{sandbox}/snapshots",                    Token(SandboxesWrite), post(e2b::snapshots::take)),
         route("POST", "/sandboxes/{sandbox}/refreshes",                    Token(SandboxesWrite), post(e2b::not_yet)),
         route("PUT",  "/sandboxes/{sandbox}/network",                      Token(SandboxesWrite), put(e2b::not_yet)),
         route("GET",  "/sandboxes/{sandbox}/metrics",                      Token(SandboxesRead), get(e2b::not_yet)),
         route("GET",  "/sandboxes/{sandbox}/logs",                         Token(SandboxesRead), get(e2b::not_yet)),
         route("GET",  "/v2/sandboxes/{sandbox}/logs",                      Token(SandboxesRead), get(e2b::not_yet)),
-        route("GET",  "/snapshots",                                        Token(SandboxesRead), get(e2b::not_yet)),
+        route("GET",  "/snapshots",                                        Token(SandboxesRead), get(e2b::snapshots::list)),
+        route("DELETE", "/templates/{template}",                           Token(SandboxesWrite), delete(e2b::snapshots::remove)),
         route("GET",  "/v1/orgs/{org}/instances",                          Token(AppsRead),     get(instances::list)),
         route("GET",  "/v1/orgs/{org}/instances/{instance}",               Token(AppsRead),     get(instances::show)),
         route("GET",  "/v1/orgs/{org}/instances/{instance}/explain",       Token(AppsRead),     get(instances::explain)),

@@ -290,6 +290,7 @@ fn vars_of<'a>(state: &'a State, instance: &'a Instance) -> Option<(Digest, &'a 
     match &instance.role {
         state::Role::Replica(replica) => Some((state.releases.get(&replica.release)?.vars?, &replica.process)),
         state::Role::Sandbox(sandbox) => Some((sandbox.vars?, SANDBOX_VARS)),
+        state::Role::Snapshot(_) => None,
     }
 }
 

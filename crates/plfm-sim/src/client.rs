@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::time::Duration;
 
-use plfm_core::command::{Command, CreateSandbox, Deploy, Expose, NodeOrder};
+use plfm_core::command::{Command, CreateSandbox, Deploy, Expose, ForkSandbox, NodeOrder};
 use plfm_core::digest::Digest;
 use plfm_core::event::{DesiredChange, Entry, OnTimeout, ReleaseImage, Scope};
 use plfm_core::fair::Class;
@@ -20,6 +20,7 @@ use crate::ctx::Ctx;
 use crate::scenario::{Exposed, Operation, Order, Policy, Process, Temper};
 
 const TEMPLATE: &str = "base";
+const SNAPSHOT: &str = "kept";
 const APPS: [&str; 3] = ["alpha", "beta", "gamma"];
 
 #[derive(Default)]
@@ -70,7 +71,9 @@ impl Client {
                 let size = Size { memory: Mebibytes(*memory_mib), cpu: MilliCpu(500), disk: Mebibytes(1_024) };
                 Command::CreateTemplate { org: "default".to_owned(), name: TEMPLATE.to_owned(), image, size }
             }
-            Operation::CreateSandbox { timeout_seconds, urgent } => self.creates(*timeout_seconds, *urgent),
+            Operation::CreateSandbox { timeout_seconds, urgent, goes_on } => {
+                self.creates(*timeout_seconds, *urgent, if *goes_on { SNAPSHOT } else { TEMPLATE })
+            }
             Operation::SetSandboxTimeout { which, timeout_seconds } => {
                 let ends_at = self.now + Duration::from_secs(*timeout_seconds);
                 let (instance, at_least) = (any_sandbox(state, *which), timeout_seconds % 2 == 0);
@@ -83,6 +86,20 @@ impl Client {
             Operation::ResumeSandbox { which, timeout_seconds } => {
                 let (instance, timeout) = (any_sandbox(state, *which), Duration::from_secs(*timeout_seconds));
                 Command::ResumeSandbox { instance, timeout }
+            }
+            Operation::SnapshotSandbox { which, named } => {
+                let (snapshot, of) = (self.fresh(), any_sandbox(state, *which));
+                Command::SnapshotSandbox { snapshot, of, name: named.then(|| SNAPSHOT.to_owned()) }
+            }
+            Operation::ReleaseSnapshot { which } => {
+                let kept = |id: &InstanceId| state.instances[id].snapshot().is_some_and(|it| it.kept);
+                Command::ReleaseSnapshot { snapshot: any(state.index().snapshots().filter(kept).collect(), *which) }
+            }
+            Operation::ForkSandbox { which, count, timeout_seconds } => {
+                let (of, snapshot) = (any_sandbox(state, *which), self.fresh());
+                let forks = (0..*count).map(|_| self.fresh()).collect();
+                let timeout = Duration::from_secs(*timeout_seconds);
+                Command::ForkSandbox(ForkSandbox { of, snapshot, forks, timeout })
             }
             Operation::Order { node, order } => {
                 let node = *state.nodes.keys().nth(*node).expect("all nodes have joined");
@@ -104,13 +121,17 @@ impl Client {
         }
     }
 
-    fn creates(&mut self, timeout_seconds: u64, urgent: bool) -> Command {
+    fn fresh(&mut self) -> InstanceId {
         self.sandboxes += 1;
+        InstanceId::from(ulid::Ulid::from_parts(1, self.sandboxes.into()))
+    }
+
+    fn creates(&mut self, timeout_seconds: u64, urgent: bool, template: &str) -> Command {
         Command::CreateSandbox(Box::new(CreateSandbox {
-            instance: InstanceId::from(ulid::Ulid::from_parts(1, self.sandboxes.into())),
+            instance: self.fresh(),
             org: "default".to_owned(),
             project: "default".to_owned(),
-            template: TEMPLATE.to_owned(),
+            template: template.to_owned(),
             vars: None,
             metadata: BTreeMap::new(),
             class: if urgent { Class::High } else { Class::Normal },
@@ -137,8 +158,12 @@ pub fn zone(first: bool) -> Labels {
 }
 
 fn any_sandbox(state: &State, which: usize) -> InstanceId {
-    let known = state.index().sandboxes().count().max(1);
-    state.index().sandboxes().nth(which % known).unwrap_or_else(|| InstanceId::from(ulid::Ulid::nil()))
+    any(state.index().sandboxes().collect(), which)
+}
+
+fn any(known: Vec<InstanceId>, which: usize) -> InstanceId {
+    let known = known.get(which % known.len().max(1)).copied();
+    known.unwrap_or_else(|| InstanceId::from(ulid::Ulid::nil()))
 }
 
 impl From<Order> for NodeOrder {

@@ -17,6 +17,7 @@ pub struct Host {
     pub machines: BTreeMap<InstanceId, Machine>,
     /// Those that were paused: in files alone.
     pub paused: BTreeMap<InstanceId, Machine>,
+    pub snapshots: BTreeSet<InstanceId>,
     pub directories: BTreeSet<InstanceId>,
 }
 
@@ -35,12 +36,14 @@ pub struct Machine {
 
 impl Host {
     pub fn new(memory: Mebibytes) -> Self {
-        Self { memory, machines: BTreeMap::new(), paused: BTreeMap::new(), directories: BTreeSet::new() }
+        let (machines, paused) = (BTreeMap::new(), BTreeMap::new());
+        Self { memory, machines, paused, snapshots: BTreeSet::new(), directories: BTreeSet::new() }
     }
 
     pub fn observed(&self) -> Observed {
         let mut observed: Observed = self.directories.iter().map(|id| (*id, Found::Ended)).collect();
         observed.extend(self.paused.iter().map(|(id, machine)| (*id, Found::Rests(machine.boot))));
+        observed.extend(self.snapshots.iter().map(|id| (*id, Found::Taken)));
         observed.extend(self.machines.iter().map(|(id, machine)| (*id, Found::Runs(machine.boot))));
         observed
     }
@@ -67,6 +70,14 @@ impl Host {
             self.machines.insert(id, machine);
         }
         self.runs(id, boot)
+    }
+
+    /// Whether the snapshot is there then: only what runs can be taken.
+    pub fn takes(&mut self, snapshot: InstanceId, of: InstanceId, boot: Option<BootId>) -> bool {
+        if boot.is_some_and(|boot| self.runs(of, boot)) {
+            self.snapshots.insert(snapshot);
+        }
+        self.snapshots.contains(&snapshot)
     }
 
     pub fn used(&self) -> Mebibytes {

@@ -102,6 +102,7 @@ fn note_desired(ctx: &mut Ctx, event: &Event) {
     match event {
         Event::InstanceAllocated(it) => drop(ctx.desired.insert(it.instance, Desired::Running)),
         Event::SandboxCreated(it) => drop(ctx.desired.insert(it.instance, Desired::Running)),
+        Event::SnapshotCreated(it) => drop(ctx.desired.insert(it.snapshot, Desired::Paused)),
         Event::InstanceDesiredChanged { instance, desired, .. } => drop(ctx.desired.insert(*instance, *desired)),
         _ => {}
     }

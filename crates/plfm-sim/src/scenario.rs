@@ -67,6 +67,9 @@ pub enum Operation {
     CreateSandbox {
         timeout_seconds: u64,
         urgent: bool,
+        /// From the snapshot of the one name that there is.
+        #[serde(default)]
+        goes_on: bool,
     },
     SetSandboxTimeout {
         which: usize,
@@ -81,6 +84,18 @@ pub enum Operation {
     },
     KillSandbox {
         which: usize,
+    },
+    SnapshotSandbox {
+        which: usize,
+        named: bool,
+    },
+    ReleaseSnapshot {
+        which: usize,
+    },
+    ForkSandbox {
+        which: usize,
+        count: u8,
+        timeout_seconds: u64,
     },
     Order {
         node: usize,
@@ -242,6 +257,7 @@ pub enum Glitch {
     ProbeFails,
     PauseFails,
     ResumeFails,
+    TakeFails,
     StopFails,
     DestroyFails,
     CrashInBoot,
@@ -268,6 +284,7 @@ impl Glitch {
         Self::ProbeFails,
         Self::PauseFails,
         Self::ResumeFails,
+        Self::TakeFails,
         Self::StopFails,
         Self::DestroyFails,
         Self::CrashInBoot,
@@ -333,17 +350,26 @@ fn clocks(rng: &mut Rng) -> Vec<Step> {
 impl Drawn for Operation {
     fn draw(rng: &mut Rng) -> Self {
         let (app, prod) = (rng.u8(..3), rng.u8(..4) == 0);
-        match rng.u8(..20) {
+        match rng.u8(..22) {
             0 | 1 => Self::Scale { app, prod, replicas: rng.u32(0..5) },
             2 => Self::Stop { app, prod },
             3 if rng.bool() => Self::DeleteRoute { which: rng.usize(..8) },
             3 if rng.bool() => Self::RevokeToken { which: rng.usize(..3) },
             3 => Self::CreateToken,
-            10 | 11 => Self::CreateSandbox { timeout_seconds: rng.u64(1..90), urgent: rng.bool() },
+            10 | 11 => {
+                let goes_on = rng.u8(..4) == 0;
+                Self::CreateSandbox { timeout_seconds: rng.u64(1..90), urgent: rng.bool(), goes_on }
+            }
             12 if rng.bool() => Self::SetSandboxTimeout { which: rng.usize(..4), timeout_seconds: rng.u64(..90) },
             12 => Self::KillSandbox { which: rng.usize(..4) },
             13 if rng.bool() => Self::PauseSandbox { which: rng.usize(..4) },
             13 => Self::ResumeSandbox { which: rng.usize(..4), timeout_seconds: rng.u64(1..90) },
+            14 if rng.bool() => Self::SnapshotSandbox { which: rng.usize(..4), named: rng.bool() },
+            14 => Self::ReleaseSnapshot { which: rng.usize(..4) },
+            15 => {
+                let count = rng.u8(1..5);
+                Self::ForkSandbox { which: rng.usize(..4), count, timeout_seconds: rng.u64(1..90) }
+            }
             4..=6 => {
                 let order = [Order::Drain, Order::Disable, Order::Activate][rng.usize(..3)];
                 Self::Order { node: rng.usize(..NODES), order }

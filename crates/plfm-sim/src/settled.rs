@@ -45,7 +45,9 @@ fn groups(state: &State) -> Option<String> {
 fn live(state: &State) -> Option<String> {
     let mut live = state.instances.iter().filter(|(_, it)| it.holds_resources());
     let rests = |it: &Instance| it.desired == Desired::Paused && it.status.phase == InstancePhase::Paused;
-    let odd = live.find(|(_, it)| !it.is_ready() && !rests(it));
+    let is_there = |id: &InstanceId| state.instances.get(id).is_some_and(Instance::is_taken);
+    let is_orphan = |it: &Instance| it.sandbox().and_then(|it| it.from).is_some_and(|from| !is_there(&from.snapshot));
+    let odd = live.find(|(_, it)| !it.is_ready() && !rests(it) || is_orphan(it));
     odd.map(|(id, it)| format!("{id} is {} and should be {}", it.status.phase, it.desired))
 }
 
@@ -53,11 +55,12 @@ fn left_over(state: &State, node: &Node) -> Option<String> {
     let Some(mind) = &node.mind else { return Some(format!("node {} is down", node.index)) };
     let here = state.instances.iter().filter(|(_, it)| it.node == node.id && it.holds_resources());
     let here: BTreeSet<_> = here.map(|(id, _)| *id).collect();
+    let machines = node.host.machines.keys().chain(node.host.paused.keys());
     let places: [(&str, BTreeSet<InstanceId>); 4] = [
         ("the plan", mind.plan.assignments.keys().copied().collect()),
         ("the memory", mind.local.slots.keys().copied().collect()),
-        ("the machines", node.host.machines.keys().chain(node.host.paused.keys()).copied().collect()),
-        ("the directories", node.host.directories.clone()),
+        ("the machines", machines.chain(&node.host.snapshots).copied().collect()),
+        ("the directories", node.host.directories.union(&node.host.snapshots).copied().collect()),
     ];
     let differs = places.into_iter().find(|(_, place)| *place != here);
     let differs = differs.map(|(place, found)| format!("{place} of node {}: {found:?}, not {here:?}", node.index));

@@ -25,8 +25,8 @@ pub use roles::{
 pub use orgs::{LabelArgs, LimitArgs, OrgCommand, RequireArgs, WeightArgs, distinct};
 
 pub use sandboxes::{
-    CreateArgs, KeyCommand, KeyId, SandboxCommand, SandboxExecArgs, SandboxName, SandboxResumeArgs, SandboxTimeoutArgs,
-    TemplateAddArgs, TemplateCommand,
+    CreateArgs, KeyCommand, KeyId, SandboxCommand, SandboxExecArgs, SandboxForkArgs, SandboxName, SandboxResumeArgs,
+    SandboxTimeoutArgs, SnapshotCommand, SnapshotCreateArgs, SnapshotName, TemplateAddArgs, TemplateCommand,
 };
 
 /// A microVM cloud on your own machines.
@@ -88,6 +88,9 @@ pub enum Command {
     /// What sandboxes are made of
     #[command(subcommand)]
     Template(TemplateCommand),
+    /// Keep what sandboxes are, for others to go on from
+    #[command(subcommand)]
+    Snapshot(SnapshotCommand),
     /// Keys for programs that use sandboxes
     #[command(subcommand)]
     Key(KeyCommand),

@@ -20,6 +20,7 @@ mod nodes;
 mod org;
 mod routes;
 mod sandbox;
+mod snapshot;
 mod status;
 mod template;
 mod version;
@@ -40,6 +41,7 @@ pub async fn run(cli: Cli, out: &mut Printer) -> Result<Exit, CliError> {
         Command::Sandbox(command) => sandbox::run(command, &context()?, out).await,
         Command::Key(command) => key::run(command, &context()?, out).await,
         Command::Template(command) => template::run(command, &context()?, out).await,
+        Command::Snapshot(command) => snapshot::run(command, &context()?, out).await,
         Command::Require(args) => org::require(args, &context()?, out).await,
         Command::Org(command) => org::run(command, &context()?, out).await,
         Command::Doctor(args) => doctor::run(args, &context()?, out).await,

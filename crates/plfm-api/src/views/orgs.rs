@@ -84,6 +84,7 @@ fn used(state: &State, org: OrgId, dimension: Dimension, now: Timestamp) -> u64 
         Dimension::Projects => usage.projects,
         Dimension::Envs => usage.envs,
         Dimension::Routes => usage.routes,
+        Dimension::Snapshots => usage.snapshots,
         Dimension::StartsPerMinute => state.starts(org, now).count() as u64,
     }
 }

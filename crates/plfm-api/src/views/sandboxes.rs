@@ -1,8 +1,9 @@
 //! Sandboxes and templates, as asked for and as shown.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use plfm_core::event::{OnTimeout, Resources};
+use plfm_core::event::{OnTimeout, Origin, Resources};
 use plfm_core::ids::*;
 use plfm_core::manifest::Resources as Size;
 use plfm_core::phase::{Desired, InstancePhase};
@@ -10,6 +11,8 @@ use plfm_core::reason::Failure;
 use plfm_core::state::{Instance, State, Template};
 use plfm_core::units::{Mebibytes, MilliCpu, Timestamp};
 use serde::{Deserialize, Serialize};
+
+use crate::problem::Problem;
 
 /// `POST /v1/orgs/{org}/templates`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -55,6 +58,56 @@ pub struct TimeoutRequest {
     pub timeout_seconds: u64,
 }
 
+/// `POST …/sandboxes/{sandbox}/snapshots`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SnapshotRequest {
+    #[serde(default)]
+    pub name: Option<String>,
+}
+
+/// `POST …/sandboxes/{sandbox}/fork`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ForkRequest {
+    pub count: u32,
+    pub timeout_seconds: u64,
+}
+
+/// Those that run, and why not all do.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ForksView {
+    pub items: Vec<SandboxView>,
+    pub problem: Option<Problem>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SnapshotView {
+    /// As it was called; else its id, as sandboxes have theirs.
+    pub name: String,
+    pub id: InstanceId,
+    /// The sandbox that it was taken of, which may have ended.
+    pub of: String,
+    pub template: String,
+    pub state: SnapshotState,
+    pub node: String,
+    pub failure: Option<Failure>,
+    pub memory: Mebibytes,
+    pub disk: Mebibytes,
+    /// Sandboxes that go on from it.
+    pub forks: u32,
+    pub created_at: Timestamp,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SnapshotState {
+    Creating,
+    Ready,
+    Failed,
+    Gone,
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SandboxView {
     /// As it stands in host names and in E2B's API.
@@ -77,6 +130,9 @@ pub struct SandboxView {
     /// None until its time has begun, and while it is paused.
     pub ends_at: Option<Timestamp>,
     pub on_timeout: OnTimeout,
+    /// The snapshot that it went on from, and how often its line has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Origin>,
     /// Since when it is wanted as it is wanted now: running, or paused.
     pub wanted_since: Timestamp,
 }
@@ -128,8 +184,56 @@ pub fn sandbox(state: &State, id: InstanceId, instance: &Instance) -> Option<San
         created_at: instance.created_at,
         ends_at: sandbox.ends_at.filter(|_| instance.desired != Desired::Paused),
         on_timeout: sandbox.on_timeout,
+        from: sandbox.from,
         wanted_since: instance.desired_at,
     })
+}
+
+/// Those that somebody wants, the newest first.
+pub fn snapshots(state: &State, org: OrgId) -> Vec<SnapshotView> {
+    let kept = |id: &InstanceId| {
+        let it = state.instances.get(id).filter(|it| it.org == org);
+        it.and_then(Instance::snapshot).is_some_and(|it| it.kept)
+    };
+    let ids = state.index().snapshots().filter(kept);
+    let mut views: Vec<_> = ids.filter_map(|id| snapshot(state, id)).collect();
+    views.sort_by_key(|view| (Reverse(view.created_at), Reverse(view.id)));
+    views
+}
+
+pub fn snapshot(state: &State, id: InstanceId) -> Option<SnapshotView> {
+    let instance = state.instances.get(&id)?;
+    let snapshot = instance.snapshot()?;
+    Some(SnapshotView {
+        name: snapshot.name.clone().unwrap_or_else(|| sandbox_name(id)),
+        id,
+        of: sandbox_name(snapshot.of),
+        template: snapshot.was.template_name.clone(),
+        state: match (instance.desired, instance.status.phase) {
+            (_, InstancePhase::Failed) => SnapshotState::Failed,
+            (Desired::Paused, InstancePhase::Paused) => SnapshotState::Ready,
+            (Desired::Paused, phase) if phase.is_live() => SnapshotState::Creating,
+            _ if instance.status.failure.is_some() => SnapshotState::Failed,
+            _ => SnapshotState::Gone,
+        },
+        node: state.nodes.get(&instance.node).map(|node| node.name.clone()).unwrap_or_default(),
+        failure: instance.status.failure.clone(),
+        memory: instance.resources.memory,
+        disk: instance.resources.disk,
+        forks: state.index().forks_of(id),
+        created_at: instance.created_at,
+    })
+}
+
+impl SnapshotState {
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Creating => "creating",
+            Self::Ready => "ready",
+            Self::Failed => "failed",
+            Self::Gone => "gone",
+        }
+    }
 }
 
 impl SandboxState {

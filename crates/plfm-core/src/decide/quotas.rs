@@ -93,6 +93,20 @@ pub fn sandbox(state: &State, org: OrgId, size: &Size, now: Timestamp) -> Result
     held.and_then(|()| check_starts(state, org, limits, now)).map_err(Refusal::QuotaExceeded)
 }
 
+/// One more, beside `more` that is decided in the same moment.
+pub fn fork(state: &State, org: OrgId, needs: &Resources, more: Committed, now: Timestamp) -> Result<(), Excess> {
+    let Some(limits) = state.orgs.get(&org).map(|org| &org.limits) else { return Ok(()) };
+    limits.check_held(state.index().usage(org).promised.plus(more), needs.into())?;
+    let starts = state.starts(org, now).count() as u64 + u64::from(more.instances);
+    limits.check(Dimension::StartsPerMinute, starts, 1)
+}
+
+pub fn snapshot(state: &State, org: OrgId) -> Result<(), Refusal> {
+    let Some(limits) = state.orgs.get(&org).map(|org| &org.limits) else { return Ok(()) };
+    let checked = limits.check(Dimension::Snapshots, state.index().usage(org).snapshots, 1);
+    checked.map_err(Refusal::QuotaExceeded)
+}
+
 /// What it gave back while it was paused, it asks for again.
 pub fn resume(state: &State, it: &Instance) -> Result<(), Refusal> {
     let Some(limits) = state.orgs.get(&it.org).map(|org| &org.limits) else { return Ok(()) };

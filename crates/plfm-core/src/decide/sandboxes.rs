@@ -17,7 +17,7 @@ use crate::state::{Footprint, Instance, Sandbox, State, Template};
 use crate::units::{Mebibytes, MilliCpu, Timestamp};
 
 use super::deploy::check_name;
-use super::{fresh, quotas};
+use super::{fresh, quotas, snapshots};
 
 /// Longer no sandbox lives without someone saying so again (A-VM-16).
 pub const TIMEOUT_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -54,12 +54,17 @@ pub fn create(state: &State, wanted: CreateSandbox, facts: &Facts) -> Result<Vec
     let cluster = state.cluster.as_ref().ok_or(Refusal::NotBootstrapped)?;
     let org = state.org_named(&org).ok_or_else(|| Refusal::OrgNotFound(org.clone()))?;
     let project = state.project_named(org, &project).ok_or_else(|| Refusal::ProjectUnknown(project.clone()))?;
-    let (template, made_of) = template_of(state, org, &template)?;
     check_metadata(&metadata)?;
     check_timeout(timeout)?;
     if state.instances.contains_key(&instance) {
         return Err(Refusal::SandboxExists(instance));
     }
+    let snapshot = snapshots::named(state, org, &template).filter(|_| template_of(state, org, &template).is_err());
+    if let Some(snapshot) = snapshot {
+        let own = snapshots::Own { vars, metadata, timeout, on_timeout, class };
+        return snapshots::go_on(state, instance, snapshot, own, facts);
+    }
+    let (template, made_of) = template_of(state, org, &template)?;
     quotas::sandbox(state, org, &made_of.size, facts.now)?;
     let wish = Wish::of_template(state, org, made_of);
     let (node, resources) = place::one(state, facts, wish).map_err(|none| match none {
@@ -82,6 +87,7 @@ pub fn create(state: &State, wanted: CreateSandbox, facts: &Facts) -> Result<Vec
         address: host.address(cluster, host.next_host),
         resources,
         class,
+        from: None,
     }))])
 }
 
@@ -140,6 +146,9 @@ pub fn pause(state: &State, id: InstanceId, why: DesiredChange) -> Result<Vec<Ev
         (_, InstancePhase::Ready | InstancePhase::Unready) => {}
         (_, phase) => return Err(Refusal::SandboxBusy { instance: id, phase }),
     }
+    if let Some(snapshot) = snapshots::pending(state, id) {
+        return Err(Refusal::SnapshotPending { of: id, snapshot });
+    }
     if let Some(waiting) = place::no_room_to_pause(state, instance) {
         return Err(no_room_there(state, instance, waiting));
     }
@@ -173,7 +182,7 @@ pub fn resume(state: &State, id: InstanceId, timeout: Duration, facts: &Facts) -
     Ok(vec![runs, ends(facts.now + timeout)])
 }
 
-fn no_room_there(state: &State, it: &Instance, waiting: Waiting) -> Refusal {
+pub(super) fn no_room_there(state: &State, it: &Instance, waiting: Waiting) -> Refusal {
     let node = state.nodes.get(&it.node).map_or_else(|| it.node.to_string(), |node| node.name.clone());
     Refusal::NoRoomThere { node, waiting }
 }
@@ -190,12 +199,12 @@ fn check_size(size: &Size) -> Result<(), Refusal> {
 }
 
 /// One that is there and is not to be stopped.
-fn living(state: &State, id: InstanceId) -> Result<(&Instance, &Sandbox), Refusal> {
+pub(super) fn living(state: &State, id: InstanceId) -> Result<(&Instance, &Sandbox), Refusal> {
     let instance = state.instances.get(&id).filter(|it| it.holds_resources() && it.desired != Desired::Stopped);
     instance.and_then(|it| Some((it, it.sandbox()?))).ok_or(Refusal::SandboxNotFound(id))
 }
 
-fn check_timeout(timeout: Duration) -> Result<(), Refusal> {
+pub(super) fn check_timeout(timeout: Duration) -> Result<(), Refusal> {
     if timeout <= TIMEOUT_MAX {
         return Ok(());
     }

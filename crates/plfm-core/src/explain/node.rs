@@ -74,6 +74,11 @@ fn why_here(state: &State, node: &Node, id: InstanceId, it: &Instance) -> Findin
     match &it.role {
         Role::Replica(replica) => replica_here(state, node, id, it, replica),
         Role::Sandbox(sandbox) => sandbox_here(node, id, it, sandbox),
+        Role::Snapshot(snapshot) => Finding {
+            what: format!("{id} is still here, a snapshot of {}", snapshot.of),
+            why: "what others can go on from is here".to_owned(),
+            next: format!("let the node take work again, or remove it: `plfm snapshot rm {id}`"),
+        },
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::command::Command;
+use crate::decide::snapshots;
 use crate::event::{DesiredChange, OnTimeout};
 use crate::ids::InstanceId;
 use crate::phase::{Desired, InstancePhase, NodePhase};
@@ -21,6 +22,8 @@ const PAUSES_MAX: u32 = 3;
 pub fn end(state: &State, agenda: &mut Agenda, commands: &mut Vec<Command>) {
     let over = state.index().ending().take_while(|(at, _)| agenda.is_due(*at));
     let over: Vec<_> = over.filter_map(|(_, id)| Some((id, state.instances.get(&id)?))).collect();
+    let useless = state.index().useless().filter(|id| over.iter().all(|(it, _)| it != id));
+    commands.extend(useless.map(|id| set_desired(id, Desired::Stopped, DesiredChange::Unused)));
     commands.extend(over.into_iter().map(|(id, it)| over_is(state, id, it)));
     for (node, it) in state.nodes.iter().filter(|(_, it)| it.phase == NodePhase::Draining) {
         let now = agenda.now;
@@ -35,7 +38,12 @@ pub fn end(state: &State, agenda: &mut Agenda, commands: &mut Vec<Command>) {
 fn over_is(state: &State, instance: InstanceId, it: &Instance) -> Command {
     let pauses = it.sandbox().is_some_and(|sandbox| sandbox.on_timeout == OnTimeout::Pause);
     let runs = matches!(it.status.phase, InstancePhase::Ready | InstancePhase::Unready);
-    if pauses && runs && it.failures < PAUSES_MAX && no_room_to_pause(state, it).is_none() {
+    if pauses
+        && runs
+        && !snapshots::is_pending(state, instance)
+        && it.failures < PAUSES_MAX
+        && no_room_to_pause(state, it).is_none()
+    {
         return Command::PauseSandbox { instance, why: DesiredChange::TimedOut };
     }
     set_desired(instance, Desired::Stopped, why(it))

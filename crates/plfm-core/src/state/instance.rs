@@ -6,7 +6,7 @@ use std::net::Ipv6Addr;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
-use crate::event::{InstanceStatus, OnTimeout, ReleaseImage, Resources};
+use crate::event::{InstanceStatus, OnTimeout, Origin, ReleaseImage, Resources};
 use crate::ids::*;
 use crate::phase::{Desired, InstancePhase};
 use crate::units::{Mebibytes, MilliCpu, Seq, Timestamp};
@@ -59,6 +59,7 @@ pub enum Footprint {
 pub enum Role {
     Replica(Replica),
     Sandbox(Box<Sandbox>),
+    Snapshot(Box<Snapshot>),
 }
 
 /// One of a group of an env.
@@ -86,6 +87,20 @@ pub struct Sandbox {
     pub on_timeout: OnTimeout,
     /// None until it is ready: its time begins then.
     pub ends_at: Option<Timestamp>,
+    /// None if it was booted.
+    #[serde(default)]
+    pub from: Option<Origin>,
+}
+
+/// What a sandbox was at one moment, for others to go on from: at rest from its first moment to its last.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    pub of: InstanceId,
+    /// None if it was made for a fork, or nobody named it.
+    pub name: Option<String>,
+    /// Someone wants it. Else it goes when nobody is left that went on from it: they map its file.
+    pub kept: bool,
+    pub was: Sandbox,
 }
 
 impl Instance {
@@ -108,15 +123,27 @@ impl Instance {
     pub fn replica(&self) -> Option<&Replica> {
         match &self.role {
             Role::Replica(replica) => Some(replica),
-            Role::Sandbox(_) => None,
+            Role::Sandbox(_) | Role::Snapshot(_) => None,
         }
     }
 
     pub fn sandbox(&self) -> Option<&Sandbox> {
         match &self.role {
-            Role::Replica(_) => None,
             Role::Sandbox(sandbox) => Some(sandbox),
+            Role::Replica(_) | Role::Snapshot(_) => None,
         }
+    }
+
+    pub fn snapshot(&self) -> Option<&Snapshot> {
+        match &self.role {
+            Role::Snapshot(snapshot) => Some(snapshot),
+            Role::Replica(_) | Role::Sandbox(_) => None,
+        }
+    }
+
+    /// Others can go on from it.
+    pub fn is_taken(&self) -> bool {
+        self.snapshot().is_some() && (self.desired, self.status.phase) == (Desired::Paused, InstancePhase::Paused)
     }
 
     pub fn is_of(&self, env: EnvId, process: &str) -> bool {
@@ -132,12 +159,22 @@ impl Instance {
         self.replica().map(|it| it.release)
     }
 
-    /// When a sandbox is to be stopped: at its time, when it has taken too long to start, or at once if it has failed.
+    /// When a sandbox is to be stopped: at its time, when it has taken too long to start, or at once if it has failed; and a snapshot
+    /// that does not come to be.
     pub fn ends_at(&self) -> Option<Timestamp> {
-        let sandbox = self.sandbox().filter(|_| self.holds_resources() && self.desired != Desired::Stopped)?;
+        let is_wanted = self.holds_resources() && self.desired != Desired::Stopped;
+        let sandbox = match &self.role {
+            Role::Replica(_) => None,
+            Role::Sandbox(sandbox) => Some(sandbox.as_ref()),
+            Role::Snapshot(snapshot) => Some(&snapshot.was),
+        };
+        let sandbox = sandbox.filter(|_| is_wanted)?;
         let failed = self.status.phase == InstancePhase::Failed;
         match sandbox.ends_at {
             _ if failed => Some(Timestamp(0)),
+            _ if self.snapshot().is_some() && self.status.phase != InstancePhase::Paused => {
+                Some(self.created_at + START_MAX)
+            }
             _ if self.desired == Desired::Paused || self.status.phase.is_at_rest() => None,
             None => Some(self.created_at + START_MAX),
             known => known,
@@ -147,7 +184,9 @@ impl Instance {
     /// Whether all that is added up of instances counts both alike; how many are ready is not added up but told. What an instance is
     /// and where, never changes.
     pub(crate) fn counts_as(&self, later: &Self) -> bool {
-        let counts = |it: &Self| (it.holds_resources(), it.desired == Desired::Stopped, it.ends_at(), it.held());
+        let kept = |it: &Self| it.snapshot().is_some_and(|snapshot| snapshot.kept);
+        let counts =
+            |it: &Self| (it.holds_resources(), it.desired == Desired::Stopped, it.ends_at(), it.held(), kept(it));
         counts(self) == counts(later) && self.holds_resources()
     }
 

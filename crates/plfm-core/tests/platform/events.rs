@@ -100,6 +100,21 @@ fn one_of_each() -> Vec<Event> {
         Event::NodeCapacityChanged { node, capacity: Capacity { labels: labels("zone=a"), ..capacity(512, 10_240) } },
         Event::TokenRevoked { token, org: Some(org) },
         Event::RouteTargetSet { route, org, env, target: Target { release, process: process(), port: 8080 } },
+        Event::SnapshotCreated(Box::new(SnapshotCreated {
+            snapshot: id(14),
+            org,
+            of: instance,
+            name: Some("ready".to_owned()),
+            kept: true,
+            node,
+            address: "fd00:706c:0:1::3".parse().unwrap(),
+        })),
+        Event::SnapshotReleased { snapshot: id(14) },
+        Event::SandboxCreated(Box::new(SandboxCreated {
+            from: Some(Origin { snapshot: id(14), generation: 1 }),
+            ..sandbox_created(id(15), org, node)
+        })),
+        Event::InstanceDesiredChanged { instance: id(14), desired: Desired::Stopped, why: DesiredChange::Unused },
     ]
 }
 
@@ -151,6 +166,7 @@ fn sandbox_created(instance: InstanceId, org: OrgId, node: NodeId) -> SandboxCre
         address: "fd00:706c:0:1::2".parse().unwrap(),
         resources: Resources { cpu, memory, overhead: Mebibytes(36), disk },
         class: Class::Normal,
+        from: None,
     }
 }
 

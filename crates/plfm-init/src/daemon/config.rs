@@ -108,9 +108,8 @@ fn check(request: &ConfigureRequest, workload: &guest::Workload, is_machine: boo
     let empty = [("instance id", &request.instance_id), ("boot id", &request.boot_id)]
         .into_iter()
         .find(|(_, id)| id.is_empty());
-    let texts = workload.argv.iter().chain([&workload.cwd, &workload.user]).chain(workload.env.values());
+    let texts = workload.argv.iter().chain([&workload.cwd, &workload.user]);
     let commands = request.prestart.iter().flat_map(|prestart| &prestart.argv);
-    let is_key = |key: &String| !key.is_empty() && !key.contains(['=', '\0']);
     match empty {
         Some((name, _)) => Err(Invalid::Empty(name)),
         None if !is_hostname(&request.hostname) => Err(Invalid::Hostname(request.hostname.chars().take(80).collect())),
@@ -118,7 +117,7 @@ fn check(request: &ConfigureRequest, workload: &guest::Workload, is_machine: boo
         None if texts.chain(commands).any(|text| text.contains('\0')) => {
             Err(Invalid::Text("a command, value, user or directory"))
         }
-        None if !workload.env.keys().all(is_key) => Err(Invalid::Text("the environment")),
+        None if !is_environment(&workload.env) => Err(Invalid::Text("the environment")),
         None if request.prestart.iter().any(|prestart| prestart.argv.is_empty()) => {
             Err(Invalid::Empty("a prestart command"))
         }
@@ -129,13 +128,18 @@ fn check(request: &ConfigureRequest, workload: &guest::Workload, is_machine: boo
     }
 }
 
+pub fn is_environment<'a>(env: impl IntoIterator<Item = (&'a String, &'a String)>) -> bool {
+    env.into_iter()
+        .all(|(key, value): (&String, &String)| !key.is_empty() && !key.contains(['=', '\0']) && !value.contains('\0'))
+}
+
 /// Empty leaves the name alone.
 pub fn is_hostname(name: &str) -> bool {
     name.len() <= HOSTNAME_MAX && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'))
 }
 
 /// The map has no order of its own; processes get one all the same.
-fn sorted(env: impl IntoIterator<Item = (String, String)>) -> Vec<(String, String)> {
+pub fn sorted(env: impl IntoIterator<Item = (String, String)>) -> Vec<(String, String)> {
     let mut env: Vec<_> = env.into_iter().collect();
     env.sort();
     env

@@ -19,7 +19,7 @@ pub async fn launch(daemon: &Daemon, context: &RequestContext, request: &StartRe
     check(process)?;
     Ok(Launch {
         argv: std::iter::once(&process.cmd).chain(&process.args).cloned().collect(),
-        env: environment(config, &account, process),
+        env: environment(daemon.name().map(|name| name.env).unwrap_or_default(), &account, process),
         cwd: directory(process.cwd.as_deref(), if config.sandbox { &account.home } else { &config.cwd }, &account.home),
         account,
         wiring: match request.pty.as_option() {
@@ -70,11 +70,11 @@ fn check(process: &ProcessConfig) -> Result<(), ConnectError> {
 }
 
 /// The user's, then the machine's, then the request's.
-fn environment(config: &Config, account: &Account, process: &ProcessConfig) -> Vec<(String, String)> {
+fn environment(env: Vec<(String, String)>, account: &Account, process: &ProcessConfig) -> Vec<(String, String)> {
     let own = [("PATH", DEFAULT_PATH), ("HOME", &account.home), ("USER", &account.name), ("LOGNAME", &account.name)];
     let own = own.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned()));
     let asked = process.envs.iter().map(|(key, value)| (key.clone(), value.clone()));
-    own.chain(config.env.iter().cloned()).chain(asked).collect()
+    own.chain(env).chain(asked).collect()
 }
 
 /// From where one starts: home in a sandbox (W-PATH-1), the workload's own directory in an app.

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use plfm_api::documents::{Assignment, Workload};
+use plfm_api::documents::{Assignment, Purpose, Workload};
 use plfm_core::event::InstanceStatus;
-use plfm_core::ids::BootId;
+use plfm_core::ids::{BootId, InstanceId};
 use plfm_core::phase::{Desired, InstancePhase};
 use plfm_core::reason::{Failure, Reason};
 use plfm_core::units::Timestamp;
@@ -64,6 +64,8 @@ pub enum Outcome {
     Resumed {
         boot: BootId,
     },
+    /// It is whole, and what it was taken of goes on.
+    Taken,
     Failed(Failure),
     Probed {
         healthy: bool,
@@ -89,6 +91,7 @@ impl Outcome {
             Self::Adopted { .. } => matches!(doing, Action::Adopt(..)),
             Self::Paused => matches!(doing, Action::Pause(..)),
             Self::Resumed { .. } => matches!(doing, Action::Resume(..)),
+            Self::Taken => matches!(doing, Action::Take { .. }),
             Self::Probed { .. } => matches!(doing, Action::Probe(_)),
             Self::Stopped { .. } => matches!(doing, Action::Stop { .. }),
             Self::Destroyed => matches!(doing, Action::Destroy(_)),
@@ -128,6 +131,9 @@ impl Slot {
     /// After a restart of the node: what was being done is done no more, and what runs has to be spoken to again.
     pub(super) fn wake(&mut self, found: Option<Found>, now: Timestamp) {
         let has_ended = matches!(self.status.phase, InstancePhase::Stopped | InstancePhase::Gone);
+        if matches!(self.workload.purpose, Purpose::Snapshot { .. }) {
+            return self.wake_snapshot(found.is_some(), now);
+        }
         self.machine = found.is_some_and(|found| !has_ended || found != Found::Ended);
         self.prepared = false;
         let rests = self.status.phase.is_at_rest();
@@ -139,6 +145,25 @@ impl Slot {
             }
             _ if rests || self.lives() => self.fail(vanished(), None, now),
             _ => {}
+        }
+    }
+
+    fn wake_snapshot(&mut self, is_there: bool, now: Timestamp) {
+        match self.status.phase {
+            InstancePhase::Allocated | InstancePhase::Pausing if is_there => self.enter(InstancePhase::Paused, now),
+            InstancePhase::Pausing => self.enter(InstancePhase::Allocated, now),
+            InstancePhase::Paused if !is_there => {
+                self.fail(Failure::new(Reason::SnapshotFailed, "its files are gone"), None, now);
+            }
+            _ => {}
+        }
+    }
+
+    /// The machine that is being taken just now.
+    pub(super) fn takes(&self) -> Option<&InstanceId> {
+        match &self.doing {
+            Some(Action::Take { of, .. }) => Some(of),
+            _ => None,
         }
     }
 
@@ -178,6 +203,7 @@ impl Slot {
                 self.status.failure = None;
                 self.enter(if pauses { InstancePhase::Pausing } else { InstancePhase::Resuming }, now);
             }
+            Action::Take { .. } => self.enter(InstancePhase::Pausing, now),
             Action::Adopt(..) | Action::Probe(_) | Action::Forget(_) => {}
         }
     }
@@ -242,7 +268,7 @@ impl Slot {
                 self.rests_until = Some(now + REST);
                 self.unsaid.push(failure);
             }
-            Outcome::Paused => self.rests(None, now),
+            Outcome::Paused | Outcome::Taken => self.rests(None, now),
             Outcome::Resumed { boot } if self.status.boot == Some(boot) => self.resumed(now),
             Outcome::Resumed { .. } => self.fail(vanished(), None, now),
             Outcome::Failed(failure) if matches!(doing, Some(Action::Pause(..))) => self.not_paused(failure, now),

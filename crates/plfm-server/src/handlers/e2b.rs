@@ -23,6 +23,7 @@ use crate::routes::Access;
 use crate::serve::Shared;
 
 mod page;
+pub mod snapshots;
 
 /// What SDKs decide by (W-OBJ-1).
 const ENVD_VERSION: &str = "0.6.4";
@@ -154,8 +155,10 @@ pub async fn create<const SECONDS: u64>(
         return Err(ApiError::invalid("a timeout is at least one second", "ask for more time"));
     }
     let org = own_org(&shared, &caller)?;
-    let org = shared.writer.state().orgs.get(&org).map(|org| org.name.clone()).unwrap_or_default();
+    let state = shared.writer.state();
     let NewSandbox { template, metadata, env_vars: vars, auto_pause, .. } = request;
+    let template = snapshots::made_of(&state, org, &template);
+    let org = state.orgs.get(&org).map(|org| org.name.clone()).unwrap_or_default();
     let on_timeout = if auto_pause { OnTimeout::Pause } else { OnTimeout::Kill };
     let wanted = SandboxRequest { template, timeout_seconds, on_timeout, vars, metadata };
     let (id, _) = accept(&shared, caller.actor()?, org, wanted).await?;

@@ -15,10 +15,12 @@ use plfm_core::event::{Actor, DesiredChange};
 use plfm_core::fair::Class;
 use plfm_core::ids::{InstanceId, OrgId};
 use plfm_core::phase::InstancePhase;
+use plfm_core::reason::Failure;
 use plfm_core::state::{Instance, START_MAX, State as Fold};
 use plfm_core::units::Seq;
 
 use super::org;
+use super::snapshots::made_of;
 use crate::ApiError;
 use crate::identity::Caller;
 use crate::routes::{accepted, current_request, fresh};
@@ -30,7 +32,7 @@ const VARS_BYTES_MAX: usize = 64 << 10;
 /// Who ends what does not start is the platform; this is when it has had time to say so.
 const ANSWER_MAX: Duration = START_MAX.saturating_add(Duration::from_secs(15));
 /// Its memory is written to the disk of its node, or read from it.
-const PAUSE_MAX: Duration = Duration::from_secs(300);
+pub(super) const PAUSE_MAX: Duration = Duration::from_secs(300);
 const PROJECT: &str = "default";
 
 pub async fn list(
@@ -60,7 +62,9 @@ pub async fn create(
     Path(org_name): Path<String>,
     Json(request): Json<SandboxRequest>,
 ) -> Result<Response, ApiError> {
-    org(&shared.writer.state(), &caller, &org_name)?;
+    let state = shared.writer.state();
+    let template = made_of(&state, org(&state, &caller, &org_name)?, &request.template);
+    let request = SandboxRequest { template, ..request };
     let actor = caller.actor()?;
     let (id, seq) = accept(&shared, actor, org_name, request).await?;
     Ok(accepted(StatusCode::CREATED, seq, ready(&shared, id).await?))
@@ -191,7 +195,7 @@ pub(super) async fn pause(shared: &Shared, caller: &Caller, id: InstanceId) -> R
     let is_done = |view: &SandboxView| view.phase == InstancePhase::Paused || view.state != SandboxState::Paused;
     match settled(shared, id, PAUSE_MAX, is_done).await {
         Some(Some(view)) if view.state == SandboxState::Paused => Ok((seq, view)),
-        Some(view) => Err(fell_through(view, "the sandbox was not paused")),
+        Some(view) => Err(fell_through(why(view), "the sandbox was not paused")),
         None => Err(too_slow("snapshot_failed", format!("the sandbox was not paused within {PAUSE_MAX:?}"))),
     }
 }
@@ -213,7 +217,7 @@ pub(super) async fn resume(
     let is_done = |view: &SandboxView| view.state != SandboxState::Paused || view.failure.is_some();
     match settled(shared, id, PAUSE_MAX, is_done).await {
         Some(Some(view)) if view.state == SandboxState::Running => Ok((seq, view)),
-        Some(view) => Err(fell_through(view, "the sandbox did not go on; it is tried again")),
+        Some(view) => Err(fell_through(why(view), "the sandbox did not go on; it is tried again")),
         None => Err(too_slow("restore_failed", format!("the sandbox did not go on within {PAUSE_MAX:?}"))),
     }
 }
@@ -225,11 +229,20 @@ async fn settled(
     patience: Duration,
     done: impl Fn(&SandboxView) -> bool,
 ) -> Option<Option<SandboxView>> {
+    let view = |state: &Fold| state.instances.get(&id).and_then(|instance| views::sandbox(state, id, instance));
+    seen(shared, patience, view, done).await
+}
+
+pub(super) async fn seen<V>(
+    shared: &Shared,
+    patience: Duration,
+    look: impl Fn(&Fold) -> Option<V>,
+    done: impl Fn(&V) -> bool,
+) -> Option<Option<V>> {
     let mut published = shared.writer.watch();
     let settled = async {
         loop {
-            let state = published.borrow_and_update().clone();
-            let view = state.instances.get(&id).and_then(|instance| views::sandbox(&state, id, instance));
+            let view = look(&published.borrow_and_update().clone());
             match view {
                 Some(view) if !done(&view) => {}
                 view => return view,
@@ -242,12 +255,12 @@ async fn settled(
     tokio::time::timeout(patience, settled).await.ok()
 }
 
-fn too_slow(code: &'static str, detail: String) -> ApiError {
+pub(super) fn too_slow(code: &'static str, detail: String) -> ApiError {
     ApiError::new(StatusCode::GATEWAY_TIMEOUT, code, detail, "look at `plfm nodes`")
 }
 
-fn fell_through(view: Option<SandboxView>, what: &str) -> ApiError {
-    let Some(failure) = view.and_then(|view| view.failure) else {
+pub(super) fn fell_through(failure: Option<Failure>, what: &str) -> ApiError {
+    let Some(failure) = failure else {
         let detail = "the sandbox was ended meanwhile";
         return ApiError::new(StatusCode::CONFLICT, "sandbox_ended", detail, "create another one");
     };
@@ -255,9 +268,12 @@ fn fell_through(view: Option<SandboxView>, what: &str) -> ApiError {
     ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, failure.reason.code(), detail, hint)
 }
 
+fn why(view: Option<SandboxView>) -> Option<Failure> {
+    view.and_then(|view| view.failure)
+}
+
 fn never_ran(view: Option<SandboxView>) -> ApiError {
-    let failure = view.and_then(|view| view.failure);
-    let Some(failure) = failure else {
+    let Some(failure) = why(view) else {
         let detail = "the sandbox was ended before it came to run";
         return ApiError::new(StatusCode::CONFLICT, "sandbox_ended", detail, "create another one");
     };

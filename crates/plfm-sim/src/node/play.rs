@@ -26,6 +26,7 @@ impl Node {
             Action::Probe(_) => (ctx.ms(1..50), Glitch::ProbeFails),
             Action::Pause(..) => (ctx.ms(50..3_000), Glitch::PauseFails),
             Action::Resume(..) => (ctx.ms(50..2_000), Glitch::ResumeFails),
+            Action::Take { .. } => (ctx.ms(50..2_000), Glitch::TakeFails),
             Action::Stop { grace, .. } => (ctx.ms(5..100 + grace.as_millis() as u64), Glitch::StopFails),
             Action::Destroy(_) | Action::Forget(_) => (ctx.ms(5..500), Glitch::DestroyFails),
         };
@@ -35,10 +36,11 @@ impl Node {
 
     fn boots(&mut self, ctx: &mut Ctx, id: InstanceId) {
         let appears = ctx.ms(10..200);
-        if ctx.glitch(self.index, Glitch::NoMachine) {
+        let slot = self.mind.as_ref().and_then(|mind| mind.local.slots.get(&id)).expect("what boots is remembered");
+        let from = slot.workload.from().map(|from| from.snapshot);
+        if ctx.glitch(self.index, Glitch::NoMachine) || from.is_some_and(|from| !self.host.snapshots.contains(&from)) {
             return self.finishes_after(ctx, appears, Action::Boot(id), true);
         }
-        let slot = self.mind.as_ref().and_then(|mind| mind.local.slots.get(&id)).expect("what boots is remembered");
         let machine = Box::new(Machine::new(ctx.boot(), &slot.workload));
         ctx.after(appears, Happening::MachineAppears { node: self.index, life: self.life, id, machine });
         if ctx.glitch(self.index, Glitch::CrashInBoot) {
@@ -85,10 +87,14 @@ impl Node {
 
     /// A guest that was asked to end does so even if whoever asked has crashed since; what was being kept may be whole by then.
     fn finishes_alone(&mut self, ctx: &mut Ctx, action: &Action) {
-        if !matches!(action, Action::Stop { .. } | Action::Pause(..) | Action::Resume(..)) || !ctx.rng.bool() {
+        let may = |action: &Action| {
+            matches!(action, Action::Stop { .. } | Action::Pause(..) | Action::Resume(..) | Action::Take { .. })
+        };
+        if !may(action) || !ctx.rng.bool() {
             return;
         }
         match action {
+            Action::Take { snapshot, of, boot } => drop(self.host.takes(*snapshot, *of, *boot)),
             Action::Pause(id, boot) => drop(self.host.pauses(*id, *boot)),
             Action::Resume(id, boot) => drop(self.host.resumes(*id, *boot)),
             _ => {
@@ -133,11 +139,14 @@ impl Node {
                 }
                 failed(Reason::RestoreFailed)
             }
+            Action::Take { snapshot, of, boot } if !fails && self.host.takes(*snapshot, *of, *boot) => Outcome::Taken,
+            Action::Take { .. } => failed(Reason::SnapshotFailed),
             Action::Stop { .. } | Action::Destroy(_) if fails => failed(Reason::VmmStartFailed),
             Action::Stop { instance, .. } => self.stopped(ctx, *instance),
             Action::Destroy(id) | Action::Forget(id) => {
                 self.host.machines.remove(id);
                 self.host.paused.remove(id);
+                self.host.snapshots.remove(id);
                 self.host.directories.remove(id);
                 Outcome::Destroyed
             }

@@ -52,15 +52,55 @@ pub enum SandboxCommand {
     Pause(SandboxName),
     /// Let a paused sandbox go on where it left off
     Resume(SandboxResumeArgs),
+    /// Let others go on from what a sandbox is at this moment, processes included; it goes on too
+    Fork(SandboxForkArgs),
     /// End a sandbox now; nothing of it is kept
     Kill(SandboxName),
     /// Print what E2B's SDKs need to use this cluster: eval "$(plfm sandbox env)"
     Env,
 }
 
+#[derive(Debug, Subcommand)]
+pub enum SnapshotCommand {
+    /// Keep what a sandbox is at this moment, processes included; it goes on
+    Create(SnapshotCreateArgs),
+    /// List snapshots; `plfm sandbox create SNAPSHOT` goes on from one
+    Ls,
+    /// Remove a snapshot; sandboxes that went on from it go on
+    Rm(SnapshotName),
+}
+
+#[derive(Debug, Args)]
+pub struct SnapshotCreateArgs {
+    #[command(flatten)]
+    pub sandbox: SandboxName,
+    /// What to call it; a newer one of a name takes it
+    #[arg(value_name = "NAME")]
+    pub name: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct SnapshotName {
+    /// As `plfm snapshot ls` lists it
+    #[arg(value_name = "SNAPSHOT")]
+    pub snapshot: String,
+}
+
+#[derive(Debug, Args)]
+pub struct SandboxForkArgs {
+    #[command(flatten)]
+    pub name: SandboxName,
+    /// How many
+    #[arg(short = 'n', long, value_name = "COUNT", default_value = "1")]
+    pub count: u32,
+    /// How long each runs, once it is ready
+    #[arg(long, value_name = "TIME", value_parser = time::parse, default_value = "5m")]
+    pub timeout: Duration,
+}
+
 #[derive(Debug, Args)]
 pub struct CreateArgs {
-    /// Template, as `plfm template ls` lists them
+    /// Template, as `plfm template ls` lists them, or snapshot, as `plfm snapshot ls` does
     #[arg(value_name = "TEMPLATE", default_value = "base")]
     pub template: String,
     /// How long it runs, once it is ready

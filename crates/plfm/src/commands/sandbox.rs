@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use plfm_api::views::{SandboxRequest, SandboxView, sandbox_name};
-
+use plfm_api::views::{ForkRequest, ForksView, SandboxRequest, SandboxView, sandbox_name};
 use plfm_core::event::OnTimeout;
 
 use super::exec;
-use crate::cli::{CreateArgs, SandboxCommand, SandboxName, SandboxResumeArgs, SandboxTimeoutArgs};
+use crate::cli::{CreateArgs, SandboxCommand, SandboxForkArgs, SandboxName, SandboxResumeArgs, SandboxTimeoutArgs};
 use crate::context::Context;
 use crate::printer::{Printer, Table};
 use crate::{CliError, Exit};
@@ -22,6 +21,7 @@ pub async fn run(command: SandboxCommand, context: &Context, out: &mut Printer) 
         SandboxCommand::Timeout(args) => set_timeout(args, context, out).await,
         SandboxCommand::Pause(args) => pause(args, context, out).await,
         SandboxCommand::Resume(args) => resume(args, context, out).await,
+        SandboxCommand::Fork(args) => fork(args, context, out).await,
         SandboxCommand::Kill(args) => kill(args, context, out).await,
         SandboxCommand::Env => env::run(context, out).await,
     }
@@ -118,6 +118,33 @@ async fn resume(args: SandboxResumeArgs, context: &Context, out: &mut Printer) -
     }
     out.done(format_args!("{name} runs again, until {}", until(&sandbox)));
     Ok(Exit::Success)
+}
+
+async fn fork(args: SandboxForkArgs, context: &Context, out: &mut Printer) -> Result<Exit, CliError> {
+    let SandboxForkArgs { name, count, timeout } = args;
+    let name = sandbox_name(name.sandbox);
+    let request = ForkRequest { count, timeout_seconds: seconds(timeout) };
+    let mut live = out.live();
+    live.show(out, &[format!("forking {name}")]);
+    let forked = context.client()?.fork_sandbox(&context.org(), &name, &request).await;
+    live.end();
+    let ForksView { items, problem } = forked?;
+    let exit = if problem.is_some() { Exit::Failure } else { Exit::Success };
+    if out.is_json() {
+        out.document("forks", &ForksView { items, problem })?;
+        return Ok(exit);
+    }
+    for fork in &items {
+        out.line(&fork.name)?;
+    }
+    if let Some(first) = items.first() {
+        out.note(format_args!("they run on {} until {}", first.node, until(first)));
+    }
+    if let Some(problem) = &problem {
+        out.note(format_args!("{} of {count} do not run: {}", count as usize - items.len(), problem.detail));
+        out.note(format_args!("{}", problem.hint));
+    }
+    Ok(exit)
 }
 
 async fn kill(args: SandboxName, context: &Context, out: &mut Printer) -> Result<Exit, CliError> {

@@ -4,6 +4,7 @@
 //! (`cargo xtask build`). A test that lacks something says so and passes.
 
 mod fleet;
+mod forks;
 mod images;
 mod notap;
 mod pauses;

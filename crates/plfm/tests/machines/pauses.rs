@@ -5,50 +5,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
-use crate::sandboxes::{sandboxes, with_base};
+use crate::sandboxes::{Sandbox, sandboxes, with_base};
 use crate::world::{World, until};
-
-/// Counts in its memory alone, and shows how far it is when it is asked.
-const COUNTER: &str = "n=0; trap 'echo $n > ~/count' USR1; while :; do n=$((n+1)); sleep 0.05; done";
-
-struct Sandbox<'w> {
-    world: &'w World,
-    name: String,
-}
-
-impl Sandbox<'_> {
-    fn sh(&self, line: &str) -> String {
-        let ran = self.world.plfm(&["sandbox", "exec", &self.name, "--", "sh", "-c", line]);
-        assert_eq!(ran.code, Some(0), "{line}: {}", ran.err);
-        ran.out.trim().to_owned()
-    }
-
-    fn view(&self) -> Value {
-        sandboxes(self.world).into_iter().find(|it| it["name"] == self.name.as_str()).expect("it is there")
-    }
-
-    fn state(&self) -> String {
-        self.view()["state"].as_str().unwrap().to_owned()
-    }
-
-    fn starts_counting(&self) -> String {
-        self.sh(&format!("busybox setsid sh -c \"{}\" > /dev/null 2>&1 & echo $!", COUNTER.replace('$', "\\$")))
-    }
-
-    fn count(&self, pid: &str) -> u64 {
-        self.sh("busybox rm -f ~/count");
-        self.sh(&format!("kill -USR1 {pid}"));
-        let shown = || self.sh("cat ~/count 2>/dev/null || true").parse().ok();
-        until("it shows how far it is", shown)
-    }
-}
 
 #[test]
 fn a_paused_sandbox_goes_on_where_it_was() {
     let Some(world) = World::new("a_paused_sandbox_goes_on_where_it_was") else { return };
     let dev = with_base(&world);
-    let name = world.said(&["sandbox", "create", "--timeout", "10m"]).trim().to_owned();
-    let it = Sandbox { world: &world, name };
+    let it = Sandbox::create(&world);
     it.sh("echo kept > ~/file; sync");
     let pid = it.starts_counting();
     let (boot, before) = (it.sh("cat /proc/sys/kernel/random/boot_id"), it.count(&pid));
@@ -95,8 +59,7 @@ fn a_paused_sandbox_goes_on_where_it_was() {
 fn whoever_is_killed_in_a_pause_loses_nothing() {
     let Some(world) = World::new("whoever_is_killed_in_a_pause_loses_nothing") else { return };
     let mut dev = with_base(&world);
-    let name = world.said(&["sandbox", "create", "--timeout", "10m"]).trim().to_owned();
-    let it = Sandbox { world: &world, name };
+    let it = Sandbox::create(&world);
     let pid = it.starts_counting();
     let mut count = it.count(&pid);
     for (word, after_ms) in [("pause", 30), ("resume", 60), ("pause", 90), ("resume", 150)] {

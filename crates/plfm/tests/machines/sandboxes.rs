@@ -22,6 +22,45 @@ pub fn sandboxes(world: &World) -> Vec<Value> {
     world.json(&["sandbox", "ls"])["items"].as_array().unwrap().clone()
 }
 
+/// Counts in its memory alone, and shows how far it is when it is asked.
+const COUNTER: &str = "n=0; trap 'echo $n > ~/count' USR1; while :; do n=$((n+1)); sleep 0.05; done";
+
+pub struct Sandbox<'w> {
+    pub world: &'w World,
+    pub name: String,
+}
+
+impl<'w> Sandbox<'w> {
+    pub fn create(world: &'w World) -> Self {
+        Self { world, name: world.said(&["sandbox", "create", "--timeout", "10m"]).trim().to_owned() }
+    }
+
+    pub fn sh(&self, line: &str) -> String {
+        let ran = self.world.plfm(&["sandbox", "exec", &self.name, "--", "sh", "-c", line]);
+        assert_eq!(ran.code, Some(0), "{line}: {}", ran.err);
+        ran.out.trim().to_owned()
+    }
+
+    pub fn view(&self) -> Value {
+        sandboxes(self.world).into_iter().find(|it| it["name"] == self.name.as_str()).expect("it is there")
+    }
+
+    pub fn state(&self) -> String {
+        self.view()["state"].as_str().unwrap().to_owned()
+    }
+
+    pub fn starts_counting(&self) -> String {
+        self.sh(&format!("busybox setsid sh -c \"{}\" > /dev/null 2>&1 & echo $!", COUNTER.replace('$', "\\$")))
+    }
+
+    pub fn count(&self, pid: &str) -> u64 {
+        self.sh("busybox rm -f ~/count");
+        self.sh(&format!("kill -USR1 {pid}"));
+        let shown = || self.sh("cat ~/count 2>/dev/null || true").parse().ok();
+        until("it shows how far it is", shown)
+    }
+}
+
 #[test]
 fn a_sandbox_runs_is_found_again_and_leaves_nothing() {
     let Some(world) = World::new("a_sandbox_runs_is_found_again_and_leaves_nothing") else { return };

@@ -29,7 +29,7 @@ fn wanted(desired: Desired) -> World {
 fn sandbox(seq: u64, desired: Desired) -> PlanMessage {
     let mut message = full(1, seq, &[(1, desired)]);
     if let PlanChange::Full { assignments } = &mut message.change {
-        assignments[0].workload.purpose = Purpose::Sandbox { template: "base".to_owned() };
+        assignments[0].workload.purpose = Purpose::Sandbox { template: "base".to_owned(), from: None };
     }
     message
 }

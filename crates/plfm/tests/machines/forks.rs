@@ -1,0 +1,107 @@
+//! Real sandboxes that go on from what another is: with its files and processes, and as somebody of their own.
+
+use std::collections::BTreeSet;
+
+use crate::sandboxes::{Sandbox, sandboxes, with_base};
+use crate::world::{World, until};
+
+/// What two machines must not have in common.
+const WHO: [&str; 4] = [
+    "cat /proc/sys/kernel/random/uuid",
+    "head -c 16 /dev/urandom | busybox od -An -tx1",
+    "busybox hostname",
+    "echo $E2B_SANDBOX_ID",
+];
+
+#[test]
+fn forks_go_on_where_it_is_and_are_somebody_else() {
+    let Some(world) = World::new("forks_go_on_where_it_is_and_are_somebody_else") else { return };
+    let dev = with_base(&world);
+    let it = Sandbox::create(&world);
+    it.sh("echo before > ~/file");
+    let pid = it.starts_counting();
+    let before = it.count(&pid);
+
+    let forked = world.said(&["sandbox", "fork", &it.name, "-n", "3", "--timeout", "10m"]);
+    let forks = forked.lines().map(|name| Sandbox { world: &world, name: name.to_owned() }).collect::<Vec<_>>();
+    assert_eq!(forks.len(), 3, "{forked}");
+    let all = || forks.iter().chain([&it]);
+    for one in all() {
+        assert_eq!(one.state(), "running");
+        let after = one.count(&pid);
+        assert!(after >= before, "{}: {before} before, {after} after: another process", one.name);
+        assert_eq!(one.sh("cat ~/file"), "before");
+        one.sh("echo $E2B_SANDBOX_ID > ~/file");
+    }
+    for what in WHO {
+        let told = all().map(|one| one.sh(what)).collect::<BTreeSet<_>>();
+        assert_eq!(told.len(), 4, "{what}: {told:?}");
+    }
+    all().for_each(|one| assert_eq!(one.sh("cat ~/file"), one.name, "its disk is its own"));
+    let generations = all().map(|one| one.sh("cat /run/plfm/generation")).collect::<Vec<_>>();
+    assert_eq!(generations, ["1", "1", "1", "0"]);
+
+    let child = world.said(&["sandbox", "fork", &forks[0].name, "--timeout", "10m"]);
+    let child = Sandbox { world: &world, name: child.trim().to_owned() };
+    assert_eq!((child.sh("cat /run/plfm/generation"), child.sh("cat ~/file")), ("2".to_owned(), forks[0].name.clone()));
+    world.said(&["sandbox", "pause", &child.name]);
+    world.said(&["sandbox", "resume", &child.name, "--timeout", "10m"]);
+    assert!(child.count(&pid) >= before, "what was forked can be paused");
+
+    // The one that all come from is gone, and whoever ran the node.
+    world.said(&["sandbox", "kill", &it.name]);
+    dev.kill();
+    let dev = world.dev();
+    for one in forks.iter().chain([&child]) {
+        until("it is found again", || (one.state() == "running").then_some(()));
+        assert!(one.count(&pid) >= before);
+        world.said(&["sandbox", "kill", &one.name]);
+    }
+    until("nothing of them is there", || sandboxes(&world).is_empty().then_some(()));
+    let kept = || std::fs::read_dir(world.path("data/node/snapshots")).into_iter().flatten().flatten().count();
+    until("no snapshot is there", || (kept() == 0).then_some(()));
+    let left = world.left();
+    assert_eq!(dev.stop(), Some(0));
+    assert_eq!(left.traces(), [""; 0], "something is left");
+}
+
+#[test]
+fn a_snapshot_outlives_what_it_is_of() {
+    let Some(world) = World::new("a_snapshot_outlives_what_it_is_of") else { return };
+    let dev = with_base(&world);
+    let it = Sandbox::create(&world);
+    it.sh("echo once > ~/file");
+    let pid = it.starts_counting();
+    let count = it.count(&pid);
+    assert_eq!(world.said(&["snapshot", "create", &it.name, "ready"]).trim(), "ready");
+    it.sh("echo later > ~/file");
+    world.said(&["sandbox", "kill", &it.name]);
+    until("it is gone", || sandboxes(&world).is_empty().then_some(()));
+    let dev = {
+        assert_eq!(dev.stop(), Some(0));
+        world.dev()
+    };
+
+    let listed = world.json(&["snapshot", "ls"]);
+    let one = &listed["items"][0];
+    assert_eq!((one["name"].as_str(), one["state"].as_str(), &one["forks"]), (Some("ready"), Some("ready"), &0.into()));
+    let create = || Sandbox { world: &world, name: world.said(&["sandbox", "create", "ready"]).trim().to_owned() };
+    let (first, second) = (create(), create());
+    for one in [&first, &second] {
+        assert_eq!(one.sh("cat ~/file"), "once", "as it was then");
+        assert!(one.count(&pid) >= count);
+    }
+    assert_ne!(first.sh(WHO[0]), second.sh(WHO[0]));
+    let unknown = world.plfm(&["snapshot", "create", &first.name, "No Name"]);
+    assert_ne!(unknown.code, Some(0));
+
+    world.said(&["snapshot", "rm", "ready"]);
+    assert_eq!(first.sh("cat ~/file"), "once", "who went on from it goes on");
+    let gone = world.plfm(&["sandbox", "create", "ready"]);
+    assert!(gone.code == Some(4) && gone.err.contains("ready"), "{gone:?}");
+    [&first, &second].iter().for_each(|one| drop(world.said(&["sandbox", "kill", &one.name])));
+    until("nothing of them is there", || sandboxes(&world).is_empty().then_some(()));
+    let left = world.left();
+    assert_eq!(dev.stop(), Some(0));
+    assert_eq!(left.traces(), [""; 0], "something is left");
+}
