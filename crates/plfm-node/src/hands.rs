@@ -178,9 +178,13 @@ impl Hands {
         let renewal = guest::renewal(id, boot, workload, &image, from.generation);
         let wait = patience(self.runtime.class(), REST_WAIT);
         let renewed = within(wait, "did not become another", client.refresh(renewal)).await?;
-        renewed.map_err(|error| Failure::new(Reason::RefreshFailed, error.to_string()))?;
+        let unfinished = |error: plfm_api::rpc::Error| {
+            let why = error.message.unwrap_or_default();
+            Failure::new(Reason::RefreshFailed, format!("it cannot be made somebody of its own: {why}"))
+        };
+        renewed.map_err(unfinished)?;
         let awake = within(wait, "did not wake", client.thaw(Default::default())).await?;
-        let complaints = awake.map_err(|error| Failure::new(Reason::RefreshFailed, error.to_string()))?;
+        let complaints = awake.map_err(unfinished)?;
         complaints.iter().for_each(|complaint| self.logs.node(id, complaint));
         self.attend(id, boot, client);
         Ok(Outcome::Started { boot, hello_ms })

@@ -205,6 +205,68 @@ def sandbox_pauses_at_its_end(box):
 
 
 @check
+def sandbox_fork(box):
+    box.files.write("/home/user/forked", "as it was")
+    alive = box.commands.run("sleep 1000", background=True)
+    forks = box.fork(timeout=120, count=2)
+    assert len(forks) == 2 and all(isinstance(fork, Sandbox) for fork in forks), forks
+    ids = {box.sandbox_id} | {fork.sandbox_id for fork in forks}
+    assert len(ids) == 3, ids
+    for fork in forks:
+        assert fork.files.read("/home/user/forked") == "as it was"
+        assert alive.pid in [process.pid for process in fork.commands.list()]
+        told = fork.commands.run("echo $E2B_SANDBOX_ID $NAME").stdout.split()
+        assert told == [fork.sandbox_id, "ada"], told
+        left = fork.get_info().end_at.timestamp() - time.time()
+        assert left < 125, left
+        fork.files.write("/home/user/forked", fork.sandbox_id)
+    assert [fork.files.read("/home/user/forked") for fork in forks] == [fork.sandbox_id for fork in forks]
+    assert box.files.read("/home/user/forked") == "as it was"
+    uuids = {one.files.read("/proc/sys/kernel/random/uuid") for one in [box, *forks]}
+    assert len(uuids) == 3, uuids
+    assert alive.kill() is True
+    assert all(fork.kill() for fork in forks)
+    refuses(e2b.SandboxException, lambda: Sandbox.fork("nosuchsandbox"))
+
+
+@check
+def sandbox_fork_that_fails(box):
+    broken = Sandbox.create("base", timeout=120)
+    # Where nothing can be written, no fork can become somebody of its own.
+    readonly = "busybox mount -o bind /etc /etc && busybox mount -o remount,ro,bind /etc"
+    broken.commands.run(readonly, user="root")
+    [failed] = broken.fork(count=1)
+    assert isinstance(failed, Exception) and "somebody of its own" in str(failed), failed
+    assert len(Sandbox.list().next_items()) == 2, "what is not complete is never there"
+    assert broken.commands.run("echo on").stdout == "on\n", "its source goes on"
+    assert broken.kill() is True
+
+
+@check
+def snapshots(box):
+    box.files.write("/home/user/kept", "then")
+    unnamed, named = box.create_snapshot(), box.create_snapshot(name="ready")
+    assert named.snapshot_id == "default/ready:default" and unnamed.snapshot_id != named.snapshot_id
+    box.files.write("/home/user/kept", "now")
+    listed = [it.snapshot_id for it in Sandbox.list_snapshots().next_items()]
+    assert listed == [named.snapshot_id, unnamed.snapshot_id], listed
+    assert [it.snapshot_id for it in box.list_snapshots().next_items()] == listed
+    pages = Sandbox.list_snapshots(limit=1)
+    assert [pages.next_items()[0].snapshot_id, pages.next_items()[0].snapshot_id] == listed and not pages.has_next
+    for name in [named.snapshot_id, "ready", unnamed.snapshot_id]:
+        one = Sandbox.create(name, timeout=120, envs={"NAME": "bob"})
+        assert one.files.read("/home/user/kept") == "then"
+        assert one.commands.run("echo $NAME").stdout == "bob\n"
+        assert one.kill() is True
+    assert box.files.read("/home/user/kept") == "now"
+    assert Sandbox.delete_snapshot(named.snapshot_id) is True
+    assert Sandbox.delete_snapshot(unnamed.snapshot_id) is True
+    assert Sandbox.delete_snapshot(named.snapshot_id) is False
+    assert Sandbox.list_snapshots().next_items() == []
+    refuses(e2b.SandboxException, lambda: Sandbox.create("ready"))
+
+
+@check
 def sandbox_kill(box):
     assert box.kill() is True
     assert box.is_running() is False
