@@ -7,7 +7,7 @@ use crate::rust_tests::{self, Scope};
 use crate::{sim, tidy};
 
 const SEEDS_QUICK: u64 = 50;
-pub const SEEDS: u64 = 500;
+pub const SEEDS: u64 = 1_000;
 
 #[derive(clap::Args)]
 pub struct Args {

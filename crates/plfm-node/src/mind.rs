@@ -170,10 +170,10 @@ fn next(local: &Local, plan: &Plan, observed: &Observed, id: InstanceId, now: Ti
         (_, None) | (None, _) if local.is_foreign(plan) => None,
         (_, Some(slot)) if local.is_foreign(plan) && slot.status.phase == InstancePhase::Paused => None,
         (Some(assignment), slot) if assignment.desired == Desired::Running => {
-            keep_running(local, slot, assignment, observed.get(&id), now)
+            keep_running(local, plan, slot, assignment, observed.get(&id), now)
         }
         (Some(assignment), slot) if assignment.desired == Desired::Paused => {
-            keep_paused(local, slot, assignment, observed.get(&id), now)
+            keep_paused(local, plan, slot, assignment, observed.get(&id), now)
         }
         (Some(assignment), slot) => wind_down(id, slot, grace(assignment)),
         (None, Some(slot)) if slot.status.phase == InstancePhase::Gone => Some(Action::Forget(id)),
@@ -190,6 +190,7 @@ fn grace(assignment: &Assignment) -> Duration {
 
 fn keep_running(
     local: &Local,
+    plan: &Plan,
     slot: Option<&Slot>,
     assignment: &Assignment,
     machine: Option<&Found>,
@@ -197,19 +198,16 @@ fn keep_running(
 ) -> Option<Action> {
     let id = assignment.instance;
     let Some(slot) = slot else {
-        if machine.is_none() && awaits_snapshot(local, assignment) {
-            return None;
-        }
         // A machine that nobody remembers is not known to be what was wanted.
         return Some(if machine.is_some() { Action::Destroy(id) } else { Action::Prepare(id) });
     };
     use InstancePhase::*;
     match slot.status.phase {
-        Allocated | Preparing if awaits_snapshot(local, assignment) => None,
         // Something of it is there that no answer was heard of: the node ended in the middle of starting it.
         Allocated | Preparing if slot.machine => Some(stop_now(id)),
         Allocated => Some(Action::Prepare(id)),
-        Preparing => Some(if slot.prepared { Action::Boot(id) } else { Action::Prepare(id) }),
+        Preparing if !slot.prepared => Some(Action::Prepare(id)),
+        Preparing => (!awaits_snapshot(local, plan, assignment)).then_some(Action::Boot(id)),
         Booting | Ready | Unready if !slot.attached => Some(match machine {
             Some(Found::Runs(boot)) if slot.status.boot == Some(*boot) => Action::Adopt(id, *boot),
             _ => stop_now(id),
@@ -226,6 +224,7 @@ fn keep_running(
 
 fn keep_paused(
     local: &Local,
+    plan: &Plan,
     slot: Option<&Slot>,
     assignment: &Assignment,
     machine: Option<&Found>,
@@ -241,7 +240,7 @@ fn keep_paused(
         Some(slot) => match slot.status.phase {
             phase if phase.is_at_rest() => None,
             Ready | Unready if slot.attached => slot.status.boot.map(|boot| Action::Pause(assignment.instance, boot)),
-            _ => keep_running(local, Some(slot), assignment, machine, now),
+            _ => keep_running(local, plan, Some(slot), assignment, machine, now),
         },
     }
 }
@@ -266,10 +265,12 @@ fn keep_snapshot(
 }
 
 /// The snapshot that it goes on from has not been taken yet. One that failed or is unknown is not waited for.
-fn awaits_snapshot(local: &Local, assignment: &Assignment) -> bool {
+fn awaits_snapshot(local: &Local, plan: &Plan, assignment: &Assignment) -> bool {
     let Some(from) = assignment.workload.from() else { return false };
-    let phase = local.slots.get(&from.snapshot).map(|slot| slot.status.phase);
-    matches!(phase, Some(InstancePhase::Allocated | InstancePhase::Pausing))
+    match local.slots.get(&from.snapshot) {
+        Some(slot) => matches!(slot.status.phase, InstancePhase::Allocated | InstancePhase::Pausing),
+        None => plan.assignments.get(&from.snapshot).is_some_and(|it| it.desired == Desired::Paused),
+    }
 }
 
 fn stop_now(instance: InstanceId) -> Action {

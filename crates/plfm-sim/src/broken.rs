@@ -50,6 +50,9 @@ broken! {
     "decide: leaves the deploy before unfinished" => rules(rules::UNFINISHED);
     "decide: counts no terms" => rules(rules::SAME_TERM);
     "decide: forgets nothing" => rules(rules::FORGETS_NOTHING);
+    "decide: removes snapshots that forks go on from" => rules(rules::CARELESS);
+    "decide: keeps snapshots that nobody wants" => rules(rules::HOARDING);
+    "step: acts on what is being taken" => step(steps::meddles);
     "step: does all twice" => step(steps::twice);
     "step: never stops" => step(steps::never_stops);
     "step: never destroys" => step(steps::never_destroys);

@@ -11,7 +11,7 @@ use plfm_core::fair::Class;
 use plfm_core::ids::{EnvId, InstanceId, OrgId, RequestId, RouteId};
 use plfm_core::labels::Labels;
 use plfm_core::manifest::{Manifest, Resources as Size};
-use plfm_core::phase::NodePhase;
+use plfm_core::phase::{Desired, NodePhase};
 use plfm_core::quota::Dimension;
 use plfm_core::state::State;
 use plfm_core::units::{Mebibytes, MilliCpu, Seq, Timestamp};
@@ -81,14 +81,14 @@ impl Client {
             }
             Operation::KillSandbox { which } => Command::KillSandbox { instance: any_sandbox(state, *which) },
             Operation::PauseSandbox { which } => {
-                Command::PauseSandbox { instance: any_sandbox(state, *which), why: DesiredChange::Paused }
+                Command::PauseSandbox { instance: running(state, *which), why: DesiredChange::Paused }
             }
             Operation::ResumeSandbox { which, timeout_seconds } => {
-                let (instance, timeout) = (any_sandbox(state, *which), Duration::from_secs(*timeout_seconds));
+                let (instance, timeout) = (paused(state, *which), Duration::from_secs(*timeout_seconds));
                 Command::ResumeSandbox { instance, timeout }
             }
             Operation::SnapshotSandbox { which, named } => {
-                let (snapshot, of) = (self.fresh(), any_sandbox(state, *which));
+                let (snapshot, of) = (self.fresh(), running(state, *which));
                 Command::SnapshotSandbox { snapshot, of, name: named.then(|| SNAPSHOT.to_owned()) }
             }
             Operation::ReleaseSnapshot { which } => {
@@ -96,7 +96,7 @@ impl Client {
                 Command::ReleaseSnapshot { snapshot: any(state.index().snapshots().filter(kept).collect(), *which) }
             }
             Operation::ForkSandbox { which, count, timeout_seconds } => {
-                let (of, snapshot) = (any_sandbox(state, *which), self.fresh());
+                let (of, snapshot) = (running(state, *which), self.fresh());
                 let forks = (0..*count).map(|_| self.fresh()).collect();
                 let timeout = Duration::from_secs(*timeout_seconds);
                 Command::ForkSandbox(ForkSandbox { of, snapshot, forks, timeout })
@@ -159,6 +159,19 @@ pub fn zone(first: bool) -> Labels {
 
 fn any_sandbox(state: &State, which: usize) -> InstanceId {
     any(state.index().sandboxes().collect(), which)
+}
+
+/// Most who ask know what can be done; who asks for what there is none of shows that it is refused.
+fn running(state: &State, which: usize) -> InstanceId {
+    let runs = |id: &InstanceId| state.instances[id].is_ready();
+    let all: Vec<_> = state.index().sandboxes().filter(runs).collect();
+    if all.is_empty() { any_sandbox(state, which) } else { any(all, which) }
+}
+
+fn paused(state: &State, which: usize) -> InstanceId {
+    let rests = |id: &InstanceId| state.instances[id].desired == Desired::Paused;
+    let all: Vec<_> = state.index().sandboxes().filter(rests).collect();
+    if all.is_empty() { any_sandbox(state, which) } else { any(all, which) }
 }
 
 fn any(known: Vec<InstanceId>, which: usize) -> InstanceId {

@@ -8,7 +8,7 @@ use plfm_core::event::{DesiredChange, Envelope, Event, Waiting};
 use plfm_core::evolve::evolve;
 use plfm_core::ids::{EnvId, InstanceId, NodeId, RequestId};
 use plfm_core::phase::{Desired, NodePhase};
-use plfm_core::state::State;
+use plfm_core::state::{Instance, State};
 use plfm_core::units::{Seq, Timestamp};
 
 use crate::ctx::Ctx;
@@ -66,6 +66,14 @@ impl Judge {
 
     fn complaint(&self, before: &State, envelope: &Envelope, since: Timestamp) -> Option<String> {
         match &envelope.event {
+            Event::InstanceDesiredChanged { instance, why: DesiredChange::Unused, .. } => {
+                let goes_on = |it: &&Instance| {
+                    let from = it.sandbox().and_then(|it| it.from);
+                    it.holds_resources() && from.is_some_and(|from| from.snapshot == *instance)
+                };
+                let mut forks = before.instances.iter().filter(|(_, it)| goes_on(it));
+                forks.next().map(|(fork, _)| format!("{instance} is removed, and {fork} goes on from it"))
+            }
             Event::InstanceDesiredChanged { instance, desired, why } => {
                 self.too_few_ready(before, *instance, *desired, *why)
             }

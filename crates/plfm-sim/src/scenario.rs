@@ -350,7 +350,7 @@ fn clocks(rng: &mut Rng) -> Vec<Step> {
 impl Drawn for Operation {
     fn draw(rng: &mut Rng) -> Self {
         let (app, prod) = (rng.u8(..3), rng.u8(..4) == 0);
-        match rng.u8(..22) {
+        match rng.u8(..23) {
             0 | 1 => Self::Scale { app, prod, replicas: rng.u32(0..5) },
             2 => Self::Stop { app, prod },
             3 if rng.bool() => Self::DeleteRoute { which: rng.usize(..8) },
@@ -364,8 +364,8 @@ impl Drawn for Operation {
             12 => Self::KillSandbox { which: rng.usize(..4) },
             13 if rng.bool() => Self::PauseSandbox { which: rng.usize(..4) },
             13 => Self::ResumeSandbox { which: rng.usize(..4), timeout_seconds: rng.u64(1..90) },
-            14 if rng.bool() => Self::SnapshotSandbox { which: rng.usize(..4), named: rng.bool() },
-            14 => Self::ReleaseSnapshot { which: rng.usize(..4) },
+            14 => Self::SnapshotSandbox { which: rng.usize(..4), named: rng.bool() },
+            16 => Self::ReleaseSnapshot { which: rng.usize(..4) },
             15 => {
                 let count = rng.u8(1..5);
                 Self::ForkSandbox { which: rng.usize(..4), count, timeout_seconds: rng.u64(1..90) }
@@ -430,6 +430,11 @@ impl Drawn for Fault {
             17 => Self::EdgeCut { edge: rng.usize(..EDGES), lasts_ms },
             18 if rng.bool() => Self::NodeDiskFills { node },
             18 => Self::NodeDiskEmpties { node },
+            // What is seldom done seldom fails.
+            _ if rng.u8(..8) == 0 => {
+                let glitch = [Glitch::PauseFails, Glitch::ResumeFails, Glitch::TakeFails][rng.usize(..3)];
+                Self::Next { node, glitch }
+            }
             _ => Self::Next { node, glitch: Glitch::ALL[rng.usize(..Glitch::ALL.len())] },
         }
     }

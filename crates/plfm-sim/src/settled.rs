@@ -48,7 +48,17 @@ fn live(state: &State) -> Option<String> {
     let is_there = |id: &InstanceId| state.instances.get(id).is_some_and(Instance::is_taken);
     let is_orphan = |it: &Instance| it.sandbox().and_then(|it| it.from).is_some_and(|from| !is_there(&from.snapshot));
     let odd = live.find(|(_, it)| !it.is_ready() && !rests(it) || is_orphan(it));
-    odd.map(|(id, it)| format!("{id} is {} and should be {}", it.status.phase, it.desired))
+    let odd = odd.map(|(id, it)| format!("{id} is {} and should be {}", it.status.phase, it.desired));
+    odd.or_else(|| useless(state))
+}
+
+/// A snapshot that was taken for others, when none of them is left.
+fn useless(state: &State) -> Option<String> {
+    let used = state.instances.values().filter(|it| it.holds_resources()).filter_map(Instance::sandbox);
+    let used: BTreeSet<_> = used.filter_map(|it| it.from).map(|from| from.snapshot).collect();
+    let loose = |it: &Instance| it.holds_resources() && it.snapshot().is_some_and(|it| !it.kept);
+    let mut loose = state.instances.iter().filter(|(_, it)| loose(it));
+    loose.find(|(id, _)| !used.contains(id)).map(|(id, _)| format!("nobody needs the snapshot {id}"))
 }
 
 fn left_over(state: &State, node: &Node) -> Option<String> {

@@ -136,6 +136,7 @@ async fn an_operator_says_what_an_org_may_have_and_where() {
         projects           1      20         default
         envs               0      100        default
         routes             0      50         default
+        snapshots          0      100        default
         starts_per_minute  0      60         default
     "#]]
     .assert_eq(&org.out);

@@ -2,7 +2,7 @@
 //!
 //! A snapshot is an instance that never runs. It is on the node of the sandbox that it is of, and so is whoever goes on from it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::command::ForkSandbox;
@@ -63,9 +63,9 @@ pub fn fork(state: &State, wanted: ForkSandbox, facts: &Facts) -> Result<Vec<Eve
     }
     let (created, mut more) = taken(state, snapshot, of, None, false, facts)?;
     let (source, was) = living(state, of)?;
-    let mut events = vec![created];
+    let (mut events, mut known) = (vec![created], BTreeSet::from([snapshot]));
     for fork in forks {
-        if state.instances.contains_key(&fork) {
+        if state.instances.contains_key(&fork) || !known.insert(fork) {
             return Err(Refusal::SandboxExists(fork));
         }
         let own = Own {

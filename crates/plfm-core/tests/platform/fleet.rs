@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use expect_test::Expect;
 use plfm_core::check::{check, check_step};
-use plfm_core::command::{Command, CreateSandbox, Deploy, Expose, NodeOrder};
+use plfm_core::command::{Command, CreateSandbox, Deploy, Expose, ForkSandbox, NodeOrder};
 use plfm_core::digest::Digest;
 use plfm_core::event::{
     Actor, Capacity, DesiredChange, Entry, Envelope, Event, InstanceStatus, Isolation, OnTimeout, ReleaseImage,
@@ -156,6 +156,13 @@ impl Fleet {
             ["sandbox", seconds] => drop(self.submit(self.sandbox("base", seconds.parse().unwrap())).unwrap()),
             ["pause", which] => self.pauses(which).map(drop).unwrap(),
             ["resume", which, seconds] => self.resumes(which, seconds.parse().unwrap()).map(drop).unwrap(),
+            ["timeout", which, seconds] => {
+                let ends_at = self.facts.now + Duration::from_secs(seconds.parse().unwrap());
+                let instance = self.instance(which);
+                self.submit(Command::SetSandboxTimeout { instance, ends_at, at_least: false }).map(drop).unwrap();
+            }
+            ["fork", which, count] => self.forks(which, count.parse().unwrap()).map(drop).unwrap(),
+            ["snapshot", which, name] => self.snapshots(which, Some(name)).map(drop).unwrap(),
             ["paused", which] => self.report(self.instance(which), InstancePhase::Paused, None),
             ["kill", which] => drop(self.submit(Command::KillSandbox { instance: self.instance(which) }).unwrap()),
             ["limit", dimension, limit] => self.limit(dimension, limit.parse().unwrap()),
@@ -171,6 +178,27 @@ impl Fleet {
     pub fn resumes(&mut self, which: &str, seconds: u64) -> Result<usize, Refusal> {
         let (instance, timeout) = (self.instance(which), Duration::from_secs(seconds));
         self.submit(Command::ResumeSandbox { instance, timeout })
+    }
+
+    /// Ids that are greater than those of what was there before.
+    fn fresh(&self, number: usize) -> InstanceId {
+        InstanceId::new(Ulid::from_parts(self.facts.now.0, (self.log.len() + number) as u128))
+    }
+
+    pub fn forks(&mut self, which: &str, count: usize) -> Result<usize, Refusal> {
+        let (of, snapshot, timeout) = (self.instance(which), self.fresh(0), Duration::from_secs(3_600));
+        let forks = (1..=count).map(|number| self.fresh(number)).collect();
+        self.submit(Command::ForkSandbox(ForkSandbox { of, snapshot, forks, timeout }))
+    }
+
+    pub fn snapshots(&mut self, which: &str, name: Option<&str>) -> Result<usize, Refusal> {
+        let (of, snapshot, name) = (self.instance(which), self.fresh(0), name.map(str::to_owned));
+        self.submit(Command::SnapshotSandbox { snapshot, of, name })
+    }
+
+    /// The one that there is.
+    pub fn snapshot(&self) -> InstanceId {
+        self.state().index().snapshots().next().unwrap()
     }
 
     fn is_back(&mut self, name: &str) {
@@ -293,6 +321,7 @@ impl Fleet {
         let allocated = |envelope: &Envelope| match &envelope.event {
             Event::InstanceAllocated(it) => Some(it.instance),
             Event::SandboxCreated(it) => Some(it.instance),
+            Event::SnapshotCreated(it) => Some(it.snapshot),
             _ => None,
         };
         self.log.iter().filter_map(allocated).collect()
@@ -313,7 +342,8 @@ impl Fleet {
             let Some(it) = self.state().instances.get(id) else { continue };
             let node = &self.state().nodes[&it.node].name;
             let wish = if it.desired == Desired::Running { String::new() } else { format!(", to be {}", it.desired) };
-            let what = it.release().map_or("sandbox", |release| self.tag(release));
+            let what = if it.snapshot().is_some() { "snapshot" } else { "sandbox" };
+            let what = it.release().map_or(what, |release| self.tag(release));
             writeln!(text, "{} {what} {node} {}{wish}", number + 1, it.status.phase).unwrap();
         }
         for deploy in self.state().deploys.values() {

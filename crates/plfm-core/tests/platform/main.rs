@@ -13,3 +13,4 @@ mod refusals;
 mod rollout;
 mod routes;
 mod sandboxes;
+mod snapshots;

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use plfm_core::command::{Command, CreateSandbox, Deploy, Expose, NodeOrder};
+use plfm_core::command::{Command, CreateSandbox, Deploy, Expose, ForkSandbox, NodeOrder};
 use plfm_core::digest::Digest;
 use plfm_core::event::{Capacity, DesiredChange, Entry, Envelope, InstanceStatus, Scope, Waiting};
 use plfm_core::evolve::evolve;
@@ -136,6 +136,15 @@ fn given() -> impl Strategy<Value = Command> {
         }),
         2 => (0..20u128).prop_map(|number| {
             Command::ResumeSandbox { instance: sandbox_id(number), timeout: Duration::from_secs(60) }
+        }),
+        2 => (0..20u128, 20..30u128, proptest::option::of(Just("ready".to_owned()))).prop_map(|(of, number, name)| {
+            Command::SnapshotSandbox { snapshot: sandbox_id(number), of: sandbox_id(of), name }
+        }),
+        1 => (20..30u128).prop_map(|number| Command::ReleaseSnapshot { snapshot: sandbox_id(number) }),
+        2 => (0..20u128, 20..30u128, vec(0..20u128, 0..4)).prop_map(|(of, number, forks)| {
+            let forks = forks.into_iter().map(sandbox_id).collect();
+            let (of, snapshot, timeout) = (sandbox_id(of), sandbox_id(number), Duration::from_secs(60));
+            Command::ForkSandbox(ForkSandbox { of, snapshot, forks, timeout })
         }),
     ]
 }

@@ -10,6 +10,7 @@ use ulid::Ulid;
 use super::*;
 
 mod pause;
+mod snapshot;
 
 const NOW: Timestamp = Timestamp(1_000_000);
 

@@ -6,6 +6,7 @@ use plfm_core::command::Command;
 use plfm_core::decide::decide;
 use plfm_core::event::{DesiredChange, Event, InstanceAllocated};
 use plfm_core::facts::Facts;
+use plfm_core::ids::InstanceId;
 use plfm_core::phase::{DeployStatus, Desired};
 use plfm_core::reconcile::{NextRun, reconcile};
 use plfm_core::refusal::Refusal;
@@ -140,3 +141,32 @@ pub const FORGETS_NOTHING: Rules = deciding(|state, command, facts| match comman
     Command::Forget { .. } => Ok(Vec::new()),
     other => decide(state, other, facts),
 });
+
+fn is_unused(command: &Command) -> bool {
+    matches!(command, Command::SetDesired { why: DesiredChange::Unused, .. })
+}
+
+pub const HOARDING: Rules = Rules {
+    decide,
+    reconcile: |state, facts| {
+        let (mut commands, next_run) = reconcile(state, facts);
+        commands.retain(|command| !is_unused(command));
+        (commands, next_run)
+    },
+};
+
+pub const CARELESS: Rules = Rules {
+    decide,
+    reconcile: |state, facts| {
+        let (mut commands, next_run) = reconcile(state, facts);
+        commands.retain(|command| !is_unused(command));
+        let loose = |id: &InstanceId| state.instances[id].snapshot().is_some_and(|it| !it.kept);
+        let loose = state.index().snapshots().filter(loose).filter(|id| state.instances[id].is_taken());
+        commands.extend(loose.map(|instance| Command::SetDesired {
+            instance,
+            desired: Desired::Stopped,
+            why: DesiredChange::Unused,
+        }));
+        (commands, next_run)
+    },
+};

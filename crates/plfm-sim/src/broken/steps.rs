@@ -69,3 +69,10 @@ pub fn boots_unprepared(local: &Local, plan: &Plan, observed: &Observed, now: Ti
     };
     actions.map(wrong).collect()
 }
+
+pub fn meddles(local: &Local, plan: &Plan, observed: &Observed, now: Timestamp) -> Vec<Action> {
+    let mut local = local.clone();
+    let takes = |doing: &Action| matches!(doing, Action::Take { .. });
+    local.slots.values_mut().for_each(|slot| slot.doing = slot.doing.take().filter(|doing| !takes(doing)));
+    step(&local, plan, observed, now)
+}

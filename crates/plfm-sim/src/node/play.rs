@@ -14,7 +14,14 @@ use crate::trace::Note;
 
 impl Node {
     pub(super) fn executes(&mut self, ctx: &mut Ctx, action: Action) {
-        let node = self.index;
+        let (node, id) = (self.index, action.instance());
+        let slots = self.mind.iter().flat_map(|mind| mind.local.slots.values());
+        let taken = slots.filter_map(|slot| match &slot.doing {
+            Some(Action::Take { of, .. }) => Some(*of),
+            _ => None,
+        });
+        let is_taken = taken.into_iter().any(|of| of == id);
+        ctx.expect(!is_taken, || format!("node {node} begins {action:?} while {id} is being taken"));
         let (wait, glitch) = match &action {
             Action::Prepare(id) => {
                 self.host.directories.insert(*id);
