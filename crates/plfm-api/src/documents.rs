@@ -15,9 +15,10 @@ use plfm_core::state::{Instance, Position, Replica, Role, Sandbox, State};
 use plfm_core::units::Seq;
 use serde::{Deserialize, Serialize};
 
-/// The newest version of [`Workload`]; a node fails what it does not know with `spec_unsupported`. The third has snapshots and what
-/// goes on from them; all else is said as the second, which older nodes know.
+/// The newest version of [`Workload`]; a node fails what is of a later one with `spec_unsupported`.
 pub const WORKLOAD_VERSION: u32 = 3;
+/// What is neither a snapshot nor goes on from one: nodes that know neither can have it.
+const BEFORE_SNAPSHOTS: u32 = 2;
 /// What the server answers to a node that is of the cluster no more: it removes what it has and ends.
 pub const NODE_DECOMMISSIONED: &str = "node_decommissioned";
 /// A report names no more images than this; which ones is the node's choice.
@@ -85,7 +86,11 @@ pub enum Purpose {
         from: Option<Origin>,
     },
     /// It never runs: it is what that sandbox was when it was taken.
-    Snapshot { of: InstanceId },
+    Snapshot {
+        of: InstanceId,
+        /// It is to survive its node's loss of power; else it is for those alone that go on from it at once.
+        durable: bool,
+    },
 }
 
 impl Workload {
@@ -230,7 +235,9 @@ fn workload(state: &State, id: InstanceId) -> Option<Workload> {
             let purpose = Purpose::Sandbox { template: sandbox.template_name.clone(), from: sandbox.from };
             of_sandbox(state, instance, sandbox, purpose)
         }
-        Role::Snapshot(snapshot) => of_sandbox(state, instance, &snapshot.was, Purpose::Snapshot { of: snapshot.of }),
+        Role::Snapshot(snapshot) => {
+            of_sandbox(state, instance, &snapshot.was, Purpose::Snapshot { of: snapshot.of, durable: snapshot.kept })
+        }
     }
 }
 
@@ -240,7 +247,7 @@ fn of_replica(state: &State, instance: &Instance, replica: &Replica) -> Option<W
     let effective = release.manifest.merged(&replica.process)?;
     let (app, env) = (state.apps.get(&replica.app)?, state.envs.get(&replica.env)?);
     Some(Workload {
-        version: WORKLOAD_VERSION - 1,
+        version: BEFORE_SNAPSHOTS,
         org: instance.org,
         purpose: Purpose::Replica {
             app: app.name.clone(),
@@ -266,7 +273,7 @@ fn of_replica(state: &State, instance: &Instance, replica: &Replica) -> Option<W
 fn of_sandbox(state: &State, instance: &Instance, sandbox: &Sandbox, purpose: Purpose) -> Option<Workload> {
     let is_old = matches!(purpose, Purpose::Sandbox { from: None, .. });
     Some(Workload {
-        version: if is_old { WORKLOAD_VERSION - 1 } else { WORKLOAD_VERSION },
+        version: if is_old { BEFORE_SNAPSHOTS } else { WORKLOAD_VERSION },
         org: instance.org,
         purpose,
         image: source(state, instance, &sandbox.image)?,

@@ -24,7 +24,7 @@ pub mod mass;
 mod nodes;
 mod quotas;
 pub mod sandboxes;
-pub(crate) mod snapshots;
+pub mod snapshots;
 
 /// A silent node is judged lost after this (P-SCH-40).
 pub const OFFLINE_AFTER: Duration = Duration::from_secs(60);

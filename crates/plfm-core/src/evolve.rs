@@ -143,9 +143,6 @@ pub fn evolve(state: &mut State, envelope: &Envelope) {
         Event::InstanceStatusChanged { instance, status, .. } => {
             boot_failed(state, *instance, status, at);
             change(state, *instance, |instance| instance_seen(instance, status, seq, at));
-            if status.phase == InstancePhase::Paused {
-                supersede(state, *instance);
-            }
         }
         Event::InstanceForgotten { instance } => {
             let gone = state.instances.remove(instance);
@@ -322,19 +319,6 @@ fn snapshot_created(state: &mut State, created: &SnapshotCreated, seq: Seq, at: 
     enters(state, snapshot, Seed { org, project, role, node, address, resources, class }, seq, at);
 }
 
-/// The newer of a name takes it when it is there, not before.
-fn supersede(state: &mut State, id: InstanceId) {
-    let Some(it) = state.instances.get(&id).filter(|it| it.is_taken()) else { return };
-    let Some(name) = it.snapshot().and_then(|it| it.name.as_ref()) else { return };
-    let older = state.index.snapshots().filter(|other| {
-        let age = |it: &Instance, id: InstanceId| (it.created_at, id);
-        let before = |of: &&Instance| of.org == it.org && age(of, *other) < age(it, id);
-        let other = state.instances.get(other).filter(before).and_then(Instance::snapshot);
-        other.is_some_and(|it| it.name.as_ref() == Some(name))
-    });
-    older.collect::<Vec<_>>().into_iter().for_each(|older| release(state, older));
-}
-
 fn release(state: &mut State, id: InstanceId) {
     change(state, id, |instance| {
         if let Role::Snapshot(snapshot) = &mut instance.role {
@@ -393,7 +377,9 @@ fn enters(state: &mut State, id: InstanceId, seed: Seed, seq: Seq, at: Timestamp
 /// A node where boots fail again and again is a worse place for a while.
 fn boot_failed(state: &mut State, id: InstanceId, status: &InstanceStatus, at: Timestamp) {
     let Some(it) = state.instances.get(&id) else { return };
-    let blame = status.failure.as_ref().is_some_and(|failure| failure.reason.remedy() != Remedy::User);
+    // That of a snapshot may be its sandbox's doing.
+    let is_boot = it.snapshot().is_none() && it.sandbox().is_none_or(|it| it.from.is_none());
+    let blame = is_boot && status.failure.as_ref().is_some_and(|failure| failure.reason.remedy() != Remedy::User);
     if blame && status.phase == InstancePhase::Failed && it.status.phase < InstancePhase::Ready {
         update(&mut state.nodes, &it.node, |node| {
             node.failed_boots.push(at);

@@ -8,7 +8,7 @@ use ulid::Ulid;
 
 use crate::ids::*;
 use crate::phase::{DeployStatus, Desired};
-use crate::state::{Committed, Deploy, Env, Instance, Replica, Role, State};
+use crate::state::{Committed, Deploy, Env, Instance, Replica, Role, Snapshot, State};
 use crate::units::Timestamp;
 
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -22,7 +22,9 @@ pub struct Index {
     snapshots: OrdSet<InstanceId>,
     /// Those that nobody wants for themselves.
     loose: OrdSet<InstanceId>,
-    /// How many live sandboxes go on from a snapshot.
+    /// Those that somebody wants by a name.
+    named: OrdSet<(OrgId, String, InstanceId)>,
+    /// How many sandboxes that are not to be stopped go on from a snapshot.
     forks: OrdMap<InstanceId, u32>,
     /// When sandboxes are to be stopped, the soonest first.
     ending: OrdSet<(Timestamp, InstanceId)>,
@@ -111,7 +113,23 @@ impl Index {
         self.snapshots.iter().copied()
     }
 
-    /// Live sandboxes that went on from a snapshot, or are to.
+    /// Snapshots of a name, the oldest first.
+    pub fn named(&self, org: OrgId, name: &str) -> impl Iterator<Item = InstanceId> {
+        let range = (org, name.to_owned(), least())..=(org, name.to_owned(), greatest());
+        self.named.range(range).map(|(_, _, id)| *id)
+    }
+
+    /// Snapshots whose name a newer one has that is there.
+    pub fn outdated<'a>(&'a self, state: &'a State) -> impl Iterator<Item = InstanceId> {
+        let pairs = self.named.iter().zip(self.named.iter().skip(1)).filter(|(a, b)| (&a.0, &a.1) == (&b.0, &b.1));
+        let has_newer = |(org, name, id): &(OrgId, String, InstanceId)| {
+            let newer = state.index.named(*org, name).filter(|other| other > id);
+            newer.filter_map(|id| state.instances.get(&id)).any(Instance::is_taken)
+        };
+        pairs.map(|(older, _)| older).filter(move |older| has_newer(older)).map(|(_, _, id)| *id)
+    }
+
+    /// Sandboxes that went on from a snapshot, or are to, and that are not to be stopped.
     pub fn forks_of(&self, snapshot: InstanceId) -> u32 {
         self.forks.get(&snapshot).copied().unwrap_or_default()
     }
@@ -173,13 +191,14 @@ impl Index {
             }
             Role::Sandbox(sandbox) => {
                 self.sandboxes.insert(id);
-                let from = sandbox.from.map(|from| from.snapshot);
+                let from = sandbox.from.filter(|_| it.desired != Desired::Stopped).map(|from| from.snapshot);
                 from.into_iter().for_each(|from| edit(&mut self.forks, from, |forks| *forks += 1));
                 self.own(it.org, |usage| usage.count(it, Committed::plus));
             }
             Role::Snapshot(snapshot) => {
                 self.snapshots.insert(id);
                 self.loose.extend((!snapshot.kept && it.desired != Desired::Stopped).then_some(id));
+                self.named.extend(name(it, snapshot).map(|name| (it.org, name, id)));
                 self.own(it.org, |usage| usage.snapshots += 1);
             }
         }
@@ -203,13 +222,14 @@ impl Index {
             }
             Role::Sandbox(sandbox) => {
                 self.sandboxes.remove(&id);
-                let from = sandbox.from.map(|from| from.snapshot);
+                let from = sandbox.from.filter(|_| it.desired != Desired::Stopped).map(|from| from.snapshot);
                 from.into_iter().for_each(|from| edit(&mut self.forks, from, |forks| *forks -= 1));
                 self.own(it.org, |usage| usage.count(it, Committed::less));
             }
-            Role::Snapshot(_) => {
+            Role::Snapshot(snapshot) => {
                 self.snapshots.remove(&id);
                 self.loose.remove(&id);
+                name(it, snapshot).into_iter().for_each(|name| drop(self.named.remove(&(it.org, name, id))));
                 self.own(it.org, |usage| usage.snapshots -= 1);
             }
         }
@@ -250,6 +270,11 @@ impl Index {
             usage.promised = usage.promised.less(before.1).plus(after.1);
         });
     }
+}
+
+/// By which a snapshot can be asked for.
+fn name(it: &Instance, snapshot: &Snapshot) -> Option<String> {
+    snapshot.name.clone().filter(|_| snapshot.kept && it.desired != Desired::Stopped)
 }
 
 impl Usage {

@@ -36,6 +36,7 @@ phases! {
     ///                  └───────────────────────────────────┘ a new boot, by the restart policy
     ///
     /// ready ─▶ pausing ─▶ paused ─▶ resuming ─▶ ready         the same boot
+    /// allocated ─▶ pausing ─▶ paused                          a snapshot
     /// ```
     ///
     /// `preparing` gets the image and the disks, `booting` lasts from the start of the machine until the workload answers its
@@ -98,7 +99,7 @@ phases! {
     /// ```
     Desired {
         Running = "running",
-        /// A sandbox alone can be: what an app serves is either there or not.
+        /// A sandbox alone can be: what an app serves is either there or not. A snapshot is nothing else.
         Paused = "paused",
         Draining = "draining",
         Stopped = "stopped",

@@ -89,6 +89,8 @@ pub enum Refusal {
     /// Of what can be nowhere else.
     #[error("{waiting}, and it can be on {node} alone")]
     NoRoomThere { node: String, waiting: Waiting },
+    #[error("there is a {by} `{name}`, and sandboxes could not tell which is meant")]
+    NameTaken { name: String, by: &'static str },
     #[error("there is no snapshot `{0}`")]
     SnapshotNotFound(String),
     #[error("{of} is about to be kept as {snapshot}")]
@@ -150,6 +152,7 @@ impl Refusal {
             Self::ProjectUnknown(_) => "project_not_found",
             Self::SandboxNotFound(_) => "sandbox_not_found",
             Self::SandboxExists(_) => "sandbox_exists",
+            Self::NameTaken { .. } => "name_taken",
             Self::SnapshotNotFound(_) => "snapshot_not_found",
             Self::SnapshotPending { .. } => "sandbox_busy",
             Self::SandboxPaused(_) => "sandbox_paused",
@@ -240,6 +243,7 @@ impl Refusal {
             Self::NoRoomThere { .. } => {
                 "end or pause another sandbox there, or, if that node takes no work, let it: `plfm node activate`"
             }
+            Self::NameTaken { .. } => "choose another name",
             Self::SnapshotNotFound(_) => "list snapshots with `plfm snapshot ls`",
             Self::SnapshotPending { .. } => "try again in a moment",
             Self::SandboxPaused(_) => "let it go on with `plfm sandbox resume`",

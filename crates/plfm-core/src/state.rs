@@ -310,9 +310,8 @@ impl State {
 
     /// The newest of a name that others can go on from.
     pub fn snapshot_named(&self, org: OrgId, name: &str) -> Option<(InstanceId, &Instance)> {
-        let named = |it: &Instance| it.snapshot().is_some_and(|it| it.kept && it.name.as_deref() == Some(name));
-        let all = self.index.snapshots().filter_map(|id| Some((id, self.instances.get(&id)?)));
-        all.filter(|(_, it)| it.org == org && it.is_taken() && named(it)).max_by_key(|(id, it)| (it.created_at, *id))
+        let named = self.index.named(org, name).filter_map(|id| Some((id, self.instances.get(&id)?)));
+        named.filter(|(_, it)| it.is_taken()).last()
     }
 
     /// The process type an instance runs, as its release says.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use plfm_api::documents::Workload;
+use plfm_api::documents::{Purpose, Workload};
 use plfm_api::guest::Client;
 use plfm_core::event::Origin;
 use plfm_core::ids::{BootId, InstanceId, SnapshotId};
@@ -177,13 +177,13 @@ impl Hands {
         let client = guest::client(self.runtime.clone(), id);
         let renewal = guest::renewal(id, boot, workload, &image, from.generation);
         let wait = patience(self.runtime.class(), REST_WAIT);
-        let renewed = within(wait, "did not become another", client.refresh(renewal)).await?;
+        let renewed = within_or(Reason::RefreshFailed, wait, "did not become another", client.refresh(renewal)).await?;
         let unfinished = |error: plfm_api::rpc::Error| {
             let why = error.message.unwrap_or_default();
             Failure::new(Reason::RefreshFailed, format!("it cannot be made somebody of its own: {why}"))
         };
         renewed.map_err(unfinished)?;
-        let awake = within(wait, "did not wake", client.thaw(Default::default())).await?;
+        let awake = within_or(Reason::RefreshFailed, wait, "did not wake", client.thaw(Default::default())).await?;
         let complaints = awake.map_err(unfinished)?;
         complaints.iter().for_each(|complaint| self.logs.node(id, complaint));
         self.attend(id, boot, client);
@@ -212,7 +212,8 @@ impl Hands {
         attended.iter().for_each(Attended::end);
         let kept = async {
             self.rest(&client).await?;
-            let kept = self.runtime.snapshot(of, snapshot_id(id)).await;
+            let durable = matches!(workload.purpose, Purpose::Snapshot { durable: true, .. });
+            let kept = self.runtime.snapshot(of, snapshot_id(id), durable).await;
             kept.map_err(|error| Failure::new(Reason::SnapshotFailed, chain(&error)))
         };
         let kept = kept.await;
@@ -223,7 +224,7 @@ impl Hands {
 
     async fn rest(&self, client: &Client) -> Result<(), Failure> {
         let wait = patience(self.runtime.class(), REST_WAIT);
-        let rests = within(wait, "did not come to rest", client.quiesce()).await?;
+        let rests = within_or(Reason::SnapshotFailed, wait, "did not come to rest", client.quiesce()).await?;
         rests.map_err(|error| Failure::new(Reason::SnapshotFailed, error.to_string()))
     }
 
@@ -318,7 +319,7 @@ impl Hands {
 
     async fn wake(&self, client: &Client) -> Result<(), Failure> {
         let wait = patience(self.runtime.class(), REST_WAIT);
-        let awake = within(wait, "did not wake", client.thaw(guest::waking())).await?;
+        let awake = within_or(Reason::RestoreFailed, wait, "did not wake", client.thaw(guest::waking())).await?;
         awake.map(drop).map_err(|error| Failure::new(Reason::RestoreFailed, error.to_string()))
     }
 
@@ -331,7 +332,8 @@ impl Hands {
             hands.tell(id, Outcome::Ended { boot, exit_code, failure });
         });
         let attended = Attended { watch: watch.abort_handle(), follow };
-        self.attended.lock().expect("no panic while it is held").insert(id, attended);
+        let former = self.attended.lock().expect("no panic while it is held").insert(id, attended);
+        former.iter().for_each(Attended::end);
     }
 
     async fn end_of(&self, id: InstanceId, client: &Client) -> (Option<i32>, Failure) {
@@ -411,7 +413,11 @@ fn told<T>(collected: Result<Result<T, plfm_image::ImageError>, tokio::task::Joi
 
 /// A guest that hangs must not hold up what else is to be done with it.
 async fn within<T>(wait: Duration, what: &str, work: impl Future<Output = T>) -> Result<T, Failure> {
-    let late = |_| Failure::new(Reason::ConfigHandshakeFailed, format!("the guest {what} for {wait:?}"));
+    within_or(Reason::ConfigHandshakeFailed, wait, what, work).await
+}
+
+async fn within_or<T>(reason: Reason, wait: Duration, what: &str, work: impl Future<Output = T>) -> Result<T, Failure> {
+    let late = |_| Failure::new(reason, format!("the guest {what} for {wait:?}"));
     tokio::time::timeout(wait, work).await.map_err(late)
 }
 

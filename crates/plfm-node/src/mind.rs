@@ -145,6 +145,7 @@ pub fn step(local: &Local, plan: &Plan, observed: &Observed, now: Timestamp) -> 
     let crowded = !local.is_foreign(plan) && local.has_strangers(plan, observed);
     let actions = free.filter_map(|id| next(local, plan, observed, *id, now));
     let actions = actions.filter(|action| !crowded || !matches!(action, Action::Boot(_) | Action::Resume(..)));
+    let actions = actions.filter(|action| !matches!(action, Action::Take { of, .. } if taken.contains(of)));
     one_at_a_time(actions.collect())
 }
 
@@ -231,7 +232,7 @@ fn keep_paused(
     now: Timestamp,
 ) -> Option<Action> {
     use InstancePhase::*;
-    if let Purpose::Snapshot { of } = assignment.workload.purpose {
+    if let Purpose::Snapshot { of, .. } = assignment.workload.purpose {
         return keep_snapshot(local, slot, (assignment.instance, of), machine, now);
     }
     match slot {

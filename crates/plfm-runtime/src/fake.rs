@@ -144,7 +144,7 @@ impl Runtime for FakeRuntime {
         Capabilities { snapshot: true, pause: true }
     }
 
-    async fn snapshot(&self, id: InstanceId, as_: SnapshotId) -> Result<(), RuntimeError> {
+    async fn snapshot(&self, id: InstanceId, as_: SnapshotId, _durable: bool) -> Result<(), RuntimeError> {
         let spec = self.running(id)?;
         if self.world.borrow().snapshots.contains_key(&as_) {
             return Err(RuntimeError::SnapshotExists(as_));

@@ -59,8 +59,9 @@ pub trait Runtime: Send + Sync + 'static {
     }
 
     /// Keeps what a running machine is: memory, devices, disk. It goes on; whoever asks has made its guest quiet, and wakes it.
-    async fn snapshot(&self, id: InstanceId, as_: SnapshotId) -> Result<(), RuntimeError> {
-        let _ = (id, as_);
+    /// A durable one survives the loss of power from when this answers, and takes longer.
+    async fn snapshot(&self, id: InstanceId, as_: SnapshotId, durable: bool) -> Result<(), RuntimeError> {
+        let _ = (id, as_, durable);
         Err(RuntimeError::Unsupported("snapshot"))
     }
 

@@ -194,13 +194,13 @@ impl Runtime for MicroVmRuntime {
         Capabilities { snapshot: true, pause: true }
     }
 
-    async fn snapshot(&self, id: InstanceId, as_: SnapshotId) -> Result<(), RuntimeError> {
+    async fn snapshot(&self, id: InstanceId, as_: SnapshotId, durable: bool) -> Result<(), RuntimeError> {
         let (slot, host, to) = (self.known(id)?, self.host.clone(), self.snapshots.join(as_.to_string()));
         if to.exists() {
             return Err(RuntimeError::SnapshotExists(as_));
         }
         // On its own, as a start is: a guest must not stay halted because a caller gave up.
-        finished("a snapshot", async move { slot.snapshot(&host, &to).await }).await
+        finished("a snapshot", async move { slot.snapshot(&host, &to, durable).await }).await
     }
 
     async fn restore(

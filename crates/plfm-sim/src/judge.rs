@@ -69,7 +69,9 @@ impl Judge {
             Event::InstanceDesiredChanged { instance, why: DesiredChange::Unused, .. } => {
                 let goes_on = |it: &&Instance| {
                     let from = it.sandbox().and_then(|it| it.from);
-                    it.holds_resources() && from.is_some_and(|from| from.snapshot == *instance)
+                    it.holds_resources()
+                        && it.desired != Desired::Stopped
+                        && from.is_some_and(|from| from.snapshot == *instance)
                 };
                 let mut forks = before.instances.iter().filter(|(_, it)| goes_on(it));
                 forks.next().map(|(fork, _)| format!("{instance} is removed, and {fork} goes on from it"))

@@ -42,6 +42,9 @@ pub fn create_template(
     let org = state.org_named(org).ok_or_else(|| Refusal::OrgNotFound(org.to_owned()))?;
     check_name(&name)?;
     check_size(&size)?;
+    if state.index().named(org, &name).next().is_some() {
+        return Err(Refusal::NameTaken { name, by: "snapshot" });
+    }
     let same = |it: &Template| it.image == image && it.size == size;
     if state.template_named(org, &name).is_some_and(|(_, known)| same(known)) {
         return Ok(Vec::new());
@@ -59,12 +62,14 @@ pub fn create(state: &State, wanted: CreateSandbox, facts: &Facts) -> Result<Vec
     if state.instances.contains_key(&instance) {
         return Err(Refusal::SandboxExists(instance));
     }
-    let snapshot = snapshots::named(state, org, &template).filter(|_| template_of(state, org, &template).is_err());
-    if let Some(snapshot) = snapshot {
-        let own = snapshots::Own { vars, metadata, timeout, on_timeout, class };
-        return snapshots::go_on(state, instance, snapshot, own, facts);
-    }
-    let (template, made_of) = template_of(state, org, &template)?;
+    let (template, made_of) = match (template_of(state, org, &template), snapshots::named(state, org, &template)) {
+        (Ok(found), _) => found,
+        (Err(unknown), None) => return Err(unknown),
+        (Err(_), Some(snapshot)) => {
+            let own = snapshots::Own { vars, metadata, timeout, on_timeout, class };
+            return snapshots::go_on(state, instance, snapshot, own, facts);
+        }
+    };
     quotas::sandbox(state, org, &made_of.size, facts.now)?;
     let wish = Wish::of_template(state, org, made_of);
     let (node, resources) = place::one(state, facts, wish).map_err(|none| match none {
@@ -150,7 +155,7 @@ pub fn pause(state: &State, id: InstanceId, why: DesiredChange) -> Result<Vec<Ev
         return Err(Refusal::SnapshotPending { of: id, snapshot });
     }
     if let Some(waiting) = place::no_room_to_pause(state, instance) {
-        return Err(no_room_there(state, instance, waiting));
+        return Err(refused_there(state, instance, waiting));
     }
     Ok(vec![Event::InstanceDesiredChanged { instance: id, desired: Desired::Paused, why }])
 }
@@ -176,13 +181,13 @@ pub fn resume(state: &State, id: InstanceId, timeout: Duration, facts: &Facts) -
     }
     quotas::resume(state, instance)?;
     if let Some(waiting) = place::no_room_to_resume(state, facts, instance) {
-        return Err(no_room_there(state, instance, waiting));
+        return Err(refused_there(state, instance, waiting));
     }
     let runs = Event::InstanceDesiredChanged { instance: id, desired: Desired::Running, why: DesiredChange::Resumed };
     Ok(vec![runs, ends(facts.now + timeout)])
 }
 
-pub(super) fn no_room_there(state: &State, it: &Instance, waiting: Waiting) -> Refusal {
+pub(super) fn refused_there(state: &State, it: &Instance, waiting: Waiting) -> Refusal {
     let node = state.nodes.get(&it.node).map_or_else(|| it.node.to_string(), |node| node.name.clone());
     Refusal::NoRoomThere { node, waiting }
 }

@@ -19,7 +19,7 @@ use crate::units::{Mebibytes, MilliCpu};
 
 use super::deploy::check_name;
 use super::quotas;
-use super::sandboxes::{check_timeout, living, no_room_there};
+use super::sandboxes::{check_timeout, living, refused_there};
 
 /// As E2B has it (`spec/e2b-compat.md`, W-SNAP-4).
 pub const FORKS_MAX: usize = 100;
@@ -41,6 +41,11 @@ pub fn take(
     facts: &Facts,
 ) -> Result<Vec<Event>, Refusal> {
     name.iter().try_for_each(|name| check_name(name))?;
+    let org = state.instances.get(&of).map(|it| it.org);
+    let is_template = |name: &String| org.is_some_and(|org| state.template_named(org, name).is_some());
+    if let Some(name) = name.as_ref().filter(|name| is_template(name)) {
+        return Err(Refusal::NameTaken { name: name.clone(), by: "template" });
+    }
     let (created, _) = taken(state, snapshot, of, name, true, facts)?;
     Ok(vec![created])
 }
@@ -58,6 +63,9 @@ pub fn release(state: &State, id: InstanceId) -> Result<Vec<Event>, Refusal> {
 pub fn fork(state: &State, wanted: ForkSandbox, facts: &Facts) -> Result<Vec<Event>, Refusal> {
     let ForkSandbox { of, snapshot, forks, timeout } = wanted;
     check_timeout(timeout)?;
+    if timeout.is_zero() {
+        return Err(Refusal::InvalidSandbox("a fork runs for a second at least".to_owned()));
+    }
     if !(1..=FORKS_MAX).contains(&forks.len()) {
         return Err(Refusal::InvalidSandbox(format!("a sandbox is forked 1 to {FORKS_MAX} times at once")));
     }
@@ -121,10 +129,6 @@ pub fn pending(state: &State, of: InstanceId) -> Option<InstanceId> {
     state.index().snapshots().find(is_pending)
 }
 
-pub fn is_pending(state: &State, of: InstanceId) -> bool {
-    pending(state, of).is_some()
-}
-
 /// The snapshot, and what it takes of its node.
 fn taken(
     state: &State,
@@ -148,7 +152,7 @@ fn taken(
     let all = Committed::from(&source.resources);
     let needs = Committed { memory: Mebibytes(0), cpu: MilliCpu(0), disk: all.disk + source.resources.memory, ..all };
     if let Some(waiting) = place::no_room_there(state, facts, source.node, Committed::default(), needs) {
-        return Err(no_room_there(state, source, waiting));
+        return Err(refused_there(state, source, waiting));
     }
     let node = state.nodes.get(&source.node).ok_or(Refusal::NodeNotFound(source.node))?;
     let address = node.address(cluster, node.next_host);
@@ -169,7 +173,7 @@ fn goes_on(
     let beside = Committed { instances: more.instances.saturating_sub(1), ..more };
     quotas::fork(state, it.org, &it.resources, beside, facts.now).map_err(Refusal::QuotaExceeded)?;
     if let Some(waiting) = place::no_room_there(state, facts, it.node, more, Committed::from(&it.resources)) {
-        return Err(no_room_there(state, it, waiting));
+        return Err(refused_there(state, it, waiting));
     }
     let node = state.nodes.get(&it.node).ok_or(Refusal::NodeNotFound(it.node))?;
     let generation = was.from.map_or(0, |from| from.generation) + 1;

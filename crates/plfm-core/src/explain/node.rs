@@ -77,7 +77,11 @@ fn why_here(state: &State, node: &Node, id: InstanceId, it: &Instance) -> Findin
         Role::Snapshot(snapshot) => Finding {
             what: format!("{id} is still here, a snapshot of {}", snapshot.of),
             why: "what others can go on from is here".to_owned(),
-            next: format!("let the node take work again, or remove it: `plfm snapshot rm {id}`"),
+            next: if snapshot.kept {
+                format!("let the node take work again, or remove it: `plfm snapshot rm {id}`")
+            } else {
+                "end the sandboxes that went on from it: `plfm sandbox ls`".to_owned()
+            },
         },
     }
 }

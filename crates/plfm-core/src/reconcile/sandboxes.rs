@@ -24,7 +24,8 @@ pub fn end(state: &State, agenda: &mut Agenda, commands: &mut Vec<Command>) {
     let over: Vec<_> = over.filter_map(|(_, id)| Some((id, state.instances.get(&id)?))).collect();
     let useless = state.index().useless().filter(|id| over.iter().all(|(it, _)| it != id));
     commands.extend(useless.map(|id| set_desired(id, Desired::Stopped, DesiredChange::Unused)));
-    commands.extend(over.into_iter().map(|(id, it)| over_is(state, id, it)));
+    commands.extend(over.into_iter().filter_map(|(id, it)| over_is(state, id, it)));
+    commands.extend(state.index().outdated(state).map(|snapshot| Command::ReleaseSnapshot { snapshot }));
     for (node, it) in state.nodes.iter().filter(|(_, it)| it.phase == NodePhase::Draining) {
         let now = agenda.now;
         let mut left = state.live_on(*node).filter(|(_, it)| it.ends_at().is_some_and(|at| at > now)).peekable();
@@ -34,19 +35,16 @@ pub fn end(state: &State, agenda: &mut Agenda, commands: &mut Vec<Command>) {
     }
 }
 
-/// It is paused if that was asked for, there is room for it, and it was not tried in vain too often; else stopped.
-fn over_is(state: &State, instance: InstanceId, it: &Instance) -> Command {
+/// It is paused if that was asked for, there is room for it, and it was not tried in vain too often; else stopped. What is about to be
+/// kept as a snapshot is paused after that.
+fn over_is(state: &State, instance: InstanceId, it: &Instance) -> Option<Command> {
     let pauses = it.sandbox().is_some_and(|sandbox| sandbox.on_timeout == OnTimeout::Pause);
     let runs = matches!(it.status.phase, InstancePhase::Ready | InstancePhase::Unready);
-    if pauses
-        && runs
-        && !snapshots::is_pending(state, instance)
-        && it.failures < PAUSES_MAX
-        && no_room_to_pause(state, it).is_none()
-    {
-        return Command::PauseSandbox { instance, why: DesiredChange::TimedOut };
+    if pauses && runs && it.failures < PAUSES_MAX && no_room_to_pause(state, it).is_none() {
+        let pause = Command::PauseSandbox { instance, why: DesiredChange::TimedOut };
+        return snapshots::pending(state, instance).is_none().then_some(pause);
     }
-    set_desired(instance, Desired::Stopped, why(it))
+    Some(set_desired(instance, Desired::Stopped, why(it)))
 }
 
 fn why(it: &Instance) -> DesiredChange {

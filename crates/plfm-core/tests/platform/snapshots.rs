@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use expect_test::expect;
 use plfm_core::command::{Command, ForkSandbox};
-use plfm_core::event::Waiting;
+use plfm_core::event::{OnTimeout, Waiting};
 use plfm_core::ids::InstanceId;
 use plfm_core::phase::{Desired, InstancePhase};
 use plfm_core::quota::Dimension;
 use plfm_core::refusal::Refusal;
 use ulid::Ulid;
 
-use crate::fleet::{Fleet, check_script};
+use crate::fleet::{Fleet, check_script, template};
 
 fn fleet(script: &str) -> Fleet {
     let mut fleet = Fleet::new();
@@ -110,11 +110,51 @@ fn a_name_is_the_newest_that_is_there() {
 }
 
 #[test]
-fn a_template_is_meant_before_a_snapshot_of_its_name() {
-    let mut fleet = fleet(&format!("{ONE}; snapshot 1 base; paused 2"));
-    fleet.submit(fleet.sandbox("base", 60)).unwrap();
-    let newest = fleet.state().index().sandboxes().last().unwrap();
-    assert_eq!(fleet.state().instances[&newest].sandbox().unwrap().from, None);
+fn what_is_taken_late_does_not_take_its_name_back() {
+    let mut fleet = fleet(&format!("{ONE}; snapshot 1 ready; snapshot 1 ready; paused 3"));
+    let newest = fleet.state().snapshot_named(fleet.org(), "ready").unwrap().0;
+    fleet.follow("paused 2");
+    assert_eq!(fleet.state().snapshot_named(fleet.org(), "ready").unwrap().0, newest);
+    let kept = fleet.state().index().snapshots().filter(|id| fleet.state().instances[id].desired == Desired::Paused);
+    assert_eq!(kept.collect::<Vec<_>>(), [newest]);
+}
+
+#[test]
+fn templates_and_snapshots_share_their_names() {
+    let mut fleet = fleet(&format!("{ONE}; snapshot 1 ready; paused 2"));
+    assert!(matches!(fleet.snapshots("1", Some("base")), Err(Refusal::NameTaken { .. })));
+    assert!(matches!(fleet.submit(template("ready", 256)), Err(Refusal::NameTaken { .. })));
+}
+
+/// What it holds in memory is lost with it.
+#[test]
+fn what_is_to_be_paused_is_taken_first() {
+    let mut fleet = fleet("node a; template 256");
+    let Command::CreateSandbox(mut wanted) = fleet.sandbox("base", 60) else { unreachable!("it is one") };
+    wanted.on_timeout = OnTimeout::Pause;
+    fleet.submit(Command::CreateSandbox(wanted)).unwrap();
+    ["ready", "snapshot 1 kept", "pass 61"].iter().for_each(|line| fleet.follow(line));
+    let desired = |fleet: &Fleet| fleet.state().instances.values().next().unwrap().desired;
+    assert_eq!(desired(&fleet), Desired::Running);
+    fleet.follow("paused 2");
+    assert_eq!(desired(&fleet), Desired::Paused);
+}
+
+#[test]
+fn a_lost_node_with_forks_can_be_dismissed() {
+    let mut fleet = fleet(&format!("{ONE}; fork 1 1; paused 2; ready; mute a; pass 61; pass 61"));
+    fleet.follow("decommission a");
+    assert!(fleet.state().instances.values().all(|it| !it.holds_resources()));
+}
+
+#[test]
+fn what_a_sandbox_did_to_its_forks_is_not_its_nodes_fault() {
+    let mut fleet = fleet(&format!("{ONE}; fork 1 1; fail 2 snapshot_failed; fail 3 restore_failed"));
+    let node = fleet.node("a");
+    assert_eq!(fleet.state().nodes[&node].failed_boots, []);
+    fleet.follow("sandbox 60");
+    fleet.follow("fail 4 vmm_start_failed");
+    assert_eq!(fleet.state().nodes.values().map(|it| it.failed_boots.len()).sum::<usize>(), 1);
 }
 
 #[test]
@@ -137,15 +177,19 @@ fn the_orgs_limits_hold() {
 fn how_many_at_once_is_limited() {
     let mut fleet = fleet(ONE);
     assert!(matches!(fleet.forks("1", 0), Err(Refusal::InvalidSandbox(_))));
+    let of = *fleet.state().instances.keys().next().unwrap();
+    let forks = vec![InstanceId::new(Ulid::from_parts(9, 8))];
+    let snapshot = InstanceId::new(Ulid::from_parts(9, 7));
+    let brief = ForkSandbox { of, snapshot, forks, timeout: Duration::ZERO };
+    assert!(matches!(fleet.submit(Command::ForkSandbox(brief)), Err(Refusal::InvalidSandbox(_))));
     assert!(matches!(fleet.forks("1", 101), Err(Refusal::InvalidSandbox(_))));
     let twin = InstanceId::new(Ulid::from_parts(9, 9));
-    let of = *fleet.state().instances.keys().next().unwrap();
     let wanted = ForkSandbox { of, snapshot: twin, forks: vec![twin], timeout: Duration::from_secs(60) };
     assert!(matches!(fleet.submit(Command::ForkSandbox(wanted)), Err(Refusal::SandboxExists(_))));
 }
 
 #[test]
-fn where_its_node_is_lost_or_to_be_empty_it_stays() {
+fn where_its_node_is_to_be_empty_it_stays() {
     let mut fleet = fleet(&format!("{ONE}; snapshot 1 ready; paused 2; drain a; pass 700; leave; pass 600"));
     let kept = fleet.snapshot();
     let phase = |fleet: &Fleet| fleet.state().instances[&kept].status.phase;

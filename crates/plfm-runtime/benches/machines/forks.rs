@@ -45,7 +45,7 @@ pub async fn measure(house: &House) {
 /// One snapshot, and all of them at once.
 async fn fork(house: &House, of: InstanceId, call: u128, forks: u128) -> Vec<InstanceId> {
     let snapshot = SnapshotId::new(Ulid(call));
-    house.runtime.snapshot(of, snapshot).await.unwrap();
+    house.runtime.snapshot(of, snapshot, false).await.unwrap();
     let children = (0..forks).map(|number| async move {
         let number = call * 1_000 + number;
         let spec = house.spec(number, MEMORY);

@@ -126,11 +126,11 @@ async fn refuses_to_pause(runtime: &dyn Runtime, spec: &MachineSpec) {
 
 async fn forks(runtime: &dyn Runtime, first: &MachineSpec, forks: [&MachineSpec; 2]) {
     runtime.create(first).await.unwrap();
-    assert!(matches!(runtime.snapshot(first.id, snapshot(1)).await, Err(RuntimeError::NotRunning(_))));
+    assert!(matches!(runtime.snapshot(first.id, snapshot(1), false).await, Err(RuntimeError::NotRunning(_))));
     runtime.start(first.id, boot(1), None).await.unwrap();
     answers(runtime, first.id).await;
-    runtime.snapshot(first.id, snapshot(1)).await.unwrap();
-    assert!(matches!(runtime.snapshot(first.id, snapshot(1)).await, Err(RuntimeError::SnapshotExists(_))));
+    runtime.snapshot(first.id, snapshot(1), false).await.unwrap();
+    assert!(matches!(runtime.snapshot(first.id, snapshot(1), false).await, Err(RuntimeError::SnapshotExists(_))));
     assert_eq!(runtime.snapshots().await.unwrap(), [snapshot(1)]);
     for (number, fork) in forks.into_iter().enumerate() {
         runtime.restore(fork, snapshot(1), boot(2 + number as u128), None).await.unwrap();
@@ -155,7 +155,7 @@ async fn forks(runtime: &dyn Runtime, first: &MachineSpec, forks: [&MachineSpec;
 async fn refuses_to_fork(runtime: &dyn Runtime, spec: &MachineSpec) {
     runtime.create(spec).await.unwrap();
     runtime.start(spec.id, boot(1), None).await.unwrap();
-    assert!(matches!(runtime.snapshot(spec.id, snapshot(1)).await, Err(RuntimeError::Unsupported(_))));
+    assert!(matches!(runtime.snapshot(spec.id, snapshot(1), false).await, Err(RuntimeError::Unsupported(_))));
     assert!(matches!(runtime.restore(spec, snapshot(1), boot(2), None).await, Err(RuntimeError::Unsupported(_))));
     runtime.destroy(spec.id).await.unwrap();
 }

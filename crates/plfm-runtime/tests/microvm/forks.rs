@@ -104,7 +104,7 @@ async fn forks_of_a_working_machine_share_nothing_they_should_not() {
 
     client_of_first.quiesce().await.unwrap();
     assert!(client_of_first.refresh(RefreshRequest::default()).await.is_err(), "half an identity is none");
-    runtime.snapshot(first.id, snapshot(1)).await.unwrap();
+    runtime.snapshot(first.id, snapshot(1), false).await.unwrap();
     asked(&runtime, first.id).await;
     client_of_first.thaw(Default::default()).await.unwrap();
     let known: BTreeSet<_> = draws(&before).into_iter().map(str::to_owned).collect();

@@ -26,9 +26,9 @@ async fn a_machine_is_forked_and_so_are_its_forks() {
     runtime.start(first.id, boot(1), None).await.unwrap();
     let booted = asked(&runtime, first.id).await;
     let begun = Instant::now();
-    runtime.snapshot(first.id, snapshot(1)).await.unwrap();
+    runtime.snapshot(first.id, snapshot(1), false).await.unwrap();
     eprintln!("snapshot: {:?}", begun.elapsed());
-    assert!(matches!(runtime.snapshot(first.id, snapshot(1)).await, Err(RuntimeError::SnapshotExists(_))));
+    assert!(matches!(runtime.snapshot(first.id, snapshot(1), false).await, Err(RuntimeError::SnapshotExists(_))));
     assert_eq!(asked(&runtime, first.id).await.kernel_boot_id, booted.kernel_boot_id, "it goes on");
 
     for (number, spec) in [(2, &one), (3, &two)] {
@@ -41,11 +41,11 @@ async fn a_machine_is_forked_and_so_are_its_forks() {
         check_wall(pid);
         eprintln!("private: {} KiB of {}", private_kib(pid), spec.memory);
     }
-    runtime.snapshot(one.id, snapshot(2)).await.unwrap();
+    runtime.snapshot(one.id, snapshot(2), false).await.unwrap();
     runtime.forget(snapshot(1)).await.unwrap();
     runtime.restore(&three, snapshot(2), boot(4), None).await.unwrap();
     assert_eq!(asked(&runtime, three.id).await.kernel_boot_id, booted.kernel_boot_id, "a fork of a fork");
-    runtime.snapshot(two.id, snapshot(3)).await.unwrap();
+    runtime.snapshot(two.id, snapshot(3), false).await.unwrap();
     assert_eq!(
         asked(&runtime, two.id).await.kernel_boot_id,
         booted.kernel_boot_id,

@@ -62,9 +62,8 @@ pub async fn create(
     Path(org_name): Path<String>,
     Json(request): Json<SandboxRequest>,
 ) -> Result<Response, ApiError> {
-    let state = shared.writer.state();
-    let template = made_of(&state, org(&state, &caller, &org_name)?, &request.template);
-    let request = SandboxRequest { template, ..request };
+    org(&shared.writer.state(), &caller, &org_name)?;
+    let request = SandboxRequest { template: made_of(&request.template), ..request };
     let actor = caller.actor()?;
     let (id, seq) = accept(&shared, actor, org_name, request).await?;
     Ok(accepted(StatusCode::CREATED, seq, ready(&shared, id).await?))

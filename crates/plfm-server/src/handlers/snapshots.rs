@@ -9,6 +9,8 @@ use axum::{Extension, Json};
 use http::StatusCode;
 use plfm_api::views::{self, ForkRequest, ForksView, Items, SandboxView, SnapshotRequest, SnapshotState, SnapshotView};
 use plfm_core::command::{Command, ForkSandbox};
+use plfm_core::decide::decide;
+use plfm_core::decide::snapshots::FORKS_MAX;
 use plfm_core::ids::{InstanceId, OrgId};
 use plfm_core::state::State as Fold;
 use plfm_core::units::Seq;
@@ -106,27 +108,42 @@ pub(super) async fn fork(
     count: u32,
     timeout: Duration,
 ) -> Result<(Seq, Vec<Result<SandboxView, ApiError>>), ApiError> {
-    let forks: Vec<InstanceId> = (0..count).map(|_| fresh()).collect();
-    let command = ForkSandbox { of, snapshot: fresh(), forks: forks.clone(), timeout };
-    let seq = shared.writer.submit(Command::ForkSandbox(command), caller.actor()?, current_request()).await?;
-    let state = shared.writer.state();
-    let placed = forks.iter().filter(|fork| state.instances.contains_key(*fork)).count();
-    let wait = |fork: InstanceId| {
-        let is_placed = state.instances.contains_key(&fork);
-        async move { if is_placed { ready(shared, fork).await } else { Err(no_room(placed)) } }
+    let snapshot = fresh();
+    // One more than are allowed is enough to be refused.
+    let forks: Vec<_> = (0..=FORKS_MAX).take(count as usize).map(|_| fresh()).collect();
+    let wanted = ForkSandbox { of, snapshot, forks: forks.clone(), timeout };
+    let seq = shared.writer.submit(Command::ForkSandbox(wanted.clone()), caller.actor()?, current_request()).await?;
+    let wait = async |fork: &InstanceId| {
+        if !shared.writer.state().instances.contains_key(fork) {
+            return Err(no_room(shared, &wanted));
+        }
+        ready(shared, *fork).await.map_err(|error| not_taken(shared, snapshot).unwrap_or(error))
     };
-    Ok((seq, futures::future::join_all(forks.iter().map(|fork| wait(*fork))).await))
+    Ok((seq, futures::future::join_all(forks.iter().map(wait)).await))
 }
 
-fn no_room(placed: usize) -> ApiError {
-    let detail = format!("there is room for {placed} forks: its node or the limits of its org allow no more");
-    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "no_room", detail, "see `plfm nodes` and `plfm org show`")
+/// What one more would be refused for.
+fn no_room(shared: &Shared, wanted: &ForkSandbox) -> ApiError {
+    let one = ForkSandbox { snapshot: fresh(), forks: vec![fresh()], ..wanted.clone() };
+    let refused = decide(&shared.writer.state(), Command::ForkSandbox(one), &shared.writer.facts());
+    refused.err().map_or_else(
+        || {
+            let detail = "there was no room for it";
+            ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "no_room", detail, "try again")
+        },
+        ApiError::from,
+    )
 }
 
-/// What a sandbox is asked to be made of: a template, or else the id of a snapshot.
-pub(super) fn made_of(state: &Fold, org: OrgId, text: &str) -> String {
-    let snapshot = found(state, org, text).ok().filter(|_| state.template_named(org, text).is_none());
-    snapshot.map_or_else(|| text.to_owned(), |id| id.to_string())
+/// Why nothing could go on from it.
+fn not_taken(shared: &Shared, snapshot: InstanceId) -> Option<ApiError> {
+    let failure = views::snapshot(&shared.writer.state(), snapshot)?.failure?;
+    Some(fell_through(Some(failure), "the sandbox could not be forked"))
+}
+
+/// What a sandbox is asked to be made of: the id of a snapshot may be said as sandboxes' are.
+pub(super) fn made_of(text: &str) -> String {
+    views::sandbox_id(text).map_or_else(|| text.to_owned(), |id| id.to_string())
 }
 
 /// By its name or its id, in whichever form.

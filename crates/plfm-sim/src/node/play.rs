@@ -20,8 +20,14 @@ impl Node {
             Some(Action::Take { of, .. }) => Some(*of),
             _ => None,
         });
-        let is_taken = taken.into_iter().any(|of| of == id);
-        ctx.expect(!is_taken, || format!("node {node} begins {action:?} while {id} is being taken"));
+        let taken = taken.filter(|of| *of == id).count();
+        ctx.expect(taken == 0, || format!("node {node} begins {action:?} while {id} is being taken"));
+        if let Action::Take { of, .. } = &action {
+            let slots = self.mind.iter().flat_map(|mind| mind.local.slots.values());
+            let twice =
+                slots.filter(|slot| matches!(&slot.doing, Some(Action::Take { of: it, .. }) if it == of)).count();
+            ctx.expect(twice <= 1, || format!("node {node} takes {of} twice at once"));
+        }
         let (wait, glitch) = match &action {
             Action::Prepare(id) => {
                 self.host.directories.insert(*id);

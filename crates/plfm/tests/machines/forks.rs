@@ -1,9 +1,11 @@
 //! Real sandboxes that go on from what another is: with its files and processes, and as somebody of their own.
 
 use std::collections::BTreeSet;
+use std::process::Stdio;
+use std::time::Duration;
 
 use crate::sandboxes::{Sandbox, sandboxes, with_base};
-use crate::world::{World, until};
+use crate::world::{Process, World, until};
 
 /// What two machines must not have in common.
 const WHO: [&str; 4] = [
@@ -101,6 +103,48 @@ fn a_snapshot_outlives_what_it_is_of() {
     assert!(gone.code == Some(4) && gone.err.contains("ready"), "{gone:?}");
     [&first, &second].iter().for_each(|one| drop(world.said(&["sandbox", "kill", &one.name])));
     until("nothing of them is there", || sandboxes(&world).is_empty().then_some(()));
+    let left = world.left();
+    assert_eq!(dev.stop(), Some(0));
+    assert_eq!(left.traces(), [""; 0], "something is left");
+}
+
+#[test]
+fn whoever_is_killed_in_a_fork_loses_nothing() {
+    let Some(world) = World::new("whoever_is_killed_in_a_fork_loses_nothing") else { return };
+    let mut dev = with_base(&world);
+    let it = Sandbox::create(&world);
+    let pid = it.starts_counting();
+    let forks =
+        || [1, 2].map(|_| world.command().args(["sandbox", "fork", &it.name]).stdout(Stdio::null()).spawn().unwrap());
+
+    // Two who ask at once are served one after the other.
+    for mut asks in forks() {
+        assert_eq!(asks.wait().unwrap().code(), Some(0));
+    }
+    world.said(&["sandbox", "pause", &it.name]);
+    world.said(&["sandbox", "resume", &it.name, "--timeout", "10m"]);
+    let mut count = it.count(&pid);
+    let others = || sandboxes(&world).into_iter().filter(|one| one["name"] != it.name.as_str()).collect::<Vec<_>>();
+    assert_eq!(others().len(), 2);
+
+    for after_ms in [40, 120, 300] {
+        let asks = forks().map(Process::of);
+        std::thread::sleep(Duration::from_millis(after_ms));
+        dev.kill();
+        asks.into_iter().for_each(|asks| drop(asks.ended()));
+        dev = world.dev();
+        let settled =
+            || (it.state() == "running" && others().iter().all(|one| one["state"] != "creating")).then_some(());
+        until("all have come to rest", settled);
+        let now = it.count(&pid);
+        assert!(now >= count, "killed after {after_ms} ms: {count} before, {now} now");
+        count = now;
+        others().iter().for_each(|one| assert_eq!(one["state"], "running", "killed after {after_ms} ms: {one}"));
+    }
+    sandboxes(&world).iter().for_each(|one| drop(world.said(&["sandbox", "kill", one["name"].as_str().unwrap()])));
+    until("nothing of them is there", || sandboxes(&world).is_empty().then_some(()));
+    let kept = || std::fs::read_dir(world.path("data/node/snapshots")).into_iter().flatten().flatten().count();
+    until("no snapshot is there", || (kept() == 0).then_some(()));
     let left = world.left();
     assert_eq!(dev.stop(), Some(0));
     assert_eq!(left.traces(), [""; 0], "something is left");

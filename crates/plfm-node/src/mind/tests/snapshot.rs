@@ -16,7 +16,7 @@ fn plan(seq: u64, source: Desired) -> PlanMessage {
     if let PlanChange::Full { assignments } = &mut message.change {
         let sandbox = |from| Purpose::Sandbox { template: "base".to_owned(), from };
         assignments[0].workload.purpose = sandbox(None);
-        assignments[1].workload.purpose = Purpose::Snapshot { of: id(1) };
+        assignments[1].workload.purpose = Purpose::Snapshot { of: id(1), durable: true };
         assignments[2].workload.purpose = sandbox(Some(Origin { snapshot: id(2), generation: 1 }));
     }
     message
@@ -85,6 +85,19 @@ fn nothing_else_is_done_to_what_is_being_taken() {
         world.local.absorb(id(2), Outcome::Taken, NOW);
         assert_ne!(world.step(NOW), [], "{wanted}");
     }
+}
+
+#[test]
+fn it_is_taken_once_at_a_time() {
+    let mut world = running();
+    let mut message = plan(2, Desired::Running);
+    let PlanChange::Full { assignments } = &mut message.change else { unreachable!("it is all of it") };
+    assignments[2].workload.purpose = assignments[1].workload.purpose.clone();
+    assignments[2].desired = Desired::Paused;
+    assert!(world.hears(message));
+    world.does(take(), Outcome::Taken);
+    let another = Action::Take { snapshot: id(3), of: id(1), boot: Some(id(BOOT)) };
+    world.does(another, Outcome::Taken);
 }
 
 #[test]

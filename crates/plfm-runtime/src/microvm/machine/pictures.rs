@@ -62,7 +62,7 @@ impl Slot {
         if !self.life.borrow().alive && paused.exists() {
             return Ok(());
         }
-        self.save(&owned, host, &paused, Keep::Durable).await?;
+        self.save(&owned, host, &paused, Keep::Paused).await?;
         self.halt(&mut owned).await?;
         // What it was mapped from until now: the picture has it all, and takes its place when it goes on.
         let _ = std::fs::remove_file(self.dir.join(vmm::MEMORY));
@@ -70,9 +70,9 @@ impl Slot {
     }
 
     /// Writes a picture of the running machine, which goes on.
-    pub async fn snapshot(&self, host: &Arc<Host>, to: &Path) -> Result<(), RuntimeError> {
+    pub async fn snapshot(&self, host: &Arc<Host>, to: &Path, durable: bool) -> Result<(), RuntimeError> {
         let owned = self.turn.lock().await;
-        self.save(&owned, host, to, Keep::WithDisk).await
+        self.save(&owned, host, to, Keep::Snapshot { durable }).await
     }
 
     /// The channel falls silent, the guest is halted, what it is is written down, and it goes on.
@@ -144,10 +144,10 @@ impl Slot {
 /// What a picture is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Keep {
-    /// For other machines to go on from, as soon as possible.
-    WithDisk,
+    /// For other machines to go on from, with the disk.
+    Snapshot { durable: bool },
     /// For the machine itself, whatever happens to the host. Its disk stays where it is.
-    Durable,
+    Paused,
 }
 
 /// A picture in the making; blocks.
@@ -167,13 +167,23 @@ impl Save {
         let fresh = self.to.with_extension("new");
         remove_dir(&fresh)?;
         private_dir(&fresh)?;
-        let saved = self.write(&fresh);
-        // Whatever came of it: a guest that nobody lets go on is lost.
-        let goes_on = if self.keep == Keep::Durable && saved.is_ok() { Ok(()) } else { self.vmm.go_on(&self.dir) };
-        if saved.is_err() {
+        let kept = self.keep(&fresh);
+        if kept.is_err() {
             let _ = remove_dir(&fresh);
         }
-        saved.and(goes_on)
+        kept
+    }
+
+    /// Whatever comes of it: a guest that nobody lets go on is lost.
+    fn keep(&self, fresh: &Path) -> io::Result<()> {
+        let complete = |durable| self.picture.complete(fresh, &self.to, durable);
+        let written = self.write(fresh);
+        match self.keep {
+            Keep::Paused => {
+                written.and_then(|()| complete(true)).or_else(|error| self.vmm.go_on(&self.dir).and(Err(error)))
+            }
+            Keep::Snapshot { durable } => written.and(self.vmm.go_on(&self.dir)).and_then(|()| complete(durable)),
+        }
     }
 
     fn write(&self, fresh: &Path) -> io::Result<()> {
@@ -182,9 +192,9 @@ impl Save {
         let running = Running { dir, pid: self.pid, memory: self.memory, base: base.as_deref() };
         self.vmm.save(&running, fresh)?;
         match self.keep {
-            Keep::WithDisk => drop(copy::sparse(&disk, &fresh.join(DISK))?),
-            Keep::Durable => File::open(disk)?.sync_all()?,
+            Keep::Snapshot { .. } => drop(copy::sparse(&disk, &fresh.join(DISK))?),
+            Keep::Paused => File::open(disk)?.sync_all()?,
         }
-        self.picture.complete(fresh, &self.to, self.keep == Keep::Durable)
+        Ok(())
     }
 }
