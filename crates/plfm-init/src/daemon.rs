@@ -57,6 +57,8 @@ pub struct Name {
     pub hostname: String,
     /// Of what is started from here on.
     pub env: Vec<(String, String)>,
+    /// 0 until it has twins.
+    pub generation: u64,
 }
 
 /// A second word that contradicts the first.
@@ -89,7 +91,7 @@ impl Daemon {
     pub fn name(&self) -> Option<Name> {
         let of = |config: &Config| {
             let Config { instance_id, boot_id, hostname, env, .. } = config.clone();
-            Name { instance_id, boot_id, hostname, env }
+            Name { instance_id, boot_id, hostname, env, generation: 0 }
         };
         self.renewed().clone().or_else(|| self.config().map(of))
     }
@@ -98,8 +100,8 @@ impl Daemon {
         *self.renewed() = Some(name);
     }
 
-    pub fn is_renewed(&self) -> bool {
-        self.renewed().is_some()
+    pub fn has_twins(&self) -> bool {
+        self.renewed().as_ref().is_some_and(|name| name.generation > 0)
     }
 
     fn renewed(&self) -> MutexGuard<'_, Option<Name>> {

@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use plfm_api::documents::{Purpose, Workload};
+use plfm_api::documents::Workload;
 use plfm_api::guest::Client;
-use plfm_core::event::Origin;
-use plfm_core::ids::{BootId, InstanceId, SnapshotId};
+use plfm_core::ids::{BootId, InstanceId};
 use plfm_core::reason::{Failure, Reason, chain};
 use plfm_image::{Image, ImageRef, ImageStore, Platform, Registries};
 use plfm_runtime::microvm::{HELLO_WAIT, patience};
@@ -19,6 +18,12 @@ use crate::guest::{self, Seen};
 use crate::logs::Logs;
 use crate::mind::{Action, Outcome};
 use crate::net::Net;
+
+use self::forks::snapshot_id;
+pub use self::seeds::Seeds;
+
+mod forks;
+mod seeds;
 
 /// Between the guest's own end of a stop and ours (P-VM-32).
 const STOP_MARGIN: Duration = Duration::from_secs(2);
@@ -43,6 +48,8 @@ pub struct Hands {
     pub net: Option<Net>,
     pub logs: Logs,
     pub outcomes: mpsc::UnboundedSender<(InstanceId, Outcome)>,
+    /// What sandboxes begin with.
+    pub seeds: Seeds,
     /// The machines that run, as far as this run of the node speaks with them.
     pub attended: Mutex<BTreeMap<InstanceId, Attended>>,
 }
@@ -101,6 +108,7 @@ impl Hands {
 
     /// Where the disk is nearly full: nothing is kept for a machine that may come.
     pub async fn make_room(&self) {
+        self.root_out().await;
         let images = self.images.clone();
         told(tokio::task::spawn_blocking(move || images.collect(0)).await);
     }
@@ -115,8 +123,8 @@ impl Hands {
         self.images.acquire(image.digest, id).map_err(|error| error.failure())?;
         // A boot begins on a fresh disk (P-VM-13).
         self.runtime.destroy(id).await.map_err(|error| failure(&error))?;
-        // What goes on from a snapshot has its disk from there.
-        if workload.from().is_none() {
+        // What goes on from somewhere has its disk from there.
+        if workload.from().is_none() && self.seed(workload).is_none() {
             self.runtime.create(&spec(id, workload, &image)).await.map_err(|error| failure(&error))?;
         }
         Ok(Outcome::Prepared)
@@ -134,11 +142,18 @@ impl Hands {
             return self.go_on(id, from, workload).await;
         }
         let image = self.image(workload).await?;
+        if let Some(started) = self.grow(id, workload, &image).await {
+            return Ok(started);
+        }
+        self.runtime.create(&spec(id, workload, &image)).await.map_err(|error| failure(&error))?;
         let tap = self.tap(id, workload).await?;
-        let (boot, card) = (fresh_boot(), tap.is_some());
+        let (boot, card, seed) = (fresh_boot(), tap.is_some(), self.sowing(workload));
         let begun = Instant::now();
         self.runtime.start(id, boot, tap).await.map_err(|error| failure(&error))?;
-        let configuration = guest::configuration(id, boot, workload, &image, card)?;
+        let configuration = match &seed {
+            Some(seed) => guest::configuration(seed.nobody(), boot, &seeds::nobodys(workload), &image, card)?,
+            None => guest::configuration(id, boot, workload, &image, card)?,
+        };
         let client = guest::client(self.runtime.clone(), id);
         let wait = patience(self.runtime.class(), HELLO_WAIT);
         let hello_ms = self.alive(id, async {
@@ -155,6 +170,9 @@ impl Hands {
         let prestart: u32 = workload.prestart.iter().map(|step| step.timeout_seconds).sum();
         let wait = wait + Duration::from_secs(prestart.into());
         within(wait, "did not start its workload", self.running(id, &client)).await??;
+        if let Some(seed) = seed {
+            self.sow(id, boot, workload, &image, seed).await?;
+        }
         self.attend(id, boot, client);
         Ok(Outcome::Started { boot, hello_ms })
     }
@@ -164,68 +182,6 @@ impl Hands {
             Some(net) => Ok(Some(net.ensure(id, workload.address).await.map_err(|error| network(&error))?)),
             None => Ok(None),
         }
-    }
-
-    /// From a snapshot. Whoever asks destroys what does not become somebody of its own: no process of it has run by then.
-    async fn go_on(self: &Arc<Self>, id: InstanceId, from: Origin, workload: &Workload) -> Result<Outcome, Failure> {
-        let image = self.image(workload).await?;
-        let tap = self.tap(id, workload).await?;
-        let (boot, begun) = (fresh_boot(), Instant::now());
-        let restored = self.runtime.restore(&spec(id, workload, &image), snapshot_id(from.snapshot), boot, tap).await;
-        restored.map_err(|error| Failure::new(Reason::RestoreFailed, chain(&error)))?;
-        let hello_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let client = guest::client(self.runtime.clone(), id);
-        let renewal = guest::renewal(id, boot, workload, &image, from.generation);
-        let wait = patience(self.runtime.class(), REST_WAIT);
-        let renewed = within_or(Reason::RefreshFailed, wait, "did not become another", client.refresh(renewal)).await?;
-        let unfinished = |error: plfm_api::rpc::Error| {
-            let why = error.message.unwrap_or_default();
-            Failure::new(Reason::RefreshFailed, format!("it cannot be made somebody of its own: {why}"))
-        };
-        renewed.map_err(unfinished)?;
-        let awake = within_or(Reason::RefreshFailed, wait, "did not wake", client.thaw(Default::default())).await?;
-        let complaints = awake.map_err(unfinished)?;
-        complaints.iter().for_each(|complaint| self.logs.node(id, complaint));
-        self.attend(id, boot, client);
-        Ok(Outcome::Started { boot, hello_ms })
-    }
-
-    /// Keeps what another is; that goes on, or ends if it cannot.
-    async fn take(
-        self: &Arc<Self>,
-        id: InstanceId,
-        of: InstanceId,
-        boot: Option<BootId>,
-        workload: &Workload,
-    ) -> Result<Outcome, Failure> {
-        let taken = self.runtime.snapshots().await.map_err(|error| failure(&error))?;
-        if taken.contains(&snapshot_id(id)) {
-            return Ok(Outcome::Taken);
-        }
-        let ended = || Failure::new(Reason::SnapshotFailed, "the sandbox does not run any more");
-        let boot = boot.ok_or_else(ended)?;
-        // Who goes on from it needs the image that it was made of.
-        let image = self.image(workload).await?;
-        self.images.acquire(image.digest, id).map_err(|error| error.failure())?;
-        let client = guest::client(self.runtime.clone(), of);
-        let attended = self.attended.lock().expect("no panic while it is held").remove(&of);
-        attended.iter().for_each(Attended::end);
-        let kept = async {
-            self.rest(&client).await?;
-            let durable = matches!(workload.purpose, Purpose::Snapshot { durable: true, .. });
-            let kept = self.runtime.snapshot(of, snapshot_id(id), durable).await;
-            kept.map_err(|error| Failure::new(Reason::SnapshotFailed, chain(&error)))
-        };
-        let kept = kept.await;
-        self.wake_or_end(of, &client).await;
-        self.attend(of, boot, client);
-        kept.map(|()| Outcome::Taken)
-    }
-
-    async fn rest(&self, client: &Client) -> Result<(), Failure> {
-        let wait = patience(self.runtime.class(), REST_WAIT);
-        let rests = within_or(Reason::SnapshotFailed, wait, "did not come to rest", client.quiesce()).await?;
-        rests.map_err(|error| Failure::new(Reason::SnapshotFailed, error.to_string()))
     }
 
     /// A machine that ends is not waited for.
@@ -383,6 +339,7 @@ impl Hands {
             }
         });
         futures::future::join_all(stops).await;
+        self.root_out().await;
     }
 
     /// Its disk stays; its network is made again at the next boot.
@@ -444,11 +401,6 @@ fn spec(id: InstanceId, workload: &Workload, image: &Image) -> MachineSpec {
         disk: workload.resources.disk,
         images: image.devices.clone(),
     }
-}
-
-/// What the runtime calls the snapshot that an instance is.
-pub fn snapshot_id(id: InstanceId) -> SnapshotId {
-    SnapshotId::new(id.ulid())
 }
 
 fn fresh_boot() -> BootId {

@@ -115,6 +115,7 @@ impl Node {
             net: network(),
             logs,
             outcomes: tell,
+            seeds: Default::default(),
             attended: Default::default(),
         };
         let executor = Executor {

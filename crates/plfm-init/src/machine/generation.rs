@@ -2,7 +2,10 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+
+use nix::mount::{MsFlags, mount};
 
 use super::{BootError, etc, identity};
 use crate::daemon::Daemon;
@@ -11,6 +14,9 @@ use crate::daemon::Daemon;
 /// twins.
 const GENERATION: &str = "/run/plfm/generation";
 const MACHINE_ID: &str = "/etc/machine-id";
+/// The kernel draws it once; ours is laid over it (as systemd-nspawn(1) does).
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+const OWN_BOOT_ID: &str = "/run/plfm/boot_id";
 
 /// Run where the image is `/`.
 pub fn write(generation: u64) -> Result<(), BootError> {
@@ -39,9 +45,35 @@ pub async fn renew(daemon: &Daemon, renewal: Renewal) -> Result<(), BootError> {
         etc::rename(Path::new("/etc"), &former_hostname, &hostname)
             .map_err(BootError::of("write the names of the image"))?;
         number(Path::new(MACHINE_ID)).map_err(BootError::of(format!("write {MACHINE_ID}")))?;
-        write(generation)
+        write(generation)?;
+        boot_id().map_err(BootError::of(format!("lay over {BOOT_ID}")))
     };
     daemon.place.run(names).await
+}
+
+/// In place: what is laid over the kernel's is this file, whoever it names (random(4): a UUID and a new line).
+fn boot_id() -> io::Result<()> {
+    let is_laid = fs::exists(OWN_BOOT_ID)?;
+    fs::write(OWN_BOOT_ID, format!("{}\n", uuid()?))?;
+    if is_laid {
+        return Ok(());
+    }
+    fs::set_permissions(OWN_BOOT_ID, fs::Permissions::from_mode(0o444))?;
+    let none = None::<&str>;
+    mount(Some(OWN_BOOT_ID), BOOT_ID, none, MsFlags::MS_BIND, none)?;
+    let read_only = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+    Ok(mount(none, BOOT_ID, none, read_only, none)?)
+}
+
+/// Of version 4 (RFC 9562).
+fn uuid() -> io::Result<String> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(io::Error::other)?;
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let parts = [&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]];
+    Ok(parts.join("-"))
 }
 
 /// Only where there is one: 32 hex digits and a new line (machine-id(5)).
@@ -58,6 +90,14 @@ fn number(path: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_uuid_is_one_and_another_each_time() {
+        let one = uuid().unwrap();
+        let shape: String = one.chars().map(|it| if it == '-' { '-' } else { 'x' }).collect();
+        assert_eq!((shape.as_str(), &one[14..15]), ("xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx", "4"));
+        assert!("89ab".contains(&one[19..20]) && one != uuid().unwrap());
+    }
 
     #[test]
     fn a_machine_id_is_changed_where_there_is_one() {

@@ -1,6 +1,8 @@
 //! Real sandboxes that go on from what another is: with its files and processes, and as somebody of their own.
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -14,6 +16,12 @@ const WHO: [&str; 4] = [
     "busybox hostname",
     "echo $E2B_SANDBOX_ID",
 ];
+
+/// What is on the disk.
+fn snapshots(world: &World) -> Vec<PathBuf> {
+    let dir = world.path("data/machines/snapshots");
+    fs::read_dir(dir).unwrap().flatten().map(|entry| entry.path()).collect()
+}
 
 #[test]
 fn forks_go_on_where_it_is_and_are_somebody_else() {
@@ -60,11 +68,11 @@ fn forks_go_on_where_it_is_and_are_somebody_else() {
         world.said(&["sandbox", "kill", &one.name]);
     }
     until("nothing of them is there", || sandboxes(&world).is_empty().then_some(()));
-    let kept = || std::fs::read_dir(world.path("data/node/snapshots")).into_iter().flatten().flatten().count();
-    until("no snapshot is there", || (kept() == 0).then_some(()));
+    // But for the seed of the template.
+    until("no snapshot is there", || (snapshots(&world).len() <= 1).then_some(()));
     let left = world.left();
     assert_eq!(dev.stop(), Some(0));
-    assert_eq!(left.traces(), [""; 0], "something is left");
+    assert_eq!((left.traces(), snapshots(&world).len()), (Vec::new(), 0), "something is left");
 }
 
 #[test]
@@ -105,7 +113,7 @@ fn a_snapshot_outlives_what_it_is_of() {
     until("nothing of them is there", || sandboxes(&world).is_empty().then_some(()));
     let left = world.left();
     assert_eq!(dev.stop(), Some(0));
-    assert_eq!(left.traces(), [""; 0], "something is left");
+    assert_eq!((left.traces(), snapshots(&world).len()), (Vec::new(), 0), "something is left");
 }
 
 #[test]
@@ -131,7 +139,7 @@ fn whoever_is_killed_in_a_fork_loses_nothing() {
         let asks = forks().map(Process::of);
         std::thread::sleep(Duration::from_millis(after_ms));
         dev.kill();
-        asks.into_iter().for_each(|asks| drop(asks.ended()));
+        asks.into_iter().for_each(|asks| _ = asks.ended());
         dev = world.dev();
         let settled =
             || (it.state() == "running" && others().iter().all(|one| one["state"] != "creating")).then_some(());
@@ -143,9 +151,35 @@ fn whoever_is_killed_in_a_fork_loses_nothing() {
     }
     sandboxes(&world).iter().for_each(|one| drop(world.said(&["sandbox", "kill", one["name"].as_str().unwrap()])));
     until("nothing of them is there", || sandboxes(&world).is_empty().then_some(()));
-    let kept = || std::fs::read_dir(world.path("data/node/snapshots")).into_iter().flatten().flatten().count();
-    until("no snapshot is there", || (kept() == 0).then_some(()));
+    // But for the seed of the template.
+    until("no snapshot is there", || (snapshots(&world).len() <= 1).then_some(()));
     let left = world.left();
     assert_eq!(dev.stop(), Some(0));
-    assert_eq!(left.traces(), [""; 0], "something is left");
+    assert_eq!((left.traces(), snapshots(&world).len()), (Vec::new(), 0), "something is left");
+}
+
+/// They begin with what the first of them was when it was nobody yet.
+#[test]
+fn sandboxes_of_one_template_are_strangers() {
+    let Some(world) = World::new("sandboxes_of_one_template_are_strangers") else { return };
+    let dev = with_base(&world);
+    let create = |vars: &[&str]| {
+        let words = [&["sandbox", "create", "--timeout", "10m"], vars].concat();
+        Sandbox { world: &world, name: world.said(&words).trim().to_owned() }
+    };
+    let all = [create(&["--var", "TOLD=hunter2-of-one"]), create(&["--var", "TOLD=two"]), create(&[])];
+    let told = all.iter().map(|one| one.sh("echo $TOLD")).collect::<Vec<_>>();
+    assert_eq!(told, ["hunter2-of-one", "two", ""]);
+    for what in WHO.iter().chain(&["cat /proc/sys/kernel/random/boot_id"]) {
+        let told = all.iter().map(|one| one.sh(what)).collect::<BTreeSet<_>>();
+        assert_eq!(told.len(), 3, "{what}: {told:?}");
+    }
+    all.iter().for_each(|one| assert_eq!(one.sh("cat /run/plfm/generation"), "0", "none of them has a twin"));
+    let seeds = snapshots(&world);
+    let [seed] = &seeds[..] else { panic!("there is one seed: {seeds:?}") };
+    let memory = fs::read(seed.join("memory")).unwrap();
+    let holds = |text: &[u8]| memory.windows(text.len()).any(|bytes| bytes == text);
+    assert!(holds(b"E2B_SANDBOX_ID") && !holds(b"hunter2"), "a seed has nobody's variables");
+    assert_eq!(dev.stop(), Some(0));
+    assert_eq!(snapshots(&world).len(), 0, "it goes with its node");
 }
