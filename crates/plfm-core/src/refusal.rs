@@ -78,7 +78,7 @@ pub enum Refusal {
     /// Lack of room is no denial: later it may be there.
     #[error("there is no room for it now: {0}")]
     NoRoom(Waiting),
-    #[error("there is no template `{0}`")]
+    #[error("there is no template or snapshot `{0}`")]
     TemplateNotFound(String),
     #[error("there is no project `{0}`")]
     ProjectUnknown(String),
@@ -233,10 +233,10 @@ impl Refusal {
             Self::NodeActive(_) => "drain it first with `plfm node drain`",
             Self::NotFrozen => "nothing to do",
             Self::QuotaExceeded(_) => {
-                "deploy less elsewhere in the org; an operator can raise the limit: `plfm org limit`"
+                "end or remove something of the org that counts (`plfm org show`); an operator can raise the limit: `plfm org limit`"
             }
             Self::NoRoom(_) => "try again when something has ended, or add a node with `plfm node token`",
-            Self::TemplateNotFound(_) => "list templates with `plfm template ls`",
+            Self::TemplateNotFound(_) => "list what there is with `plfm template ls` and `plfm snapshot ls`",
             Self::ProjectUnknown(_) => "use the project `default`",
             Self::SandboxNotFound(_) => "list sandboxes with `plfm sandbox ls`",
             Self::SandboxExists(_) => "ask without an id of your own",

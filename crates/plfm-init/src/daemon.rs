@@ -59,6 +59,8 @@ pub struct Name {
     pub env: Vec<(String, String)>,
     /// 0 until it has twins.
     pub generation: u64,
+    /// Nobody in it has been told of its twins.
+    pub is_news: bool,
 }
 
 /// A second word that contradicts the first.
@@ -91,7 +93,7 @@ impl Daemon {
     pub fn name(&self) -> Option<Name> {
         let of = |config: &Config| {
             let Config { instance_id, boot_id, hostname, env, .. } = config.clone();
-            Name { instance_id, boot_id, hostname, env, generation: 0 }
+            Name { instance_id, boot_id, hostname, env, generation: 0, is_news: false }
         };
         self.renewed().clone().or_else(|| self.config().map(of))
     }
@@ -100,8 +102,9 @@ impl Daemon {
         *self.renewed() = Some(name);
     }
 
-    pub fn has_twins(&self) -> bool {
-        self.renewed().as_ref().is_some_and(|name| name.generation > 0)
+    /// Whether it has twins that it does not know of; once.
+    pub fn learns_of_twins(&self) -> bool {
+        self.renewed().as_mut().is_some_and(|name| std::mem::take(&mut name.is_news))
     }
 
     fn renewed(&self) -> MutexGuard<'_, Option<Name>> {

@@ -80,7 +80,7 @@ pub async fn thaw(daemon: &Arc<Daemon>, realtime_ns: u64, entropy: &[u8]) -> Res
     }
     // Also what is only about to freeze.
     freeze(false)?;
-    Ok(if rested && daemon.has_twins() { run_hooks(daemon).await } else { Vec::new() })
+    Ok(if rested && daemon.learns_of_twins() { run_hooks(daemon).await } else { Vec::new() })
 }
 
 fn freeze(on: bool) -> Result<(), RestError> {

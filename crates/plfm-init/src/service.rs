@@ -187,7 +187,8 @@ fn renewal(request: guest::RefreshRequest, former: Name) -> Result<(Name, Renewa
         () => {
             let env = if env.is_empty() { former.env } else { sorted(env) };
             let former_hostname = former.hostname;
-            let name = Name { instance_id, boot_id, hostname: hostname.clone(), env, generation };
+            let name =
+                Name { instance_id, boot_id, hostname: hostname.clone(), env, generation, is_news: generation > 0 };
             Ok((name, Renewal { entropy, realtime_ns, hostname, former_hostname, generation }))
         }
     }

@@ -16,6 +16,7 @@ use crate::place;
 use crate::refusal::Refusal;
 use crate::state::{Committed, Instance, Sandbox, Snapshot, State};
 use crate::units::{Mebibytes, MilliCpu};
+use ulid::Ulid;
 
 use super::deploy::check_name;
 use super::quotas;
@@ -41,6 +42,12 @@ pub fn take(
     facts: &Facts,
 ) -> Result<Vec<Event>, Refusal> {
     name.iter().try_for_each(|name| check_name(name))?;
+    // What looks like one is one.
+    if let Some(name) = name.as_ref().filter(|name| Ulid::from_string(name).is_ok()) {
+        return Err(Refusal::InvalidSandbox(format!(
+            "`{name}` looks like the id of a snapshot, and cannot be the name of one"
+        )));
+    }
     let org = state.instances.get(&of).map(|it| it.org);
     let is_template = |name: &String| org.is_some_and(|org| state.template_named(org, name).is_some());
     if let Some(name) = name.as_ref().filter(|name| is_template(name)) {

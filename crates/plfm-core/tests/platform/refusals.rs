@@ -176,7 +176,7 @@ fn every_refusal_has_a_code_a_class_a_sentence_and_a_hint() {
         node_offline Conflict: ID is offline (start it first, or decommission it if it will never be back)
         node_decommissioned Conflict: ID is decommissioned (join the machine again, as a new node: `plfm node token` prints the command)
         rescheduling_not_frozen Conflict: rescheduling is not frozen (nothing to do)
-        quota_exceeded Conflict: the org's limit for instances is 50: 51 are asked for, 0 are taken (deploy less elsewhere in the org; an operator can raise the limit: `plfm org limit`)
+        quota_exceeded Conflict: the org's limit for instances is 50: 51 are asked for, 0 are taken (end or remove something of the org that counts (`plfm org show`); an operator can raise the limit: `plfm org limit`)
         org_not_found NotFound: there is no org org_00000000000000000000000000 (check the id in the request)
         project_not_found NotFound: there is no project prj_00000000000000000000000000 (check the id in the request)
         invalid_argument Invalid: a weight is 1 to 1000, not 0 (choose a weight in that range)

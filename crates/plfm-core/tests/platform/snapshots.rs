@@ -123,6 +123,8 @@ fn what_is_taken_late_does_not_take_its_name_back() {
 fn templates_and_snapshots_share_their_names() {
     let mut fleet = fleet(&format!("{ONE}; snapshot 1 ready; paused 2"));
     assert!(matches!(fleet.snapshots("1", Some("base")), Err(Refusal::NameTaken { .. })));
+    let id = fleet.snapshot().ulid().to_string().to_lowercase();
+    assert!(matches!(fleet.snapshots("1", Some(&id)), Err(Refusal::InvalidSandbox(_))), "it would be two");
     assert!(matches!(fleet.submit(template("ready", 256)), Err(Refusal::NameTaken { .. })));
 }
 

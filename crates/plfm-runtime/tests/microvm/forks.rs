@@ -14,7 +14,7 @@ use crate::house::*;
 const FORKS: u128 = 8;
 /// Draws from the kernel without an end, and looks around between.
 const WORK: &str = "mkdir -p /etc/plfm/refresh.d; echo 00000000000000000000000000000000 > /etc/machine-id
-printf '#!/bin/busybox sh\\necho hook $(cat /run/plfm/generation) > /hooked\\n' > /etc/plfm/refresh.d/10-note
+printf '#!/bin/busybox sh\\necho hook $(cat /run/plfm/generation) >> /hooked\\n' > /etc/plfm/refresh.d/10-note
 chmod 755 /etc/plfm/refresh.d/10-note
 while :; do echo draw $(cat /proc/sys/kernel/random/uuid)
 echo self $(cat /run/plfm/generation) $(hostname) $(cat /etc/machine-id) $(cat /hooked 2>/dev/null); done";
@@ -129,6 +129,12 @@ async fn forks_of_a_working_machine_share_nothing_they_should_not() {
         let machine = line.split(' ').nth(3).unwrap().to_owned();
         assert!(machine.len() == 32 && names.insert(machine), "each has a machine id of its own: {line}");
         all.push(draws(&lines).into_iter().map(str::to_owned).collect());
+        if number == 2 {
+            client.quiesce().await.unwrap();
+            assert_eq!(client.thaw(Default::default()).await.unwrap(), [""; 0]);
+            let later = said(&client, |later| later.len() >= lines.len() + 20).await;
+            assert!(later.iter().all(|line| !line.contains("hook 1 hook")), "it learns of its twins once: {later:?}");
+        }
         runtime.destroy(id).await.unwrap();
     }
     for (index, one) in all.iter().enumerate() {

@@ -137,8 +137,12 @@ async fn fork(args: SandboxForkArgs, context: &Context, out: &mut Printer) -> Re
     for fork in &items {
         out.line(&fork.name)?;
     }
-    if let Some(first) = items.first() {
-        out.note(format_args!("they run on {} until {}", first.node, until(first)));
+    if let Some(first) = items.iter().min_by_key(|fork| fork.ends_at) {
+        let until = until(first);
+        match items.len() {
+            1 => out.note(format_args!("it runs on {} until {until}", first.node)),
+            _ => out.note(format_args!("they run on {}, the first until {until}", first.node)),
+        }
     }
     if let Some(problem) = &problem {
         out.note(format_args!("{} of {count} do not run: {}", count as usize - items.len(), problem.detail));
