@@ -36,7 +36,7 @@ const ROWS: [(usize, usize); 4] = [(1, 1_000), (10, 5_000), (100, 20_000), (1_00
 const REPLICAS_MAX: usize = 100;
 
 fn main() {
-    let runtime = Runtime::new().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let only = std::env::args().skip(1).find_map(|word| word.parse::<usize>().ok());
     for (clients, writes) in ROWS.into_iter().filter(|(clients, _)| only.is_none_or(|only| only == *clients)) {
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
@@ -76,6 +76,7 @@ impl Fleet {
         let path = dir.join("log.db");
         let prefix = "fd00:706c::".parse().unwrap();
         let first = Command::Bootstrap { domain: "localhost".to_owned(), prefix, admin: Digest::of(b"admin") };
+        let _guard = runtime.enter();
         let (writer, _) = Writer::start(Arc::new(SqliteStore::open(&path).unwrap()), State::default(), first).unwrap();
         let log = Connection::open(&path).unwrap();
         runtime.block_on(join(&writer, size));

@@ -59,7 +59,8 @@ enum Input {
 type Reply = oneshot::Sender<Result<Seq, SubmitError>>;
 
 impl Writer {
-    /// Starts the thread on the state that the log leads to. An empty log is bootstrapped with `first`.
+    /// Starts the thread on the state that the log leads to. An empty log is bootstrapped with `first`. It answers through a task of
+    /// the runtime it is called in.
     pub fn start(
         store: Arc<dyn Store>,
         state: State,

@@ -14,6 +14,12 @@ use crate::{AUDIT_PER_IDENTITY_MAX, AuditRecord, Store, StoreError, first_of};
 /// Kept in `user_version`.
 const FORMAT: u32 = 1;
 
+/// A page is written whole with each append that touches it: larger ones make fewer system calls, smaller ones less to write. The size
+/// counts for a new file alone.
+const PRAGMAS: &str = "
+    PRAGMA page_size = 8192; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 5000;
+";
+
 const SCHEMA: &str = "
     CREATE TABLE events (
         seq INTEGER PRIMARY KEY, at INTEGER NOT NULL, org TEXT, kind TEXT NOT NULL, version INTEGER NOT NULL,
@@ -30,7 +36,7 @@ const SCHEMA: &str = "
 ";
 
 /// So many rows go into one statement: a good part of an insert's price is paid once for each.
-const ROWS: usize = 32;
+const ROWS: [usize; 3] = [32, 8, 1];
 
 #[derive(Debug)]
 pub struct SqliteStore(Mutex<Connection>);
@@ -39,9 +45,7 @@ impl SqliteStore {
     /// Opens the log in this file, or makes an empty one.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let connection = Connection::open(path).map_err(failed("open"))?;
-        connection
-            .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 5000;")
-            .map_err(failed("open"))?;
+        connection.execute_batch(PRAGMAS).map_err(failed("open"))?;
         let store = Self(Mutex::new(connection));
         store.migrate()?;
         store.verify()?;
@@ -170,9 +174,11 @@ fn head(connection: &Connection) -> Result<Seq, StoreError> {
 }
 
 fn insert(connection: &Connection, batch: &[Envelope]) -> Result<(), StoreError> {
-    let (many, few) = batch.split_at(batch.len() / ROWS * ROWS);
-    insert_by(ROWS, connection, many)?;
-    insert_by(1, connection, few)
+    ROWS.iter().try_fold(batch, |batch, rows| {
+        let (now, later) = batch.split_at(batch.len() / rows * rows);
+        insert_by(*rows, connection, now).map(|()| later)
+    })?;
+    Ok(())
 }
 
 fn insert_by(rows: usize, connection: &Connection, batch: &[Envelope]) -> Result<(), StoreError> {
@@ -182,20 +188,24 @@ fn insert_by(rows: usize, connection: &Connection, batch: &[Envelope]) -> Result
     let values = vec!["(?, ?, ?, ?, ?, ?, ?, ?, ?)"; rows].join(", ");
     let sql = format!("INSERT INTO events VALUES {values}");
     let mut statement = connection.prepare_cached(&sql).map_err(failed("append to"))?;
+    let mut json = Vec::new();
     for batch in batch.chunks(rows) {
         for (row, envelope) in batch.iter().enumerate() {
-            bind(&mut statement, row, envelope)?;
+            bind(&mut statement, row, envelope, &mut json)?;
         }
         statement.raw_execute().map_err(failed("append to"))?;
     }
     Ok(())
 }
 
-fn bind(statement: &mut Statement<'_>, row: usize, envelope: &Envelope) -> Result<(), StoreError> {
+/// `json` is room that lasts for many rows.
+fn bind(statement: &mut Statement<'_>, row: usize, envelope: &Envelope, json: &mut Vec<u8>) -> Result<(), StoreError> {
     let Envelope { seq, at, org, actor, request, cause, event } = envelope;
-    let (kind, version, json) = (event.kind(), event.version(), to_json(event)?);
+    let (kind, version) = (event.kind(), event.version());
+    json.clear();
+    serde_json::to_writer(&mut *json, event).map_err(damaged)?;
     let (org, actor) = (org.map(|org| org.to_string()), to_json(actor)?);
-    let (request, cause, body) = (request.to_string(), cause.map(|seq| seq.0), body(kind, &json)?);
+    let (request, cause, body) = (request.to_string(), cause.map(|seq| seq.0), body(kind, json)?);
     let values: [&dyn ToSql; 9] = [&seq.0, &at.0, &org, &kind, &version, &actor, &request, &cause, &body];
     let first = row * values.len() + 1;
     let mut values = values.into_iter().enumerate();
@@ -205,7 +215,8 @@ fn bind(statement: &mut Statement<'_>, row: usize, envelope: &Envelope) -> Resul
 }
 
 /// What stands beside the kind in an event's JSON. Cut out of the text: a tree of values took a third of an append.
-fn body<'a>(kind: &str, event: &'a str) -> Result<&'a str, StoreError> {
+fn body<'a>(kind: &str, event: &'a [u8]) -> Result<&'a str, StoreError> {
+    let event = str::from_utf8(event).map_err(damaged)?;
     let body = event.strip_prefix(r#"{"kind":""#).and_then(|rest| rest.strip_prefix(kind));
     let body = body.and_then(|rest| rest.strip_prefix(r#"","body":"#)).and_then(|rest| rest.strip_suffix('}'));
     body.ok_or_else(|| damaged(format!("an event `{kind}` has no body")))

@@ -6,7 +6,7 @@
 //!                     └── meanwhile the next ◀────────────────────┘
 //! ```
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ use plfm_core::state::State;
 use plfm_core::units::{Seq, Timestamp};
 use plfm_store::{Store, StoreError};
 use ring::rand::{SecureRandom, SystemRandom};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use super::{Input, PAGE, QUEUE_MAX, Reply, SubmitError, now};
 
@@ -33,6 +33,8 @@ const BATCH_MAX: usize = 1_000;
 const SHARE_MIN: usize = 32;
 /// Nobody waits longer than this for the other half to be stored.
 const TURN_MAX: Duration = Duration::from_millis(20);
+/// So long a thread looks for the other's next word before it sleeps: to be woken can take as long as to decide a whole batch.
+const SPIN_MAX: Duration = Duration::from_micros(100);
 /// So often a batch is decided again when another writer was faster; two that both write take turns.
 const TRIES_MAX: usize = 8;
 /// Without anything to do it looks this often.
@@ -46,6 +48,8 @@ pub struct Work {
     /// To the thread that stores, and back; both ends of it go with this one.
     launch: Sender<Batch>,
     landed: Receiver<Result<(), StoreError>>,
+    /// To the task that answers.
+    told: mpsc::UnboundedSender<Vec<Answer>>,
     desk: Desk,
     pub publish: watch::Sender<Arc<State>>,
     pub heard: watch::Sender<Heard>,
@@ -90,6 +94,7 @@ impl Work {
             store,
             launch,
             landed,
+            told: answering(),
             desk,
             publish,
             heard,
@@ -145,6 +150,9 @@ impl Work {
             let has_enough = flies && self.room() == 0;
             let look = if has_enough { look.min(TURN_MAX) } else { look };
             let inbox = if is_stopping || has_enough { never() } else { self.inbox.clone() };
+            if flies {
+                spin_until(|| !self.landed.is_empty() || !inbox.is_empty());
+            }
             select_biased! {
                 recv(self.landed) -> landed => match landed {
                     // Who asked has been told.
@@ -246,22 +254,31 @@ impl Work {
         }
     }
 
-    /// Gives what is decided to the thread that stores, if it has nothing to do.
+    /// Keeps the thread that stores busy, if it has nothing to do.
     fn lift_off(&mut self) {
-        if self.desk.in_flight().is_some() {
-            return;
+        if self.desk.in_flight().is_none() {
+            self.launch();
+            self.settle();
         }
-        self.tell_whom_it_heard();
+    }
+
+    fn launch(&mut self) {
         self.was_asked = false;
         if let Some(batch) = self.desk.launch() {
             self.flying = std::mem::take(&mut self.waiting);
             self.launched_at = Instant::now();
             // It has nothing to do, so there is room; if it has ended, `landed` says so.
-            let _ = self.launch.send(batch);
-        } else {
-            // What changed nothing was true already.
+            drop(self.launch.send(batch));
+        }
+    }
+
+    /// Answers those who asked for nothing new: what is published was true already.
+    fn settle(&mut self) {
+        self.tell_whom_it_heard();
+        if self.desk.in_flight().is_none() {
             self.desk.stored();
-            self.waiting.drain(..).for_each(Answer::tell);
+            let answers = std::mem::take(&mut self.waiting);
+            self.tell(answers);
         }
     }
 
@@ -282,15 +299,21 @@ impl Work {
         }
     }
 
-    /// Answers when the disk has something to do again.
+    /// The disk gets something to do before anybody is told: all that follows here it would wait for.
     fn announce(&mut self) {
         let (events, answers) = (self.desk.in_flight().cloned(), std::mem::take(&mut self.flying));
         let state = self.desk.stored();
         debug_assert_eq!(check(&state), [], "a decision broke an invariant");
+        self.launch();
         self.publish.send_replace(state);
-        self.lift_off();
+        self.settle();
         events.iter().flat_map(|batch| batch.iter()).for_each(trace);
-        answers.into_iter().for_each(Answer::tell);
+        self.tell(answers);
+    }
+
+    fn tell(&self, answers: Vec<Answer>) {
+        // Nobody is left to be told when the runtime has ended.
+        drop(self.told.send(answers));
     }
 
     /// As if nothing of it, or after it, had been asked; what is true already needs no storing.
@@ -347,8 +370,36 @@ fn share(flying: usize, decided: usize, queued: usize) -> usize {
 fn storing(store: Arc<dyn Store>) -> (Sender<Batch>, Receiver<Result<(), StoreError>>) {
     let (launch, launched) = bounded::<Batch>(1);
     let (land, landed) = bounded(1);
-    thread::spawn(move || launched.into_iter().all(|batch| land.send(store.append(&batch)).is_ok()));
+    thread::spawn(move || {
+        for batch in launched.iter() {
+            if land.send(store.append(&batch)).is_err() {
+                return;
+            }
+            spin_until(|| !launched.is_empty());
+        }
+    });
     (launch, landed)
+}
+
+/// Only where somebody else can work meanwhile.
+fn spin_until(has_come: impl Fn() -> bool) {
+    static IS_ALONE: LazyLock<bool> =
+        LazyLock::new(|| thread::available_parallelism().is_ok_and(|count| count.get() == 1));
+    let since = Instant::now();
+    while !*IS_ALONE && !has_come() && since.elapsed() < SPIN_MAX {
+        std::hint::spin_loop();
+    }
+}
+
+/// A task that answers whole batches: to wake one task from outside of the runtime costs a system call, to wake many from within none.
+fn answering() -> mpsc::UnboundedSender<Vec<Answer>> {
+    let (told, mut batches) = mpsc::unbounded_channel::<Vec<Answer>>();
+    tokio::spawn(async move {
+        while let Some(answers) = batches.recv().await {
+            answers.into_iter().for_each(Answer::tell);
+        }
+    });
+    told
 }
 
 /// Fresh numbers for ids, a system call for many of them: they must differ, and are no secret.
