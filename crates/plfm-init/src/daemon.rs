@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use plfm_api::guest::{ConfigureRequest, Phase, PutSecretsRequest, state};
 use plfm_core::reason::Failure;
-use tokio::sync::watch;
+use tokio::sync::{RwLock, watch};
 
 use crate::envd::Table;
 use crate::launch::Place;
@@ -33,6 +33,8 @@ pub struct Daemon {
     config: OnceLock<Config>,
     /// Who the machine is since it went on from a picture.
     renewed: Mutex<Option<Name>>,
+    /// Held by whoever starts a process meanwhile: one that is about to freeze would hold up its starter, and all that waits for it.
+    rests: RwLock<bool>,
     secrets: watch::Sender<Option<Arc<PutSecretsRequest>>>,
     phase: watch::Sender<Phase>,
     /// The workload's process while it lives.
@@ -78,6 +80,7 @@ impl Daemon {
             processes: Table::default(),
             config: OnceLock::new(),
             renewed: Mutex::new(None),
+            rests: RwLock::new(false),
             secrets: watch::Sender::new(None),
             phase: watch::Sender::new(state::Waiting::default().into()),
             workload: watch::Sender::new(None),
@@ -109,6 +112,16 @@ impl Daemon {
 
     fn renewed(&self) -> MutexGuard<'_, Option<Name>> {
         self.renewed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is started while this is held is started before the machine rests; none while it does.
+    pub async fn awake(&self) -> Option<impl Sized> {
+        let rests = self.rests.read().await;
+        (!*rests).then_some(rests)
+    }
+
+    pub async fn set_rests(&self, rests: bool) {
+        *self.rests.write().await = rests;
     }
 
     /// True when this is news.

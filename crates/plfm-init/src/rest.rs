@@ -44,6 +44,15 @@ pub async fn quiesce(daemon: &Daemon) -> Result<(), RestError> {
     if !daemon.is_machine {
         return Err(RestError::NotAMachine);
     }
+    daemon.set_rests(true).await;
+    let rests = bring_to_rest().await;
+    if rests.is_err() {
+        daemon.set_rests(false).await;
+    }
+    rests
+}
+
+async fn bring_to_rest() -> Result<(), RestError> {
     freeze(true)?;
     let frozen = async {
         while !is_frozen() {
@@ -80,6 +89,7 @@ pub async fn thaw(daemon: &Arc<Daemon>, realtime_ns: u64, entropy: &[u8]) -> Res
     }
     // Also what is only about to freeze.
     freeze(false)?;
+    daemon.set_rests(false).await;
     Ok(if rested && daemon.learns_of_twins() { run_hooks(daemon).await } else { Vec::new() })
 }
 

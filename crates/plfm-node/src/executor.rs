@@ -99,6 +99,8 @@ impl Executor {
             }
             let hands = self.hands.clone();
             drop(tokio::spawn(async move { hands.make_room().await }));
+        } else {
+            self.hands.seeds.open();
         }
         self.capacity.degraded = degraded;
     }

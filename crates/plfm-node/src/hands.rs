@@ -1,6 +1,6 @@
 //! What the mind asks for, done: one function per action, each with one outcome. Nothing is decided here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,7 @@ use crate::net::Net;
 
 use self::forks::snapshot_id;
 pub use self::seeds::Seeds;
+use self::seeds::Sowing;
 
 mod forks;
 mod seeds;
@@ -52,6 +53,15 @@ pub struct Hands {
     pub seeds: Seeds,
     /// The machines that run, as far as this run of the node speaks with them.
     pub attended: Mutex<BTreeMap<InstanceId, Attended>>,
+    /// Sandboxes that are being made: what runs in them may be another's, or be kept for others.
+    pub unfinished: Mutex<BTreeSet<InstanceId>>,
+}
+
+/// A machine whose workload runs.
+struct Begun {
+    boot: BootId,
+    hello_ms: u64,
+    client: Client,
 }
 
 /// What goes on in the background for a machine.
@@ -96,6 +106,7 @@ impl Hands {
     async fn forget(&self, id: InstanceId) {
         self.logs.close(id);
         self.attended.lock().expect("no panic while it is held").remove(&id);
+        self.unfinished.lock().expect("no panic while it is held").remove(&id);
         let machines = self.runtime.list().await.unwrap_or_default();
         let live = machines.iter().map(|machine| machine.id).collect();
         let (logs, images) = (self.logs.clone(), self.images.clone());
@@ -119,6 +130,9 @@ impl Hands {
     }
 
     async fn prepare(&self, id: InstanceId, workload: &Workload) -> Result<Outcome, Failure> {
+        if workload.is_sandbox() {
+            self.unfinished.lock().expect("no panic while it is held").insert(id);
+        }
         let image = self.image(workload).await?;
         self.images.acquire(image.digest, id).map_err(|error| error.failure())?;
         // A boot begins on a fresh disk (P-VM-13).
@@ -142,17 +156,39 @@ impl Hands {
             return self.go_on(id, from, workload).await;
         }
         let image = self.image(workload).await?;
-        if let Some(started) = self.grow(id, workload, &image).await {
+        if let Some(started) = self.grow(id, workload, &image).await? {
             return Ok(started);
         }
-        self.runtime.create(&spec(id, workload, &image)).await.map_err(|error| failure(&error))?;
+        let sowing = self.sowing(workload).await;
+        let mut started = self.begin(id, workload, &image, sowing.as_ref().map(Sowing::nobody)).await?;
+        if let Some(sowing) = sowing
+            && let Err(failure) = self.sow(id, started.boot, workload, &image, sowing).await
+        {
+            tracing::warn!(instance = %id, %failure, "it is booted again, as itself: sandboxes of this kind have no seed");
+            self.runtime.destroy(id).await.map_err(|error| self::failure(&error))?;
+            started = self.begin(id, workload, &image, None).await?;
+        }
+        let Begun { boot, hello_ms, client } = started;
+        self.attend(id, boot, client);
+        Ok(Outcome::Started { boot, hello_ms })
+    }
+
+    /// From nothing until its workload runs; as nobody in particular, or as itself.
+    async fn begin(
+        &self,
+        id: InstanceId,
+        workload: &Workload,
+        image: &Image,
+        nobody: Option<InstanceId>,
+    ) -> Result<Begun, Failure> {
+        self.runtime.create(&spec(id, workload, image)).await.map_err(|error| failure(&error))?;
         let tap = self.tap(id, workload).await?;
-        let (boot, card, seed) = (fresh_boot(), tap.is_some(), self.sowing(workload));
+        let (boot, card) = (fresh_boot(), tap.is_some());
         let begun = Instant::now();
         self.runtime.start(id, boot, tap).await.map_err(|error| failure(&error))?;
-        let configuration = match &seed {
-            Some(seed) => guest::configuration(seed.nobody(), boot, &seeds::nobodys(workload), &image, card)?,
-            None => guest::configuration(id, boot, workload, &image, card)?,
+        let configuration = match nobody {
+            Some(nobody) => guest::configuration(nobody, fresh_boot(), &seeds::nobodys(workload), image, card)?,
+            None => guest::configuration(id, boot, workload, image, card)?,
         };
         let client = guest::client(self.runtime.clone(), id);
         let wait = patience(self.runtime.class(), HELLO_WAIT);
@@ -170,11 +206,7 @@ impl Hands {
         let prestart: u32 = workload.prestart.iter().map(|step| step.timeout_seconds).sum();
         let wait = wait + Duration::from_secs(prestart.into());
         within(wait, "did not start its workload", self.running(id, &client)).await??;
-        if let Some(seed) = seed {
-            self.sow(id, boot, workload, &image, seed).await?;
-        }
-        self.attend(id, boot, client);
-        Ok(Outcome::Started { boot, hello_ms })
+        Ok(Begun { boot, hello_ms, client })
     }
 
     async fn tap(&self, id: InstanceId, workload: &Workload) -> Result<Option<Tap>, Failure> {
@@ -290,6 +322,7 @@ impl Hands {
         let attended = Attended { watch: watch.abort_handle(), follow };
         let former = self.attended.lock().expect("no panic while it is held").insert(id, attended);
         former.iter().for_each(Attended::end);
+        self.unfinished.lock().expect("no panic while it is held").remove(&id);
     }
 
     async fn end_of(&self, id: InstanceId, client: &Client) -> (Option<i32>, Failure) {

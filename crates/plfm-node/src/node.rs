@@ -117,6 +117,7 @@ impl Node {
             outcomes: tell,
             seeds: Default::default(),
             attended: Default::default(),
+            unfinished: Default::default(),
         };
         let executor = Executor {
             local,
@@ -146,11 +147,12 @@ impl Node {
         let identity = self.membership.identity();
         let (reports, life) = (self.executor.reports.subscribe(), self.executor.local.life);
         let (followed, astray) = (self.executor.local.followed.into(), self.executor.astray.clone());
-        let door = tunnel::serve(self.listener, &identity, hands.runtime.clone(), hands.logs.clone());
+        let door = tunnel::serve(self.listener, &identity, hands.clone());
         let ended = tokio::select! {
             ended = self.executor.run(stop, at_end) => match ended {
                 Ended::Stopped => Ok(()),
                 Ended::Dismissed => {
+                    hands.root_out().await;
                     Membership::forget(&self.claim.data)?;
                     return Err(NodeError::Dismissed);
                 }

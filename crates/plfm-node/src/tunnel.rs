@@ -17,13 +17,12 @@ use plfm_api::tls::{self, ClientAuth, Identity, Peer, Role};
 use plfm_api::tunnel::{ENVD, PROTOCOL};
 use plfm_api::views::{LogLine, LogStream};
 use plfm_core::ids::InstanceId;
-use plfm_runtime::Runtime;
 use serde::Deserialize;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
 use crate::NodeError;
-use crate::logs::Logs;
+use crate::hands::Hands;
 
 /// One who says nothing holds a socket no longer than this.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
@@ -32,19 +31,8 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 /// A guest that does not take a stream by then does not take it at all.
 const CONNECT_MAX: Duration = Duration::from_secs(20);
 
-#[derive(Clone)]
-struct Door {
-    runtime: Arc<dyn Runtime>,
-    logs: Logs,
-}
-
 /// Serves for ever; the caller drops it.
-pub async fn serve(
-    listener: TcpListener,
-    identity: &Identity,
-    runtime: Arc<dyn Runtime>,
-    logs: Logs,
-) -> Result<(), NodeError> {
+pub async fn serve(listener: TcpListener, identity: &Identity, hands: Arc<Hands>) -> Result<(), NodeError> {
     let mut config = tls::server_config(identity, ClientAuth::Required)?;
     // An upgrade is a thing of HTTP/1.1.
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
@@ -52,7 +40,7 @@ pub async fn serve(
     let router = Router::new()
         .route("/v1/instances/{instance}/tunnel/{port}", get(tunnel))
         .route("/v1/instances/{instance}/logs", get(logs_of))
-        .with_state(Door { runtime, logs });
+        .with_state(hands);
     loop {
         match listener.accept().await {
             Ok((stream, _)) => drop(tokio::spawn(connection(stream, acceptor.clone(), router.clone()))),
@@ -84,7 +72,7 @@ fn is_for_edges(port: u16) -> bool {
 }
 
 async fn tunnel(
-    State(door): State<Door>,
+    State(hands): State<Arc<Hands>>,
     Extension(role): Extension<Role>,
     Path((instance, wanted)): Path<(InstanceId, u16)>,
     request: Request,
@@ -92,8 +80,11 @@ async fn tunnel(
     if role == Role::Edge && !is_for_edges(wanted) {
         return problem(StatusCode::FORBIDDEN, format!("port {wanted} is not for edges"));
     }
+    if hands.unfinished.lock().expect("no panic while it is held").contains(&instance) {
+        return problem(StatusCode::SERVICE_UNAVAILABLE, format!("{instance} is being made"));
+    }
     let target = if wanted == ENVD { port::ENVD } else { port::dial(wanted) };
-    let connected = tokio::time::timeout(CONNECT_MAX, door.runtime.connect(instance, target)).await;
+    let connected = tokio::time::timeout(CONNECT_MAX, hands.runtime.connect(instance, target)).await;
     let mut inner = match connected {
         Ok(Ok(stream)) => stream,
         Ok(Err(plfm_runtime::RuntimeError::NoSuchMachine(_))) => {
@@ -124,7 +115,7 @@ struct Wanted {
 }
 
 async fn logs_of(
-    State(door): State<Door>,
+    State(hands): State<Arc<Hands>>,
     Extension(role): Extension<Role>,
     Path(instance): Path<InstanceId>,
     Query(wanted): Query<Wanted>,
@@ -133,13 +124,14 @@ async fn logs_of(
         return problem(StatusCode::FORBIDDEN, "logs are not for edges".to_owned());
     }
     if wanted.console {
-        let said = door.logs.read(instance).unwrap_or_default();
-        let lines = [said, console(&door, instance).await].concat();
+        let said = hands.logs.read(instance).unwrap_or_default();
+        let lines = [said, console(&hands, instance).await].concat();
         return Body::from(ndjson(&lines)).into_response();
     }
-    let written = door.logs.watch();
-    let lines =
-        futures::stream::unfold((door.logs, written, 0, false), move |(logs, mut written, sent, again)| async move {
+    let written = hands.logs.watch();
+    let lines = futures::stream::unfold(
+        (hands.logs.clone(), written, 0, false),
+        move |(logs, mut written, sent, again)| async move {
             loop {
                 written.borrow_and_update();
                 let lines = logs.read(instance).unwrap_or_default();
@@ -154,12 +146,13 @@ async fn logs_of(
                 }
                 written.changed().await.ok()?;
             }
-        });
+        },
+    );
     Body::from_stream(lines).into_response()
 }
 
-async fn console(door: &Door, instance: InstanceId) -> Vec<LogLine> {
-    let machines = door.runtime.list().await.unwrap_or_default();
+async fn console(hands: &Hands, instance: InstanceId) -> Vec<LogLine> {
+    let machines = hands.runtime.list().await.unwrap_or_default();
     let tail = machines.into_iter().find(|machine| machine.id == instance).map(|machine| machine.console_tail);
     let line =
         |text: &str| LogLine { instance, at: crate::node::now(), stream: LogStream::Console, text: text.to_owned() };

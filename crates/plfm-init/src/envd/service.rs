@@ -20,7 +20,9 @@ pub struct Processes(pub Arc<Daemon>);
 impl Processes {
     async fn start(&self, context: &RequestContext, request: envd::StartRequest) -> Result<Viewer, ConnectError> {
         let launch = start::launch(&self.0, context, &request).await?;
+        let awake = self.0.awake().await.ok_or_else(|| ConnectError::unavailable("this machine is being saved"))?;
         let started = launch.start(&self.0.place, &self.0.reaper).await;
+        drop(awake);
         let Started { pid, exit, ends } = started.map_err(|error| start::refused(&error))?;
         let config = request.process.as_option().cloned().unwrap_or_default();
         let process = Process::new(pid, config, request.tag, ends);

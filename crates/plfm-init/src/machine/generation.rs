@@ -18,8 +18,18 @@ const MACHINE_ID: &str = "/etc/machine-id";
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 const OWN_BOOT_ID: &str = "/run/plfm/boot_id";
 
-/// Run where the image is `/`.
-pub fn write(generation: u64) -> Result<(), BootError> {
+/// Of a machine that boots. Run where the image is `/`.
+pub fn begin() -> Result<(), BootError> {
+    own_machine_id()?;
+    write(0)
+}
+
+/// Machines of one image are not one machine.
+fn own_machine_id() -> Result<(), BootError> {
+    number(Path::new(MACHINE_ID)).map_err(BootError::of(format!("write {MACHINE_ID}")))
+}
+
+fn write(generation: u64) -> Result<(), BootError> {
     let path = Path::new(GENERATION);
     let written = path.parent().map_or(Ok(()), fs::create_dir_all);
     written
@@ -44,7 +54,7 @@ pub async fn renew(daemon: &Daemon, renewal: Renewal) -> Result<(), BootError> {
         let Renewal { hostname, former_hostname, generation, .. } = renewal;
         etc::rename(Path::new("/etc"), &former_hostname, &hostname)
             .map_err(BootError::of("write the names of the image"))?;
-        number(Path::new(MACHINE_ID)).map_err(BootError::of(format!("write {MACHINE_ID}")))?;
+        own_machine_id()?;
         write(generation)?;
         boot_id().map_err(BootError::of(format!("lay over {BOOT_ID}")))
     };
@@ -53,7 +63,8 @@ pub async fn renew(daemon: &Daemon, renewal: Renewal) -> Result<(), BootError> {
 
 /// In place: what is laid over the kernel's is this file, whoever it names (random(4): a UUID and a new line).
 fn boot_id() -> io::Result<()> {
-    let is_laid = fs::exists(OWN_BOOT_ID)?;
+    // An image made of a machine's files has such a file too, and nothing is laid over there.
+    let is_laid = fs::read(OWN_BOOT_ID).is_ok_and(|own| fs::read(BOOT_ID).is_ok_and(|seen| seen == own));
     fs::write(OWN_BOOT_ID, format!("{}\n", uuid()?))?;
     if is_laid {
         return Ok(());
@@ -78,7 +89,7 @@ fn uuid() -> io::Result<String> {
 
 /// Only where there is one: 32 hex digits and a new line (machine-id(5)).
 fn number(path: &Path) -> io::Result<()> {
-    if !fs::metadata(path).is_ok_and(|file| file.len() > 0) {
+    if !fs::metadata(path).is_ok_and(|file| file.is_file() && file.len() > 0) {
         return Ok(());
     }
     let mut bytes = [0; 16];

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use http::{StatusCode, header};
 use plfm_api::term;
-use plfm_api::views::{self, Explanation, InstanceView, Items};
+use plfm_api::views::{self, Explanation, InstanceView, Items, SandboxState};
 use plfm_core::ids::InstanceId;
 use plfm_core::phase::{Desired, InstancePhase};
 use plfm_core::state::{Instance, State as Fold};
@@ -100,11 +100,17 @@ pub async fn exec(
 ) -> Result<Response, ApiError> {
     let state = shared.writer.state();
     let (id, instance) = find(&state, &caller, &path)?;
-    if !matches!(instance.status.phase, InstancePhase::Booting | InstancePhase::Ready | InstancePhase::Unready) {
+    // A sandbox has a moment in which it is nobody's, or everybody's; an app may be looked at while it starts.
+    let is_open = match instance.sandbox() {
+        Some(_) => SandboxState::of(instance.desired, instance.status.phase) == SandboxState::Running,
+        None => matches!(instance.status.phase, InstancePhase::Booting | InstancePhase::Ready | InstancePhase::Unready),
+    };
+    if !is_open {
         let detail = format!("{id} is {}: nothing can be run in it", instance.status.phase);
-        let hint = match instance.desired {
-            Desired::Paused => "let it go on with `plfm sandbox resume`",
-            _ => "wait until it is ready: `plfm status`",
+        let hint = match (instance.desired, instance.sandbox()) {
+            (Desired::Paused, _) => "let it go on with `plfm sandbox resume`",
+            (_, Some(_)) => "wait until it runs: `plfm sandbox ls`",
+            (_, None) => "wait until it is ready: `plfm status`",
         };
         return Err(ApiError::new(StatusCode::CONFLICT, "instance_not_running", detail, hint));
     }

@@ -183,3 +183,29 @@ fn sandboxes_of_one_template_are_strangers() {
     assert_eq!(dev.stop(), Some(0));
     assert_eq!(snapshots(&world).len(), 0, "it goes with its node");
 }
+
+/// What ran in it then would run in all that begin with what it was.
+#[test]
+fn nobody_comes_into_a_sandbox_that_is_being_made() {
+    let Some(world) = World::new("nobody_comes_into_a_sandbox_that_is_being_made") else { return };
+    let dev = with_base(&world);
+    let mut create = world.command();
+    create.args(["sandbox", "create", "--timeout", "10m"]);
+    let creating = Process::of(create.stdout(Stdio::null()).spawn().unwrap());
+    let first = || sandboxes(&world).into_iter().next();
+    let name = until("it is accepted", first)["name"].as_str().unwrap().to_owned();
+    let refusals = std::iter::from_fn(|| {
+        let ran = world.plfm(&["sandbox", "exec", &name, "--", "sh", "-c", "echo early > ~/early"]);
+        (ran.code != Some(0)).then_some(ran.err)
+    });
+    let refusals: Vec<_> = refusals.collect();
+    assert!(
+        !refusals.is_empty() && refusals.iter().all(|why| why.contains("nothing can be run in it")),
+        "{refusals:?}"
+    );
+    assert_eq!(creating.ended(), Some(0));
+    let next = Sandbox::create(&world);
+    assert_eq!(snapshots(&world).len(), 1, "it began with what the first was");
+    assert_eq!(next.sh("cat ~/early 2>/dev/null || echo nothing"), "nothing");
+    assert_eq!(dev.stop(), Some(0));
+}
