@@ -11,7 +11,7 @@ use plfm_core::reason::{Failure, Reason, chain};
 use plfm_image::{Image, ImageRef, ImageStore, Platform, Registries};
 use plfm_runtime::microvm::{HELLO_WAIT, patience};
 use plfm_runtime::{MachineSpec, Runtime, RuntimeError, Tap};
-use tokio::sync::mpsc;
+use tokio::sync::{RwLock, mpsc};
 use tokio::task::AbortHandle;
 
 use crate::guest::{self, Seen};
@@ -53,6 +53,8 @@ pub struct Hands {
     pub seeds: Seeds,
     /// The machines that run, as far as this run of the node speaks with them.
     pub attended: Mutex<BTreeMap<InstanceId, Attended>>,
+    /// Held while a machine is at rest: one that does not run cannot end in order.
+    pub resting: RwLock<()>,
     /// Sandboxes that are being made: what runs in them may be another's, or be kept for others.
     pub unfinished: Mutex<BTreeSet<InstanceId>>,
 }
@@ -259,6 +261,7 @@ impl Hands {
 
     /// What cannot be kept goes on.
     async fn pause(self: &Arc<Self>, id: InstanceId, boot: BootId) -> Result<Outcome, Failure> {
+        let _rests = self.resting.read().await;
         let client = guest::client(self.runtime.clone(), id);
         let attended = self.attended.lock().expect("no panic while it is held").remove(&id);
         attended.iter().for_each(|it| it.watch.abort());
@@ -361,6 +364,8 @@ impl Hands {
 
     /// Every machine, at once, with the time to end in order.
     pub async fn stop_all(&self) {
+        let wait = patience(self.runtime.class(), REST_WAIT);
+        let _awake = tokio::time::timeout(wait, self.resting.write()).await;
         let machines = self.runtime.list().await.unwrap_or_else(|error| {
             tracing::error!(error = chain(&error), "cannot tell which machines run; they run on");
             Vec::new()

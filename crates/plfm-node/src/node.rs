@@ -117,6 +117,7 @@ impl Node {
             outcomes: tell,
             seeds: Default::default(),
             attended: Default::default(),
+            resting: Default::default(),
             unfinished: Default::default(),
         };
         let executor = Executor {

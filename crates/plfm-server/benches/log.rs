@@ -31,7 +31,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const ROUNDS: usize = 10;
 /// Clients, and the writes of one round: about a second.
-const ROWS: [(usize, usize); 4] = [(1, 1_000), (10, 5_000), (100, 20_000), (1_000, 40_000)];
+const ROWS: [(usize, usize); 4] = [(1, 3_000), (10, 20_000), (100, 100_000), (1_000, 150_000)];
 /// Of one process type, as the manifest allows.
 const REPLICAS_MAX: usize = 100;
 

@@ -246,8 +246,8 @@ pub struct RunArgs {
 
 #[derive(Debug, Args)]
 pub struct ExplainArgs {
-    /// App or instance [default: the app of plfm.toml here or above]
-    #[arg(value_name = "APP|INSTANCE", env = "PLFM_APP", hide_env_values = true)]
+    /// App, instance or sandbox [default: the app of plfm.toml here or above]
+    #[arg(value_name = "APP|INSTANCE|SANDBOX", env = "PLFM_APP", hide_env_values = true)]
     pub subject: Option<String>,
     #[command(flatten)]
     pub env: EnvArgs,

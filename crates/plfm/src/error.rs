@@ -61,8 +61,8 @@ pub enum CliError {
     Exec { instance: InstanceId, source: ExecError },
     #[error("{instance} does not start the command: {message}")]
     ExecRefused { instance: InstanceId, code: String, message: String },
-    #[error("the command in {instance} was cut off before its end")]
-    ExecCut { instance: InstanceId },
+    #[error("the command in {instance} was cut off before its end: {why}")]
+    ExecCut { instance: InstanceId, why: String },
     #[error("cannot use this terminal")]
     Terminal { source: io::Error },
     /// What a role says that could not start or go on.
@@ -172,7 +172,9 @@ impl CliError {
                 "check the command: it has to be a program that the image holds, and small images hold no shell"
                     .to_owned()
             }
-            Self::ExecCut { instance } => format!("see whether it still runs with `plfm explain {instance}`"),
+            Self::ExecCut { instance, .. } => format!(
+                "it may run on: who watches is cut off when a sandbox is paused or forked; see `plfm explain {instance}`"
+            ),
             Self::Terminal { .. } => "leave -t out".to_owned(),
             Self::Role { source, .. } => role::hint(&**source).to_owned(),
             Self::LabelTwice => "name each label once".to_owned(),

@@ -66,6 +66,7 @@ impl Hands {
         // Who goes on from it needs the image that it was made of.
         let image = self.image(workload).await?;
         self.images.acquire(image.digest, id).map_err(|error| error.failure())?;
+        let _rests = self.resting.read().await;
         let client = guest::client(self.runtime.clone(), of);
         let attended = self.attended.lock().expect("no panic while it is held").remove(&of);
         attended.iter().for_each(Attended::end);

@@ -259,7 +259,7 @@ impl Hands {
         image: &Image,
         sowing: Sowing<'_>,
     ) -> Result<(), Failure> {
-        let seed = sowing.id;
+        let (seed, _rests) = (sowing.id, self.resting.read().await);
         let kept = async {
             self.rest(&guest::client(self.runtime.clone(), id)).await?;
             let kept = self.runtime.snapshot(id, seed, false).await;

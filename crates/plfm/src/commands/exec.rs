@@ -81,7 +81,7 @@ async fn welcome(reader: &mut TerminalReader, instance: InstanceId) -> Result<()
                 return Err(CliError::ExecRefused { instance, code, message });
             }
             Some(_) => {}
-            None => return Err(CliError::ExecCut { instance }),
+            None => return Err(cut(instance)),
         }
     }
 }
@@ -106,13 +106,17 @@ async fn output(instance: InstanceId, reader: &mut TerminalReader, out: &mut Pri
             Frame::Stdout { bytes, .. } | Frame::Replay { bytes, .. } => show(&bytes, Stream::Out, out)?,
             Frame::Stderr { bytes, .. } => show(&bytes, Stream::Err, out)?,
             Frame::Exit(exit) => return Ok(u8::try_from(exit.exit_code).unwrap_or(u8::MAX)),
-            Frame::Control(Control::Error { code, message, .. }) => {
-                return Err(CliError::ExecRefused { instance, code, message });
+            Frame::Control(Control::Error { message, .. }) => {
+                return Err(CliError::ExecCut { instance, why: message });
             }
             _ => {}
         }
     }
-    Err(CliError::ExecCut { instance })
+    Err(cut(instance))
+}
+
+fn cut(instance: InstanceId) -> CliError {
+    CliError::ExecCut { instance, why: "the connection has ended".to_owned() }
 }
 
 #[derive(Debug, Clone, Copy)]

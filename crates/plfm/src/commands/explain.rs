@@ -1,7 +1,6 @@
 //! `plfm explain`: why something is here, or not, and what to do.
 
-use plfm_api::views::Explanation;
-use plfm_core::ids::InstanceId;
+use plfm_api::views::{Explanation, sandbox_id};
 
 use crate::cli::{ExplainArgs, NodeName};
 use crate::context::Context;
@@ -10,7 +9,8 @@ use crate::{CliError, Exit};
 
 pub async fn run(args: ExplainArgs, context: &Context, out: &mut Printer) -> Result<Exit, CliError> {
     let (client, org) = (context.client()?, context.org());
-    let explanation = match args.subject.as_ref().and_then(|subject| subject.parse::<InstanceId>().ok()) {
+    let instance = |subject: &String| subject.parse().ok().or_else(|| sandbox_id(subject));
+    let explanation = match args.subject.as_ref().and_then(instance) {
         Some(instance) => client.explain_instance(&org, instance).await?,
         None => client.explain_env(&org, &context.app(args.subject.as_ref())?, &context.env(&args.env)).await?,
     };
