@@ -431,11 +431,10 @@ async fn told_end(client: &Client) -> (Option<i32>, Failure) {
 }
 
 fn spec(id: InstanceId, workload: &Workload, image: &Image) -> MachineSpec {
-    let vcpus = workload.resources.cpu.0.div_ceil(1000).clamp(1, 32);
     MachineSpec {
         id,
         memory: workload.resources.memory,
-        vcpus: u8::try_from(vcpus).unwrap_or(32),
+        cpu: workload.resources.cpu,
         disk: workload.resources.disk,
         images: image.devices.clone(),
     }

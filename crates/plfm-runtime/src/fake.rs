@@ -164,7 +164,7 @@ impl Runtime for FakeRuntime {
         net: Option<Tap>,
     ) -> Result<(), RuntimeError> {
         let saved = self.world.borrow().snapshots.get(&from).cloned().ok_or(RuntimeError::NoSuchSnapshot(from))?;
-        if (saved.memory, saved.vcpus, &saved.images) != (spec.memory, spec.vcpus, &spec.images) {
+        if (saved.memory, saved.vcpus(), &saved.images) != (spec.memory, spec.vcpus(), &spec.images) {
             return Err(RuntimeError::Misfit { id: spec.id, why: "it is another kind of machine" });
         }
         if self.hits(self.faults.picture_fails) {

@@ -10,7 +10,7 @@ use std::pin::Pin;
 
 use async_trait::async_trait;
 use plfm_core::ids::{BootId, InstanceId, SnapshotId};
-use plfm_core::units::Mebibytes;
+use plfm_core::units::{Mebibytes, MilliCpu};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -117,10 +117,23 @@ pub struct Capabilities {
 pub struct MachineSpec {
     pub id: InstanceId,
     pub memory: Mebibytes,
-    pub vcpus: u8,
+    /// Its share when processors are short. The guest has as many of its own as it takes to use it.
+    #[serde(default = "one_processor")]
+    pub cpu: MilliCpu,
     pub disk: Mebibytes,
     /// EROFS images, lowest first; read-only, whatever the guest asks for.
     pub images: Vec<PathBuf>,
+}
+
+impl MachineSpec {
+    pub fn vcpus(&self) -> u32 {
+        self.cpu.0.div_ceil(1000)
+    }
+}
+
+/// What was written down before there were shares.
+const fn one_processor() -> MilliCpu {
+    MilliCpu(1000)
 }
 
 /// The guest sees them as disks with the serials `img0` … `img3`; a fifth layer is merged before it comes here.

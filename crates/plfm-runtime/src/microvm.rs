@@ -266,7 +266,7 @@ fn check(spec: &MachineSpec) -> Result<(), RuntimeError> {
         _ if spec.images.len() > IMAGES_MAX => "it has more than four images",
         _ if spec.memory < MEMORY_MIN => "it has less than 64 MiB of memory",
         _ if spec.disk < DISK_MIN => "its disk is smaller than 16 MiB",
-        _ if spec.vcpus == 0 || spec.vcpus > VCPUS_MAX => "it must have between 1 and 32 processors",
+        _ if !(1..=VCPUS_MAX).contains(&spec.vcpus()) => "it must have between 1 and 32 processors",
         _ => return Ok(()),
     };
     Err(RuntimeError::BadSpec { id: spec.id, why })
@@ -276,7 +276,7 @@ fn check(spec: &MachineSpec) -> Result<(), RuntimeError> {
 const MEMORY_MIN: Mebibytes = Mebibytes(64);
 /// Below this the tables of ext4 leave nothing to write to.
 const DISK_MIN: Mebibytes = Mebibytes(16);
-const VCPUS_MAX: u8 = 32;
+const VCPUS_MAX: u32 = 32;
 
 /// A machine that is not whole yet, and one that is no longer.
 const FRESH: &str = ".new";

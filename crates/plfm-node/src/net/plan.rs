@@ -71,6 +71,9 @@ const IPV6_DENIED: &[&str] = &["2001::/23", "2001:db8::/32", "2002::/16", "3fff:
 /// P-NET-33: mail and the ports that worms use.
 const PORTS_DENIED: &[&str] = &["23", "25", "135-139", "445", "465", "587"];
 
+/// P-ISO-4: for each direction, as nft(8) has it. What is over it is dropped, and TCP takes the hint.
+const PACE: &str = "125 mbytes/second burst 64 mbytes";
+
 /// An instance's place in the host's network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
@@ -183,6 +186,11 @@ impl Link {
 		iifname "{INNER}" ip6 daddr {ipv6} accept
 		iifname "{TAP}" oifname "{INNER}" jump egress
 		counter
+	}}
+	chain pace {{
+		type filter hook forward priority filter - 1;
+		iifname "{TAP}" limit rate over {PACE} counter drop
+		oifname "{TAP}" limit rate over {PACE} counter drop
 	}}
 	chain egress {{
 		ip saddr != {ipv4} counter drop

@@ -81,6 +81,11 @@ fn what_is_made_for_an_instance() {
         		iifname "tap0" oifname "up0" jump egress
         		counter
         	}
+        	chain pace {
+        		type filter hook forward priority filter - 1;
+        		iifname "tap0" limit rate over 125 mbytes/second burst 64 mbytes counter drop
+        		oifname "tap0" limit rate over 125 mbytes/second burst 64 mbytes counter drop
+        	}
         	chain egress {
         		ip saddr != 169.254.64.2 counter drop
         		ip6 saddr != fd00:706c:666d::2 counter drop

@@ -14,7 +14,7 @@ use plfm_api::channel::port;
 use plfm_api::guest::Client;
 use plfm_api::rpc::Target;
 use plfm_core::ids::{BootId, InstanceId};
-use plfm_core::units::Mebibytes;
+use plfm_core::units::{Mebibytes, MilliCpu};
 use plfm_runtime::microvm::{Config, HELLO_WAIT, MicroVmRuntime, patience};
 use plfm_runtime::{MachineSpec, Runtime};
 use tempfile::TempDir;
@@ -69,7 +69,7 @@ impl House {
 
     fn spec(&self, number: u128, memory: Mebibytes) -> MachineSpec {
         let (id, images) = (InstanceId::new(Ulid(number)), vec![self.image.clone()]);
-        MachineSpec { id, memory, vcpus: 1, disk: Mebibytes(1024), images }
+        MachineSpec { id, memory, cpu: MilliCpu(1000), disk: Mebibytes(1024), images }
     }
 
     /// Of a machine that runs when its guest has answered.

@@ -1,10 +1,11 @@
+use plfm_core::units::MilliCpu;
 use ulid::Ulid;
 
 use super::*;
 
 fn spec() -> MachineSpec {
     let id = InstanceId::new(Ulid(1));
-    MachineSpec { id, memory: Mebibytes(128), vcpus: 1, disk: Mebibytes(64), images: Vec::new() }
+    MachineSpec { id, memory: Mebibytes(128), cpu: MilliCpu(1000), disk: Mebibytes(64), images: Vec::new() }
 }
 
 #[tokio::test]

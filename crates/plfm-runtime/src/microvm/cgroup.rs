@@ -8,10 +8,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use plfm_core::units::Mebibytes;
+use plfm_core::units::{Mebibytes, MilliCpu};
 
 /// QEMU has a thread per processor and a few for disks; a process bomb is thousands.
 const TASKS_MAX: &str = "1024";
+const CPU_PERIOD_US: u64 = 100_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Support {
@@ -20,23 +21,51 @@ pub enum Support {
     None,
 }
 
+/// What a monitor's process may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    memory: Mebibytes,
+    cpu: MilliCpu,
+}
+
+impl Limits {
+    pub fn new(memory: Mebibytes, cpu: MilliCpu) -> Self {
+        Self { memory, cpu }
+    }
+
+    /// P-ISO-3; cgroups(7): each version has its own names for the same, and scales of its own.
+    fn files(self) -> Vec<(&'static str, String)> {
+        let memory = self.memory.bytes().to_string();
+        let weight = self.cpu.0.div_ceil(10).clamp(1, 10_000);
+        // The guest's processors, and one for all that the monitor does besides.
+        let quota_us = u64::from(self.cpu.0.div_ceil(1000) + 1) * CPU_PERIOD_US;
+        vec![
+            ("memory.limit_in_bytes", memory.clone()),
+            ("memory.max", memory),
+            ("memory.swap.max", "0".to_owned()),
+            ("memory.oom.group", "1".to_owned()),
+            ("pids.max", TASKS_MAX.to_owned()),
+            ("cpu.shares", (u64::from(weight) * 1024 / 100).to_string()),
+            ("cpu.cfs_period_us", CPU_PERIOD_US.to_string()),
+            ("cpu.cfs_quota_us", quota_us.to_string()),
+            ("cpu.weight", weight.to_string()),
+            ("cpu.max", format!("{quota_us} {CPU_PERIOD_US}")),
+        ]
+    }
+}
+
 pub struct Cgroup {
     dirs: Vec<PathBuf>,
 }
 
 impl Cgroup {
     /// Made new with its limits; a host without support gives an empty one.
-    pub fn create(name: &str, memory: Mebibytes) -> io::Result<Self> {
+    pub fn create(name: &str, limits: Limits) -> io::Result<Self> {
         let group = Self::named(name);
         for dir in &group.dirs {
             fs::create_dir_all(dir)?;
         }
-        let bytes = memory.bytes().to_string();
-        group.set("memory.limit_in_bytes", &bytes)?;
-        group.set("memory.max", &bytes)?;
-        group.set("memory.swap.max", "0")?;
-        group.set("memory.oom.group", "1")?;
-        group.set("pids.max", TASKS_MAX)?;
+        limits.files().iter().try_for_each(|(file, value)| group.set(file, value))?;
         Ok(group)
     }
 
@@ -93,7 +122,7 @@ fn parents() -> Vec<PathBuf> {
     match support() {
         Support::V2 => vec![v2_parent()],
         Support::V1 => {
-            let hierarchies = ["memory", "pids"].map(|name| Path::new(ROOT).join(name));
+            let hierarchies = ["memory", "pids", "cpu"].map(|name| Path::new(ROOT).join(name));
             hierarchies.into_iter().filter(|root| root.exists()).map(|root| root.join("plfm")).collect()
         }
         Support::None => Vec::new(),
@@ -105,7 +134,25 @@ fn v2_parent() -> PathBuf {
     // Where this is refused the limits are files that do not exist, and the group still serves to name its members.
     let _ = fs::create_dir_all(&parent);
     for group in [Path::new(ROOT), &parent] {
-        let _ = fs::write(group.join("cgroup.subtree_control"), "+memory +pids");
+        let _ = fs::write(group.join("cgroup.subtree_control"), "+memory +pids +cpu");
     }
     parent
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_is_said_in_the_words_of_both_versions() {
+        let said = |cpu| {
+            let files = Limits::new(Mebibytes(64), MilliCpu(cpu)).files();
+            let value = |name| files.iter().find(|(file, _)| *file == name).unwrap().1.clone();
+            ["cpu.weight", "cpu.shares", "cpu.max", "cpu.cfs_quota_us"].map(value)
+        };
+        assert_eq!(said(1000), ["100", "1024", "200000 100000", "200000"]);
+        assert_eq!(said(500), ["50", "512", "200000 100000", "200000"]);
+        assert_eq!(said(1), ["1", "10", "200000 100000", "200000"]);
+        assert_eq!(said(32_000), ["3200", "32768", "3300000 100000", "3300000"]);
+    }
 }

@@ -15,13 +15,12 @@ use std::time::Duration;
 
 use plfm_api::channel::{Opener, Secret};
 use plfm_core::ids::{BootId, InstanceId};
-use plfm_core::units::Mebibytes;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::cgroup::Cgroup;
+use super::cgroup::{Cgroup, Limits};
 use super::console::{self, Console};
 use super::door::Openers;
 use super::host::Host;
@@ -196,24 +195,24 @@ impl Slot {
         let images =
             images.map(|(index, path)| File::open(path).map_err(|source| RuntimeError::Image { id, index, source }));
         let disk = File::options().read(true).write(true).open(self.dir.join(DISK));
-        let limit = spec.memory + host.vmm.overhead(host.accel);
+        let limits = Limits::new(spec.memory + host.vmm.overhead(host.accel), spec.cpu);
         Ok(Start {
             name: process_name(id, boot),
             memory: spec.memory,
-            vcpus: spec.vcpus,
+            vcpus: spec.vcpus(),
             images: images.collect::<Result<_, _>>()?,
             disk: Some(disk.map_err(|source| RuntimeError::Disk { id, source })?),
             net,
             source,
             uid: record.uid,
-            cgroup: self.cgroup(limit),
+            cgroup: self.cgroup(limits),
         })
     }
 
     /// A host that lends us no cgroup runs machines all the same.
-    fn cgroup(&self, limit: Mebibytes) -> Cgroup {
-        Cgroup::create(&self.id.to_string(), limit).unwrap_or_else(|error| {
-            tracing::warn!(instance = %self.id, %error, "no memory limit on the machine's process");
+    fn cgroup(&self, limits: Limits) -> Cgroup {
+        Cgroup::create(&self.id.to_string(), limits).unwrap_or_else(|error| {
+            tracing::warn!(instance = %self.id, %error, "no limits on what the machine's process takes");
             Cgroup::none()
         })
     }

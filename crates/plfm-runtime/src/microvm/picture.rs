@@ -38,7 +38,7 @@ pub struct Picture {
     accel: Accel,
     tsc_khz: u64,
     memory: Mebibytes,
-    vcpus: u8,
+    vcpus: u32,
     images: Vec<PathBuf>,
     card: bool,
     /// Of the channel; the guest has it in its memory.
@@ -54,7 +54,7 @@ impl Picture {
             accel: host.accel,
             tsc_khz: host.tsc_khz,
             memory: spec.memory,
-            vcpus: spec.vcpus,
+            vcpus: spec.vcpus(),
             images: spec.images.clone(),
             card,
             secret,

@@ -7,10 +7,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use plfm_api::channel::{Mux, Secret, port};
-use plfm_core::units::Mebibytes;
+use plfm_core::units::{Mebibytes, MilliCpu};
 use serde::{Deserialize, Serialize};
 
-use super::cgroup::Cgroup;
+use super::cgroup::{Cgroup, Limits};
 use super::host::Host;
 use super::start::{Source, Start, Started};
 use super::{assets, sockets, wall};
@@ -61,6 +61,7 @@ pub async fn run(host: &Host, dir: &Path) -> Verdict {
 async fn boot(host: &Host, dir: &Path, name: &str) -> io::Result<()> {
     fs::create_dir_all(dir)?;
     let secret = Secret::random()?;
+    let limits = Limits::new(MEMORY + host.vmm.overhead(host.accel), MilliCpu(1000));
     let start = Start {
         name: format!("plfm-{name}"),
         memory: MEMORY,
@@ -70,7 +71,7 @@ async fn boot(host: &Host, dir: &Path, name: &str) -> io::Result<()> {
         net: None,
         source: Source::Kernel(secret.clone()),
         uid: wall::own_uid(name, &[]),
-        cgroup: Cgroup::create(name, MEMORY + host.vmm.overhead(host.accel)).unwrap_or_else(|_| Cgroup::none()),
+        cgroup: Cgroup::create(name, limits).unwrap_or_else(|_| Cgroup::none()),
     };
     let started = start.run(host, dir, |_| Ok(())).await?;
     let answer = tokio::time::timeout(HELLO_WAIT, hello(dir, secret)).await;

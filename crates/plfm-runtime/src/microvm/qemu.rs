@@ -27,6 +27,11 @@ pub const PORT: &str = "plfm.0";
 /// A boot leaves about 41 MB of translated code; QEMU's default of 1 GiB would let a busy guest take that much of the host.
 const TRANSLATIONS_MIB_MAX: u64 = 128;
 
+/// P-ISO-4.
+const IMAGES_BYTES_PER_S: u64 = 400_000_000;
+const DISK_BYTES_PER_S: u64 = 200_000_000;
+const DISK_REQUESTS_PER_S: u64 = 10_000;
+
 /// The first line on the control socket is short; anything longer is not QEMU.
 const GREETING_BYTES_MAX: u64 = 4096;
 
@@ -107,12 +112,14 @@ fn args(launch: &Launch) -> Vec<String> {
     line.words(&format!("{} -mon chardev=control,mode=control", listener("control", launch.control)));
     line.words(&format!("{} -device virtio-serial-device,id=ports", listener("channel", launch.channel)));
     line.words(&format!("-device virtserialport,bus=ports.0,chardev=channel,name={PORT}"));
+    line.words(&pace("images", IMAGES_BYTES_PER_S, None));
     for (index, fd) in launch.images.iter().enumerate() {
-        line.words(&disk(&format!("img{index}"), *fd, index, "read-only=on"));
+        line.words(&disk(&format!("img{index}"), *fd, index, "images", "read-only=on"));
     }
     if let Some(fd) = launch.disk {
+        line.words(&pace("disks", DISK_BYTES_PER_S, Some(DISK_REQUESTS_PER_S)));
         // The disk ends with its machine, so the host need not sync it.
-        line.words(&disk("rw", fd, launch.images.len(), "cache.no-flush=on,discard=unmap"));
+        line.words(&disk("rw", fd, launch.images.len(), "disks", "cache.no-flush=on,discard=unmap"));
     }
     line.words("-object rng-builtin,id=rng -device virtio-rng-device,rng=rng");
     if let Some(nic) = &launch.net {
@@ -154,12 +161,21 @@ fn listener(name: &str, fd: i32) -> String {
 
 /// Guests find a disk by its serial: that disks appear in the order of the command line is not promised. A full disk of the host is the
 /// guest's I/O error; by default it would halt the guest.
-fn disk(serial: &str, fd: i32, set: usize, options: &str) -> String {
+fn disk(serial: &str, fd: i32, set: usize, group: &str, options: &str) -> String {
     format!(
         "-add-fd fd={fd},set={set} \
-         -blockdev driver=raw,node-name={serial},file.driver=file,file.filename=/dev/fdset/{set},{options} \
+         -blockdev driver=file,node-name={serial}-file,filename=/dev/fdset/{set},{options} \
+         -blockdev driver=throttle,node-name={serial}-pace,throttle-group={group},file={serial}-file,{options} \
+         -blockdev driver=raw,node-name={serial},file={serial}-pace,{options} \
          -device virtio-blk-device,drive={serial},serial={serial},werror=report,rerror=report"
     )
+}
+
+/// Shared by all disks of the group; a second's worth may come at once.
+fn pace(group: &str, bytes_per_s: u64, requests_per_s: Option<u64>) -> String {
+    let requests =
+        requests_per_s.map_or_else(String::new, |most| format!(",x-iops-total={most},x-iops-total-max={most}"));
+    format!("-object throttle-group,id={group},x-bps-total={bytes_per_s},x-bps-total-max={bytes_per_s}{requests}")
 }
 
 #[derive(Default)]

@@ -33,7 +33,7 @@ const WORDS_BYTES_MAX: usize = 4 << 10;
 pub struct Start {
     pub name: String,
     pub memory: Mebibytes,
-    pub vcpus: u8,
+    pub vcpus: u32,
     pub images: Vec<File>,
     pub disk: Option<File>,
     pub net: Option<Tap>,

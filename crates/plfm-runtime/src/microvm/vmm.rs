@@ -48,7 +48,7 @@ pub struct Launch {
     pub name: String,
     pub accel: Accel,
     pub memory: Mebibytes,
-    pub vcpus: u8,
+    pub vcpus: u32,
     pub begin: Begin,
     /// Opened read-only.
     pub images: Vec<RawFd>,

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use plfm_core::units::Mebibytes;
+use plfm_core::units::{Mebibytes, MilliCpu};
 use plfm_runtime::fake::{FakeRuntime, Faults};
 use plfm_runtime::{MachineSpec, Runtime, RuntimeError};
 
@@ -21,7 +21,7 @@ async fn the_fake_keeps_the_contract() {
     let spec = |number| MachineSpec {
         id: id(number),
         memory: Mebibytes(128),
-        vcpus: 1,
+        cpu: MilliCpu(1000),
         disk: Mebibytes(64),
         images: Vec::new(),
     };
@@ -34,7 +34,13 @@ async fn the_fake_keeps_the_contract_with_faults_as_far_as_it_can() {
     for seed in 1..200 {
         let often = Faults { create_fails: 200, start_fails: 200, dies_at_once: 200, picture_fails: 300 };
         let fake = Arc::new(FakeRuntime::new(seed, often));
-        let spec = MachineSpec { id: id(1), memory: Mebibytes(128), vcpus: 1, disk: Mebibytes(64), images: Vec::new() };
+        let spec = MachineSpec {
+            id: id(1),
+            memory: Mebibytes(128),
+            cpu: MilliCpu(1000),
+            disk: Mebibytes(64),
+            images: Vec::new(),
+        };
         for round in 0..20 {
             let _ = fake.create(&spec).await;
             let _ = fake.start(spec.id, boot(round), None).await;

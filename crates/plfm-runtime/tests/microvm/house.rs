@@ -10,7 +10,7 @@ use plfm_api::channel::port;
 use plfm_api::guest::{Client, HelloResponse};
 use plfm_api::rpc::Target;
 use plfm_core::ids::{BootId, InstanceId, SnapshotId};
-use plfm_core::units::Mebibytes;
+use plfm_core::units::{Mebibytes, MilliCpu};
 use plfm_runtime::microvm::{Accel, Config, HELLO_WAIT, MicroVmRuntime, patience};
 use plfm_runtime::{Machine, MachineSpec, Runtime};
 use tempfile::TempDir;
@@ -73,7 +73,7 @@ impl House {
         MachineSpec {
             id: id(number),
             memory: Mebibytes(192),
-            vcpus: 1,
+            cpu: MilliCpu(1000),
             disk: Mebibytes(64),
             images: vec![self.image.clone()],
         }
@@ -130,7 +130,8 @@ pub fn monitors(id: InstanceId) -> Vec<i32> {
 }
 
 pub fn cgroups(id: InstanceId) -> Vec<PathBuf> {
-    let parents = ["", "memory", "pids"].map(|hierarchy| Path::new("/sys/fs/cgroup").join(hierarchy).join("plfm"));
+    let parents =
+        ["", "memory", "pids", "cpu"].map(|hierarchy| Path::new("/sys/fs/cgroup").join(hierarchy).join("plfm"));
     parents.into_iter().map(|parent| parent.join(id.to_string())).filter(|dir| dir.exists()).collect()
 }
 

@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 use std::{env, fs};
 
+use plfm_core::units::MilliCpu;
 use plfm_runtime::microvm::{Accel, Verdict};
 use plfm_runtime::{Isolation, MachineSpec, Runtime, RuntimeError};
 
@@ -19,7 +20,7 @@ async fn a_machine_boots_dies_and_leaves_nothing() {
     let (runtime, spec) = (house.open().await, house.spec(1));
     runtime.create(&spec).await.unwrap();
     runtime.create(&spec).await.unwrap();
-    let other = MachineSpec { vcpus: 2, ..spec.clone() };
+    let other = MachineSpec { cpu: MilliCpu(1500), ..spec.clone() };
     assert!(matches!(runtime.create(&other).await, Err(RuntimeError::SpecDiffers(id)) if id == spec.id));
     assert_eq!(only(&runtime).await.boot, None);
 

@@ -6,6 +6,7 @@
 mod fleet;
 mod forks;
 mod images;
+mod limits;
 mod notap;
 mod pauses;
 mod sandboxes;

@@ -12,7 +12,7 @@ use tempfile::{NamedTempFile, TempDir};
 pub use disk::Disk;
 pub use host::OtherHost;
 pub use image::{Image, Layer, Layout, noise};
-pub use left::Left;
+pub use left::{Left, files};
 pub use process::Process;
 pub use registry::{Gate, Registry};
 

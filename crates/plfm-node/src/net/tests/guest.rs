@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use plfm_api::guest::{self as api, ConfigureRequest};
 use plfm_core::ids::BootId;
-use plfm_core::units::Mebibytes;
+use plfm_core::units::{Mebibytes, MilliCpu};
 use plfm_runtime::microvm::{Accel, Config, HELLO_WAIT, MicroVmRuntime, patience};
 use plfm_runtime::{MachineSpec, Runtime};
 use tempfile::TempDir;
@@ -138,7 +138,13 @@ impl House {
     }
 
     fn spec(&self, id: InstanceId) -> MachineSpec {
-        MachineSpec { id, memory: Mebibytes(192), vcpus: 1, disk: Mebibytes(64), images: vec![self.image.clone()] }
+        MachineSpec {
+            id,
+            memory: Mebibytes(192),
+            cpu: MilliCpu(1000),
+            disk: Mebibytes(64),
+            images: vec![self.image.clone()],
+        }
     }
 }
 

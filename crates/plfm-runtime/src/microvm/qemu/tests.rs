@@ -42,43 +42,51 @@ fn check_changes(launch: &Launch, expected: Expect) {
 #[test]
 fn a_machine_with_everything() {
     expect![[r#"
-    -name plfm-inst_X-boot_Y
-    -nodefaults
-    -no-user-config
-    -display none
-    -no-reboot
-    -sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny
-    -M microvm,memory-backend=ram,suppress-vmdesc=on
-    -global virtio-mmio.force-legacy=false
-    -global migration.send-configuration=off
-    -accel tcg,tb-size=128
-    -cpu max
-    -smp 2
-    -m 256M
-    -object memory-backend-ram,id=ram,size=256M,share=off
-    -kernel /kernel
-    -initrd /initramfs
-    -append console=ttyS0 quiet reboot=t panic=-1 tsc_early_khz=2300000 tsc=reliable no_timer_check mitigations=off random.trust_cpu=on 8250.nr_uarts=1 cryptomgr.notests plfm.secret=abababababababababababababababababababababababababababababababab
-    -chardev socket,id=console,fd=4,server=on,wait=off
-    -serial chardev:console
-    -chardev socket,id=control,fd=5,server=on,wait=off
-    -mon chardev=control,mode=control
-    -chardev socket,id=channel,fd=6,server=on,wait=off
-    -device virtio-serial-device,id=ports
-    -device virtserialport,bus=ports.0,chardev=channel,name=plfm.0
-    -add-fd fd=7,set=0
-    -blockdev driver=raw,node-name=img0,file.driver=file,file.filename=/dev/fdset/0,read-only=on
-    -device virtio-blk-device,drive=img0,serial=img0,werror=report,rerror=report
-    -add-fd fd=8,set=1
-    -blockdev driver=raw,node-name=img1,file.driver=file,file.filename=/dev/fdset/1,read-only=on
-    -device virtio-blk-device,drive=img1,serial=img1,werror=report,rerror=report
-    -add-fd fd=9,set=2
-    -blockdev driver=raw,node-name=rw,file.driver=file,file.filename=/dev/fdset/2,cache.no-flush=on,discard=unmap
-    -device virtio-blk-device,drive=rw,serial=rw,werror=report,rerror=report
-    -object rng-builtin,id=rng
-    -device virtio-rng-device,rng=rng
-    -netdev tap,id=net,fd=10,vhost=off
-    -device virtio-net-device,netdev=net,mac=02:70:6c:66:6d:01,host_mtu=1420"#]]
+        -name plfm-inst_X-boot_Y
+        -nodefaults
+        -no-user-config
+        -display none
+        -no-reboot
+        -sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny
+        -M microvm,memory-backend=ram,suppress-vmdesc=on
+        -global virtio-mmio.force-legacy=false
+        -global migration.send-configuration=off
+        -accel tcg,tb-size=128
+        -cpu max
+        -smp 2
+        -m 256M
+        -object memory-backend-ram,id=ram,size=256M,share=off
+        -kernel /kernel
+        -initrd /initramfs
+        -append console=ttyS0 quiet reboot=t panic=-1 tsc_early_khz=2300000 tsc=reliable no_timer_check mitigations=off random.trust_cpu=on 8250.nr_uarts=1 cryptomgr.notests plfm.secret=abababababababababababababababababababababababababababababababab
+        -chardev socket,id=console,fd=4,server=on,wait=off
+        -serial chardev:console
+        -chardev socket,id=control,fd=5,server=on,wait=off
+        -mon chardev=control,mode=control
+        -chardev socket,id=channel,fd=6,server=on,wait=off
+        -device virtio-serial-device,id=ports
+        -device virtserialport,bus=ports.0,chardev=channel,name=plfm.0
+        -object throttle-group,id=images,x-bps-total=400000000,x-bps-total-max=400000000
+        -add-fd fd=7,set=0
+        -blockdev driver=file,node-name=img0-file,filename=/dev/fdset/0,read-only=on
+        -blockdev driver=throttle,node-name=img0-pace,throttle-group=images,file=img0-file,read-only=on
+        -blockdev driver=raw,node-name=img0,file=img0-pace,read-only=on
+        -device virtio-blk-device,drive=img0,serial=img0,werror=report,rerror=report
+        -add-fd fd=8,set=1
+        -blockdev driver=file,node-name=img1-file,filename=/dev/fdset/1,read-only=on
+        -blockdev driver=throttle,node-name=img1-pace,throttle-group=images,file=img1-file,read-only=on
+        -blockdev driver=raw,node-name=img1,file=img1-pace,read-only=on
+        -device virtio-blk-device,drive=img1,serial=img1,werror=report,rerror=report
+        -object throttle-group,id=disks,x-bps-total=200000000,x-bps-total-max=200000000,x-iops-total=10000,x-iops-total-max=10000
+        -add-fd fd=9,set=2
+        -blockdev driver=file,node-name=rw-file,filename=/dev/fdset/2,cache.no-flush=on,discard=unmap
+        -blockdev driver=throttle,node-name=rw-pace,throttle-group=disks,file=rw-file,cache.no-flush=on,discard=unmap
+        -blockdev driver=raw,node-name=rw,file=rw-pace,cache.no-flush=on,discard=unmap
+        -device virtio-blk-device,drive=rw,serial=rw,werror=report,rerror=report
+        -object rng-builtin,id=rng
+        -device virtio-rng-device,rng=rng
+        -netdev tap,id=net,fd=10,vhost=off
+        -device virtio-net-device,netdev=net,mac=02:70:6c:66:6d:01,host_mtu=1420"#]]
     .assert_eq(&options(&launch()).join("\n"));
 }
 
@@ -88,24 +96,31 @@ fn a_probe_on_kvm() {
     check_changes(
         &launch,
         expect![[r#"
-        < -accel tcg,tb-size=128
-        < -cpu max
-        < -append console=ttyS0 quiet reboot=t panic=-1 tsc_early_khz=2300000 tsc=reliable no_timer_check mitigations=off random.trust_cpu=on 8250.nr_uarts=1 cryptomgr.notests plfm.secret=abababababababababababababababababababababababababababababababab
-        < -add-fd fd=7,set=0
-        < -blockdev driver=raw,node-name=img0,file.driver=file,file.filename=/dev/fdset/0,read-only=on
-        < -device virtio-blk-device,drive=img0,serial=img0,werror=report,rerror=report
-        < -add-fd fd=8,set=1
-        < -blockdev driver=raw,node-name=img1,file.driver=file,file.filename=/dev/fdset/1,read-only=on
-        < -device virtio-blk-device,drive=img1,serial=img1,werror=report,rerror=report
-        < -add-fd fd=9,set=2
-        < -blockdev driver=raw,node-name=rw,file.driver=file,file.filename=/dev/fdset/2,cache.no-flush=on,discard=unmap
-        < -device virtio-blk-device,drive=rw,serial=rw,werror=report,rerror=report
-        < -netdev tap,id=net,fd=10,vhost=off
-        < -device virtio-net-device,netdev=net,mac=02:70:6c:66:6d:01,host_mtu=1420
-        > -accel kvm
-        > -cpu host
-        > -append console=ttyS0 quiet reboot=t panic=-1 tsc_early_khz=2300000 tsc=reliable no_timer_check random.trust_cpu=on 8250.nr_uarts=1 cryptomgr.notests plfm.secret=abababababababababababababababababababababababababababababababab
-    "#]],
+            < -accel tcg,tb-size=128
+            < -cpu max
+            < -append console=ttyS0 quiet reboot=t panic=-1 tsc_early_khz=2300000 tsc=reliable no_timer_check mitigations=off random.trust_cpu=on 8250.nr_uarts=1 cryptomgr.notests plfm.secret=abababababababababababababababababababababababababababababababab
+            < -add-fd fd=7,set=0
+            < -blockdev driver=file,node-name=img0-file,filename=/dev/fdset/0,read-only=on
+            < -blockdev driver=throttle,node-name=img0-pace,throttle-group=images,file=img0-file,read-only=on
+            < -blockdev driver=raw,node-name=img0,file=img0-pace,read-only=on
+            < -device virtio-blk-device,drive=img0,serial=img0,werror=report,rerror=report
+            < -add-fd fd=8,set=1
+            < -blockdev driver=file,node-name=img1-file,filename=/dev/fdset/1,read-only=on
+            < -blockdev driver=throttle,node-name=img1-pace,throttle-group=images,file=img1-file,read-only=on
+            < -blockdev driver=raw,node-name=img1,file=img1-pace,read-only=on
+            < -device virtio-blk-device,drive=img1,serial=img1,werror=report,rerror=report
+            < -object throttle-group,id=disks,x-bps-total=200000000,x-bps-total-max=200000000,x-iops-total=10000,x-iops-total-max=10000
+            < -add-fd fd=9,set=2
+            < -blockdev driver=file,node-name=rw-file,filename=/dev/fdset/2,cache.no-flush=on,discard=unmap
+            < -blockdev driver=throttle,node-name=rw-pace,throttle-group=disks,file=rw-file,cache.no-flush=on,discard=unmap
+            < -blockdev driver=raw,node-name=rw,file=rw-pace,cache.no-flush=on,discard=unmap
+            < -device virtio-blk-device,drive=rw,serial=rw,werror=report,rerror=report
+            < -netdev tap,id=net,fd=10,vhost=off
+            < -device virtio-net-device,netdev=net,mac=02:70:6c:66:6d:01,host_mtu=1420
+            > -accel kvm
+            > -cpu host
+            > -append console=ttyS0 quiet reboot=t panic=-1 tsc_early_khz=2300000 tsc=reliable no_timer_check random.trust_cpu=on 8250.nr_uarts=1 cryptomgr.notests plfm.secret=abababababababababababababababababababababababababababababababab
+        "#]],
     );
 }
 

@@ -35,7 +35,8 @@ fn traces(is_one: impl Fn(&str) -> bool) -> Vec<String> {
 }
 
 /// Of either version.
-const CGROUPS: &[&str] = &["/sys/fs/cgroup/plfm", "/sys/fs/cgroup/memory/plfm", "/sys/fs/cgroup/pids/plfm"];
+const CGROUPS: &[&str] =
+    &["/sys/fs/cgroup/plfm", "/sys/fs/cgroup/memory/plfm", "/sys/fs/cgroup/pids/plfm", "/sys/fs/cgroup/cpu/plfm"];
 
 /// A machine as its record has it.
 pub struct Machine {
@@ -56,7 +57,7 @@ impl Machine {
 
 /// Those below this directory.
 pub fn machines(dir: &Path) -> Vec<Machine> {
-    find(dir, "machine.json").iter().filter_map(|path| machine(path)).collect()
+    files(dir, "machine.json").iter().filter_map(|path| machine(path)).collect()
 }
 
 fn machine(path: &Path) -> Option<Machine> {
@@ -69,11 +70,11 @@ fn machine(path: &Path) -> Option<Machine> {
 }
 
 /// Every file of this name.
-pub fn find(dir: &Path, name: &str) -> Vec<PathBuf> {
+pub fn files(dir: &Path, name: &str) -> Vec<PathBuf> {
     let paths = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
     let deeper = |path: PathBuf| {
         let is_dir = path.symlink_metadata().is_ok_and(|it| it.is_dir());
-        if is_dir { find(&path, name) } else { vec![path] }
+        if is_dir { files(&path, name) } else { vec![path] }
     };
     paths.flat_map(deeper).filter(|path| path.ends_with(name)).collect()
 }

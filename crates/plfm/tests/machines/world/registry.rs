@@ -60,7 +60,7 @@ impl Registry {
 
     /// The file of its largest blob, which is a layer.
     pub fn largest_blob(&self) -> PathBuf {
-        let blobs = super::left::find(&self.dir, "data").into_iter();
+        let blobs = super::left::files(&self.dir, "data").into_iter();
         blobs.max_by_key(|path| fs::metadata(path).unwrap().len()).unwrap()
     }
 }
