@@ -17,6 +17,7 @@ mod mutants;
 mod rust_tests;
 mod setup;
 mod sim;
+mod soak;
 mod test;
 mod tidy;
 
@@ -41,6 +42,8 @@ enum Command {
     Fuzz(fuzz::Args),
     /// Run the simulated fleet from seeds
     Sim(sim::Args),
+    /// Pause, resume and keep real machines while whoever does it is killed
+    Soak(soak::Args),
     /// Change the code in small ways and see whether a test notices
     Mutants(mutants::Args),
     /// Check the house rules that no other tool knows
@@ -78,6 +81,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Fuzz(args) => fuzz::run(&shell, &args),
         Command::Mutants(args) => mutants::run(&shell, &args),
         Command::Sim(args) => sim::run(&shell, &args),
+        Command::Soak(args) => soak::run(&shell, &args),
         Command::Tidy => tidy::run(&shell),
     }
 }

@@ -2,9 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use plfm_api::guest::{self, Client, ConfigureRequest, RefreshRequest};
+use plfm_api::guest::RefreshRequest;
 use plfm_core::ids::InstanceId;
 use plfm_runtime::Runtime;
 use plfm_runtime::microvm::MicroVmRuntime;
@@ -19,37 +18,6 @@ chmod 755 /etc/plfm/refresh.d/10-note
 while :; do echo draw $(cat /proc/sys/kernel/random/uuid)
 echo self $(cat /run/plfm/generation) $(hostname) $(cat /etc/machine-id) $(cat /hooked 2>/dev/null); done";
 
-fn entropy(number: u8) -> Vec<u8> {
-    let mut bytes = vec![number; 64];
-    getrandom::fill(&mut bytes).unwrap();
-    bytes
-}
-
-fn now_ns() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64
-}
-
-fn configuration(id: InstanceId) -> ConfigureRequest {
-    let argv = ["/bin/busybox", "sh", "-c", WORK].map(str::to_owned).to_vec();
-    let env = [("PATH".to_owned(), "/bin".to_owned())].into_iter().collect();
-    ConfigureRequest {
-        instance_id: id.to_string(),
-        boot_id: boot(1).to_string(),
-        hostname: "first".to_owned(),
-        workload: guest::Workload { argv, env, ..Default::default() }.into(),
-        prestart: vec![guest::Prestart {
-            argv: ["/bin/busybox", "--install", "-s", "/bin"].map(str::to_owned).to_vec(),
-            timeout_ms: 60_000,
-            ..Default::default()
-        }],
-        network: guest::Network { loopback_only: true, ..Default::default() }.into(),
-        disks: guest::Disks { images: 1, rw_serial: "rw".to_owned(), ..Default::default() }.into(),
-        realtime_ns: now_ns(),
-        entropy: entropy(1),
-        ..Default::default()
-    }
-}
-
 fn refresh(id: InstanceId, number: u128) -> RefreshRequest {
     RefreshRequest {
         instance_id: id.to_string(),
@@ -60,24 +28,6 @@ fn refresh(id: InstanceId, number: u128) -> RefreshRequest {
         generation: 1,
         ..Default::default()
     }
-}
-
-/// Output of the workload until a line says what is waited for, from the first byte that the guest keeps.
-async fn said(client: &Client, until: impl Fn(&[String]) -> bool) -> Vec<String> {
-    let read = async {
-        loop {
-            let mut text = Vec::new();
-            let Ok(mut logs) = client.logs(0, true).await else { continue };
-            while let Ok(Some(chunk)) = logs.next().await {
-                text.extend(chunk.data);
-                let lines: Vec<_> = String::from_utf8_lossy(&text).lines().map(str::to_owned).collect();
-                if until(&lines) {
-                    return lines;
-                }
-            }
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(120), read).await.expect("the workload goes on")
 }
 
 fn draws(lines: &[String]) -> BTreeSet<&str> {
@@ -99,7 +49,7 @@ async fn forks_of_a_working_machine_share_nothing_they_should_not() {
     runtime.start(first.id, boot(1), None).await.unwrap();
     asked(&runtime, first.id).await;
     let client_of_first = client(&runtime, first.id);
-    client_of_first.configure(configuration(first.id)).await.unwrap();
+    client_of_first.configure(configuration(first.id, WORK)).await.unwrap();
     let before = said(&client_of_first, |lines| draws(lines).len() >= 3).await;
 
     client_of_first.quiesce().await.unwrap();

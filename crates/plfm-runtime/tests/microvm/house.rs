@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use std::{env, fs};
 
 use plfm_api::channel::port;
-use plfm_api::guest::{Client, HelloResponse};
+use plfm_api::guest::{self, Client, ConfigureRequest, HelloResponse};
 use plfm_api::rpc::Target;
 use plfm_core::ids::{BootId, InstanceId, SnapshotId};
 use plfm_core::units::{Mebibytes, MilliCpu};
@@ -152,6 +152,57 @@ pub fn client(runtime: &Arc<MicroVmRuntime>, id: InstanceId) -> Client {
         let runtime = runtime.clone();
         async move { runtime.connect(id, port::GUEST).await.map_err(std::io::Error::other) }
     }))
+}
+
+pub fn entropy(number: u8) -> Vec<u8> {
+    let mut bytes = vec![number; 64];
+    getrandom::fill(&mut bytes).unwrap();
+    bytes
+}
+
+pub fn now_ns() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64
+}
+
+/// A workload of busybox, under its own names.
+pub fn configuration(id: InstanceId, work: &str) -> ConfigureRequest {
+    let argv = ["/bin/busybox", "sh", "-c", work].map(str::to_owned).to_vec();
+    let env = [("PATH".to_owned(), "/bin".to_owned())].into_iter().collect();
+    ConfigureRequest {
+        instance_id: id.to_string(),
+        boot_id: boot(1).to_string(),
+        hostname: "first".to_owned(),
+        workload: guest::Workload { argv, env, ..Default::default() }.into(),
+        prestart: vec![guest::Prestart {
+            // On a disk that has been booted from, they are there.
+            argv: ["/bin/busybox", "sh", "-c", "/bin/busybox --install -s /bin || true"].map(str::to_owned).to_vec(),
+            timeout_ms: 60_000,
+            ..Default::default()
+        }],
+        network: guest::Network { loopback_only: true, ..Default::default() }.into(),
+        disks: guest::Disks { images: 1, rw_serial: "rw".to_owned(), ..Default::default() }.into(),
+        realtime_ns: now_ns(),
+        entropy: entropy(1),
+        ..Default::default()
+    }
+}
+
+/// Output of the workload until a line says what is waited for, from the first byte that the guest keeps.
+pub async fn said(client: &Client, until: impl Fn(&[String]) -> bool) -> Vec<String> {
+    let read = async {
+        loop {
+            let mut text = Vec::new();
+            let Ok(mut logs) = client.logs(0, true).await else { continue };
+            while let Ok(Some(chunk)) = logs.next().await {
+                text.extend(chunk.data);
+                let lines: Vec<_> = String::from_utf8_lossy(&text).lines().map(str::to_owned).collect();
+                if until(&lines) {
+                    return lines;
+                }
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(120), read).await.expect("the workload goes on")
 }
 
 /// What the guest says of itself.

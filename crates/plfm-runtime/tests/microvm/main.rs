@@ -2,6 +2,7 @@
 //! `cargo xtask setup` puts it, or installed; and the guest daemon, at `PLFM_GUEST` or where `cargo xtask build` puts it.
 
 mod contract;
+mod durability;
 mod forks;
 mod house;
 mod life;
