@@ -236,7 +236,10 @@ fn a_damaged_log_is_refused_and_not_touched() {
         "#]],
     );
     damaged(
-        |bytes| bytes[4096..8192].fill(0),
+        |bytes| {
+            let page = usize::from(u16::from_be_bytes([bytes[16], bytes[17]]));
+            bytes[page..2 * page].fill(0);
+        },
         expect![[r#"
             error: the server cannot go on
               cause: cannot open the log DIR/server/server/log.db
