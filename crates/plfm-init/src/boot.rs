@@ -9,11 +9,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use nix::libc;
-use plfm_api::channel::Mux;
-use tokio::net::UnixListener;
+use plfm_api::channel::{Mux, Secret};
+use tokio::net::{UnixListener, UnixStream};
 
 use crate::daemon::Daemon;
-use crate::{machine, power, serve};
+use crate::machine::{self, Host};
+use crate::{power, serve};
 
 /// PID 1. There is nothing to return to: what can't be done ends the machine, with the cause on its console.
 pub fn machine() -> ExitCode {
@@ -21,9 +22,14 @@ pub fn machine() -> ExitCode {
         let serve = async {
             let daemon = Daemon::new(true)?;
             tokio::spawn(power::off_when_asked(daemon.clone()));
-            let (acceptor, mux) = Mux::guest(channel.stream()?, Some(channel.secret));
-            tokio::spawn(serve::serve(daemon, acceptor));
-            mux.await
+            match channel.host {
+                Host::Port(port) => {
+                    let (acceptor, mux) = Mux::guest(port.stream()?, Some(channel.secret));
+                    tokio::spawn(serve::serve(daemon, acceptor));
+                    mux.await
+                }
+                Host::Vsock(vsock) => take_turns(daemon, Some(channel.secret), vsock.connections()?).await,
+            }
         };
         block_on(serve).map_err(|cause| cause.to_string())
     });
@@ -31,7 +37,7 @@ pub fn machine() -> ExitCode {
     machine::reboot()
 }
 
-/// A process among others: hosts connect to a socket, the newest replaces the one before it.
+/// A process among others: hosts connect to a socket.
 pub fn supervised(socket: PathBuf) -> ExitCode {
     let serve = async {
         let daemon = adopt_orphans().and_then(|()| Daemon::new(false))?;
@@ -50,13 +56,22 @@ pub fn supervised(socket: PathBuf) -> ExitCode {
 async fn listen(daemon: Arc<Daemon>, socket: &Path) -> io::Result<()> {
     let listener = UnixListener::bind(socket)?;
     fs::set_permissions(socket, fs::Permissions::from_mode(0o600))?;
+    take_turns(daemon, None, async move || Ok(listener.accept().await?.0)).await
+}
+
+/// Each connection replaces the one before it.
+async fn take_turns(
+    daemon: Arc<Daemon>,
+    secret: Option<Secret>,
+    mut next: impl AsyncFnMut() -> io::Result<UnixStream>,
+) -> io::Result<()> {
     let mut attached: Option<tokio::task::JoinHandle<()>> = None;
     loop {
-        let (stream, _) = listener.accept().await?;
+        let stream = next().await?;
         if let Some(former) = attached.take() {
             former.abort();
         }
-        let (acceptor, mux) = Mux::guest(stream, None);
+        let (acceptor, mux) = Mux::guest(stream, secret.clone());
         tokio::spawn(serve::serve(daemon.clone(), acceptor));
         attached = Some(tokio::spawn(async move { drop(mux.await) }));
     }

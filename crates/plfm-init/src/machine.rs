@@ -1,7 +1,7 @@
 //! What only PID 1 of a machine does: devices, disks, the image as `/`, identity, and the end.
 //!
 //! ```text
-//!   boot:     kernel file systems ─▶ modules ─▶ the host's port            (then the host says hello)
+//!   boot:     kernel file systems ─▶ modules ─▶ the way to the host        (then the host says hello)
 //!   prepare:  entropy, clock ─▶ disks ─▶ overlay ─▶ namespace ─▶ network   (then secrets, prestart, workload)
 //!   end:      all killed ─▶ namespace left ─▶ unmounted, synced ─▶ reset
 //! ```
@@ -12,6 +12,7 @@ use std::{fs, io, thread};
 
 use nix::sys::reboot::{RebootMode, reboot as reset};
 use nix::unistd::sync;
+use plfm_api::channel::Secret;
 use plfm_core::reason::{Failure, Reason};
 
 use crate::daemon::{Config, Daemon};
@@ -26,9 +27,10 @@ mod image;
 mod modules;
 mod mounts;
 mod port;
+mod vsock;
 
 pub use generation::{Renewal, renew};
-pub use port::Channel;
+pub use vsock::Vsock;
 
 /// The cgroup of everything that is not the daemon; a freeze of it leaves the daemon alone.
 pub const CGROUP: &str = "/sys/fs/cgroup/plfm";
@@ -52,8 +54,22 @@ pub fn boot() -> Result<Channel, BootError> {
     mounts::of_the_daemon()?;
     modules::load()?;
     make_cgroups();
-    let secret = cmdline::secret()?;
-    port::open(secret)
+    let host = match cmdline::vsock()? {
+        None => Host::Port(port::open()?),
+        Some(port) => Host::Vsock(Vsock::listen(port)?),
+    };
+    Ok(Channel { host, secret: cmdline::secret()? })
+}
+
+/// The way to the host, and what it has to know.
+pub struct Channel {
+    pub host: Host,
+    pub secret: Secret,
+}
+
+pub enum Host {
+    Port(port::Port),
+    Vsock(Vsock),
 }
 
 /// After a rest: the time has passed, and what the randomness was made of lay on a disk meanwhile.

@@ -10,8 +10,13 @@ use plfm_core::units::Mebibytes;
 
 use crate::kernel::Kernel;
 use crate::microvm::cgroup::{self, Support};
-use crate::microvm::{Verdict, tools, wall};
+use crate::microvm::firecracker::version;
+use crate::microvm::{Config, Verdict, tools, wall};
 use crate::space::Space;
+
+mod storage;
+
+pub use storage::Storage;
 
 /// Images and disks of a handful of small apps.
 const FREE_MIN: Mebibytes = Mebibytes(2048);
@@ -28,15 +33,27 @@ pub struct Check {
     pub fix: &'static str,
 }
 
+impl Check {
+    /// What else there is to say.
+    fn with(mut self, more: &str) -> Self {
+        self.detail = format!("{}, {more}", self.detail);
+        self
+    }
+}
+
 /// What was seen. Errors are for people.
 #[derive(Debug, Clone)]
 pub struct Facts {
     /// The version.
     pub qemu: Result<String, String>,
+    /// The version, if one is named.
+    pub firecracker: Option<Result<String, String>>,
     pub kernel: Result<String, String>,
     pub mke2fs: Option<PathBuf>,
     pub ip: Option<PathBuf>,
     pub nft: Option<PathBuf>,
+    pub passt: Option<PathBuf>,
+    pub wireguard: bool,
     pub kvm: Verdict,
     pub net_admin: bool,
     pub tun: Result<(), String>,
@@ -44,17 +61,24 @@ pub struct Facts {
     pub own_users: bool,
     pub cgroup: Support,
     pub space: Space,
+    pub storage: Storage,
 }
 
 impl Facts {
     /// `kvm` comes from a runtime that was opened here: to know it, a guest has to boot.
-    pub async fn gather(dir: &Path, kernel_roots: &[PathBuf], kvm: Verdict) -> Self {
+    pub async fn gather(config: &Config, kvm: Verdict) -> Self {
         Self {
             qemu: qemu().await.map_err(|error| error.to_string()),
-            kernel: Kernel::find(kernel_roots).map(|kernel| kernel.version).map_err(|error| error.to_string()),
+            firecracker: match &config.firecracker {
+                Some(program) => Some(version::of(program).await.map_err(|error| error.to_string())),
+                None => None,
+            },
+            kernel: Kernel::find(&config.kernel_roots).map(|kernel| kernel.version).map_err(|error| error.to_string()),
             mke2fs: tools::find(tools::MKE2FS),
             ip: tools::find("ip"),
             nft: tools::find("nft"),
+            passt: tools::find("passt"),
+            wireguard: Path::new("/sys/module/wireguard").exists(),
             kvm,
             net_admin: tools::has_capability(CAP_NET_ADMIN),
             tun: File::options()
@@ -66,7 +90,8 @@ impl Facts {
             own_users: wall::can_build(),
             cgroup: cgroup::support(),
             // Of a disk that cannot be asked nothing is known to be free.
-            space: Space::of(dir).unwrap_or(Space { total: Mebibytes(0), free: Mebibytes(0) }),
+            space: Space::of(&config.dir).unwrap_or(Space { total: Mebibytes(0), free: Mebibytes(0) }),
+            storage: Storage::of(&config.dir),
         }
     }
 }
@@ -79,6 +104,7 @@ async fn qemu() -> io::Result<String> {
 pub fn checks(facts: &Facts) -> Vec<Check> {
     vec![
         check_qemu(&facts.qemu),
+        check_firecracker(&facts.firecracker),
         check("kernel", &facts.kernel, "unpack Debian's linux-image-cloud-amd64 and name the directory with --kernel"),
         present("mke2fs", &facts.mke2fs, "install e2fsprogs"),
         Check {
@@ -114,6 +140,16 @@ pub fn checks(facts: &Facts) -> Vec<Check> {
             ),
         },
         free_disk(facts.space),
+        flag(
+            "reflink",
+            facts.storage.reflink,
+            "keep the data on xfs or btrfs; else the disk of a fork, a snapshot or a paused machine is copied",
+        )
+        .with(facts.storage.file_system),
+        encryption(facts.storage.encrypted),
+        // Nothing here needs these two.
+        unneeded("passt", facts.passt.is_some()),
+        unneeded("wireguard", facts.wireguard),
     ]
 }
 
@@ -125,6 +161,35 @@ fn check_qemu(version: &Result<String, String>) -> Check {
             Check { name: "qemu", ok: false, detail: format!("version {found} is too old"), fix }
         }
         _ => check("qemu", version, fix),
+    }
+}
+
+/// One that is not named is not missed.
+fn check_firecracker(version: &Option<Result<String, String>>) -> Check {
+    match version {
+        None => {
+            Check { name: "firecracker", ok: true, detail: "none is named: machines run under QEMU".into(), fix: "" }
+        }
+        Some(version) => check("firecracker", version, "name a newer one with --firecracker, or none"),
+    }
+}
+
+fn encryption(encrypted: Option<bool>) -> Check {
+    let (ok, detail) = match encrypted {
+        Some(true) => (true, "yes"),
+        Some(false) => (false, "no"),
+        None => (false, "the file system does not say on which disk it is"),
+    };
+    let fix = "keep the data on an encrypted disk (LUKS): what machines write, and their memory when they are paused, lies there as it is";
+    Check { name: "encryption", ok, detail: detail.to_owned(), fix: unless(ok, fix) }
+}
+
+fn unneeded(name: &'static str, there: bool) -> Check {
+    Check {
+        name,
+        ok: true,
+        detail: if there { "there" } else { "not there; nothing needs it yet" }.to_owned(),
+        fix: "",
     }
 }
 

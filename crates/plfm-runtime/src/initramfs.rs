@@ -12,7 +12,7 @@ const EXECUTABLE: u32 = 0o100_755;
 const FILE: u32 = 0o100_644;
 const CHARACTER_DEVICE: u32 = 0o020_600;
 
-/// `/init`, `/lib/modules/*.ko`, their order in `/etc/plfm/modules`, empty places to mount at, and the console.
+/// `/init`, `/lib/modules/*.ko`, their order and when they are needed in `/etc/plfm/modules`, empty places to mount at, and the console.
 pub fn build(init: &[u8], modules: &[Module]) -> Vec<u8> {
     let mut archive = Archive::default();
     for dir in DIRS {
@@ -24,8 +24,8 @@ pub fn build(init: &[u8], modules: &[Module]) -> Vec<u8> {
     for module in modules {
         let file = format!("{}.ko", module.name);
         archive.entry(&format!("lib/modules/{file}"), FILE, (0, 0), &module.bytes);
-        order.push_str(&file);
-        order.push('\n');
+        let word = module.only_with.map_or_else(String::new, |word| format!(" {word}"));
+        order.push_str(&format!("{file}{word}\n"));
     }
     archive.entry("etc/plfm/modules", FILE, (0, 0), order.as_bytes());
     archive.finish()

@@ -15,6 +15,10 @@ pub mod vmlinux;
 pub const DRIVERS: &[&str] =
     &["virtio_mmio", "virtio_blk", "virtio_console", "virtio_net", "virtio_rng", "erofs", "overlay", "ext4"];
 
+/// What it needs besides under Firecracker, which says so on the kernel's command line.
+pub const VSOCK_DRIVERS: &[&str] = &["vmw_vsock_virtio_transport", "virtio_balloon"];
+pub const VSOCK: &str = "plfm.vsock";
+
 /// A kernel with its modules, as a package lays them out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kernel {
@@ -55,10 +59,15 @@ impl Kernel {
         vmlinux::extract(packed).map_err(|source| KernelError::Image { version: self.version.clone(), source })
     }
 
-    /// The modules of [`DRIVERS`] and what they need, in load order.
+    /// The modules of [`DRIVERS`] and [`VSOCK_DRIVERS`] and what they need, in load order. A kernel can do without the latter.
     pub fn drivers(&self) -> Result<Vec<modules::Module>, KernelError> {
-        modules::in_load_order(&self.modules, DRIVERS)
-            .map_err(|source| KernelError::Modules { version: self.version.clone(), source })
+        let fail = |source| KernelError::Modules { version: self.version.clone(), source };
+        let mut modules = modules::in_load_order(&self.modules, DRIVERS).map_err(fail)?;
+        let all = [DRIVERS, VSOCK_DRIVERS].concat();
+        let with_vsock = modules::in_load_order(&self.modules, &all).unwrap_or_default();
+        let more = with_vsock.into_iter().skip(modules.len());
+        modules.extend(more.map(|module| modules::Module { only_with: Some(VSOCK), ..module }));
+        Ok(modules)
     }
 }
 

@@ -1,13 +1,14 @@
 //! Machines as microVMs: a monitor's process each, which outlives us and is taken over by the next run of ours.
 //!
 //! ```text
-//!   DIR/machines/INSTANCE/   machine.json  rw.ext4  memory  console.log  control  channel  console  connect  paused/
+//!   DIR/machines/INSTANCE/   machine.json  rw.ext4  memory  console.log  control  channel  console  connect
+//!                            own/  paused/
 //!   DIR/snapshots/SNAPSHOT/  picture.json  rw.ext4  memory  devices
-//!   DIR/assets/              vmlinux-HASH  initramfs-HASH  tsc.json  kvm.json
+//!   DIR/assets/              vmlinux-HASH  initramfs-HASH  tsc.json  kvm.json  kvm-firecracker.json
 //! ```
 //!
-//! [`vmm`] says what a monitor is and [`qemu`] is one; [`machine`] is one machine's life, [`picture`] what it is at one moment;
-//! [`host`] is what they share.
+//! [`vmm`] says what a monitor is, [`firecracker`] and [`qemu`] are two; [`machine`] is one machine's life, [`picture`] what it is
+//! at one moment; [`host`] is what they share.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -28,8 +29,10 @@ mod console;
 mod copy;
 mod disk;
 mod door;
+pub mod firecracker;
 mod host;
 mod jail;
+mod limits;
 mod machine;
 mod memory;
 mod picture;
@@ -40,6 +43,7 @@ mod qmp;
 mod record;
 mod sockets;
 mod start;
+mod tap;
 pub(crate) mod tools;
 mod vmm;
 pub(crate) mod wall;
@@ -61,6 +65,8 @@ pub struct Config {
     pub guest: Arc<[u8]>,
     /// Without one, KVM if it works here.
     pub accel: Option<Accel>,
+    /// This Firecracker, where guests boot on it; else QEMU.
+    pub firecracker: Option<PathBuf>,
 }
 
 pub struct MicroVmRuntime {

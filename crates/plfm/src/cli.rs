@@ -18,8 +18,8 @@ mod sandboxes;
 
 pub use expose::Expose;
 pub use roles::{
-    DevArgs, DrainArgs, ImageArgs, MachineArgs, Mirror, NodeArgs, NodeCommand, NodeName, OrderCommand, ServerArgs,
-    TokenArgs,
+    DevArgs, DrainArgs, ImageArgs, MachineArgs, Mirror, MonitorArgs, NodeArgs, NodeCommand, NodeName, OrderCommand,
+    ServerArgs, TokenArgs,
 };
 
 pub use orgs::{LabelArgs, LimitArgs, OrgCommand, RequireArgs, WeightArgs, distinct};
@@ -268,9 +268,8 @@ pub struct DoctorArgs {
     /// Where machines would be kept [default: plfm in the user's data directory]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Where a kernel package lies unpacked
-    #[arg(long, value_name = "DIR", env = "PLFM_KERNEL", hide_env_values = true)]
-    pub kernel: Vec<PathBuf>,
+    #[command(flatten)]
+    pub monitor: roles::MonitorArgs,
 }
 
 /// What was typed is not in the grammar; or it asks for help or the version, which is none of the errors.

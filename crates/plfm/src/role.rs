@@ -15,7 +15,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 
 use crate::CliError;
-use crate::cli::{ImageArgs, MachineArgs};
+use crate::cli::{ImageArgs, MachineArgs, MonitorArgs};
 
 /// The guest daemon, as `build.rs` found it.
 pub const GUEST: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/plfm-init"));
@@ -33,6 +33,12 @@ pub fn data_dir(asked: Option<&Path>) -> Result<PathBuf, CliError> {
     home.map(|home| home.join("plfm")).ok_or(CliError::NoDataDir)
 }
 
+/// Of machines that are kept in `dir`.
+pub fn runtime(args: &MonitorArgs, data: &Path, dir: PathBuf) -> Config {
+    let (kernel_roots, firecracker) = (kernel_roots(&args.kernel, data), args.firecracker.clone());
+    Config { dir, kernel_roots, guest: GUEST.into(), accel: None, firecracker }
+}
+
 /// Where a kernel is looked for: what was asked for, beside the data, where packages put it.
 pub fn kernel_roots(asked: &[PathBuf], data: &Path) -> Vec<PathBuf> {
     let usual = [data.join("kernel"), "/usr/lib/plfm/kernel".into(), "/".into()];
@@ -44,8 +50,7 @@ pub async fn machines(args: &MachineArgs, data: &Path, _claim: &Claim) -> Result
     if GUEST.is_empty() {
         return Err(CliError::NoGuest);
     }
-    let kernel_roots = kernel_roots(&args.kernel, data);
-    let config = Config { dir: data.join(MACHINES), kernel_roots, guest: GUEST.into(), accel: None };
+    let config = runtime(&args.monitor, data, data.join(MACHINES));
     let runtime = MicroVmRuntime::open(config).await.map_err(|error| failed("the node")(error))?;
     Ok(Arc::new(runtime))
 }

@@ -1,4 +1,4 @@
-//! Disks by serial, layers below, one writable file system on top.
+//! Disks by serial or by their order, layers below, one writable file system on top.
 //!
 //! ```text
 //!   img0, img1, … (EROFS, read-only) ─▶ /layers/0, /layers/1, …  ┐
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use nix::mount::{MsFlags, mount, umount};
 
-use super::BootError;
+use super::{BootError, cmdline};
 
 pub const NEWROOT: &str = "/newroot";
 const RW: &str = "/rw";
@@ -72,8 +72,11 @@ fn empty_layer() -> Result<String, BootError> {
     Ok(at)
 }
 
-/// The device with this serial; the order of devices is not promised.
+/// The device with this serial; the order of devices is not promised, unless the host has promised it.
 fn find(serial: &str) -> Result<PathBuf, BootError> {
+    if let Some(device) = cmdline::device(serial)? {
+        return Ok(device);
+    }
     let until = Instant::now() + DISK_WAIT;
     loop {
         let devices = fs::read_dir(BLOCK).map_err(BootError::of(format!("list {BLOCK}")))?;

@@ -6,9 +6,10 @@ use std::io;
 use nix::errno::Errno;
 use nix::kmod::{ModuleInitFlags, finit_module};
 
-use super::BootError;
+use super::{BootError, cmdline};
 
-/// One file name of [`DIR`] a line; a kernel with everything built in has no list.
+/// One file name of [`DIR`] a line, and after it the word of the command line without which it is not needed; a kernel with everything
+/// built in has no list.
 const LIST: &str = "/etc/plfm/modules";
 const DIR: &str = "/lib/modules";
 
@@ -17,7 +18,16 @@ pub fn load() -> Result<(), BootError> {
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(()),
         read => read.map_err(BootError::of(format!("read {LIST}")))?,
     };
-    list.lines().map(str::trim).filter(|name| !name.is_empty() && !name.starts_with('#')).try_for_each(insert)
+    let has_vsock = cmdline::vsock()?.is_some();
+    needed(&list, has_vsock).try_for_each(insert)
+}
+
+/// There is one such word.
+fn needed(list: &str, has_vsock: bool) -> impl Iterator<Item = &str> {
+    list.lines().filter_map(move |line| match line.split_once(' ') {
+        None => Some(line.trim()).filter(|name| !name.is_empty()),
+        Some((name, word)) => Some(name).filter(|_| has_vsock && cmdline::VSOCK.trim_end_matches('=') == word),
+    })
 }
 
 fn insert(name: &str) -> Result<(), BootError> {
@@ -26,5 +36,17 @@ fn insert(name: &str) -> Result<(), BootError> {
     match finit_module(&file, c"", ModuleInitFlags::empty()) {
         Ok(()) | Err(Errno::EEXIST) => Ok(()),
         Err(cause) => Err(BootError::of(format!("load module {name}"))(cause)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_only_a_vsock_needs_is_loaded_for_one_alone() {
+        let list = "virtio_mmio.ko\nvsock.ko plfm.vsock\nother.ko plfm.other\n\n";
+        assert_eq!(needed(list, false).collect::<Vec<_>>(), ["virtio_mmio.ko"]);
+        assert_eq!(needed(list, true).collect::<Vec<_>>(), ["virtio_mmio.ko", "vsock.ko"]);
     }
 }

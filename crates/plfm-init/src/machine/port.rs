@@ -15,7 +15,6 @@ use std::time::{Duration, Instant};
 
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use plfm_api::channel::Secret;
 
 use super::BootError;
 
@@ -30,16 +29,13 @@ const DETACHED_WRITE: Duration = Duration::from_millis(2);
 const READ_WAIT_MS: u16 = 100;
 const CHUNK: usize = 64 << 10;
 
-pub struct Channel {
-    port: Arc<File>,
-    pub secret: Secret,
-}
+pub struct Port(Arc<File>);
 
-pub fn open(secret: Secret) -> Result<Channel, BootError> {
+pub fn open() -> Result<Port, BootError> {
     let path = find()?;
     let opened = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(&path);
     let port = opened.map_err(BootError::of(format!("open port {NAME}")))?;
-    Ok(Channel { port: Arc::new(port), secret })
+    Ok(Port(Arc::new(port)))
 }
 
 /// The device of the port; names come to `/sys` a moment after the port.
@@ -57,11 +53,11 @@ fn find() -> Result<PathBuf, BootError> {
     Err(BootError { what: format!("find port {NAME}"), cause: ErrorKind::NotFound.into() })
 }
 
-impl Channel {
+impl Port {
     /// The port as the runtime sees it.
     pub fn stream(&self) -> io::Result<tokio::net::UnixStream> {
         let (ours, theirs) = UnixStream::pair()?;
-        let (reader, writer) = (self.port.clone(), self.port.clone());
+        let (reader, writer) = (self.0.clone(), self.0.clone());
         let (to_runtime, from_runtime) = (theirs.try_clone()?, theirs);
         thread::Builder::new().name("port-read".into()).spawn(move || carry_in(&reader, to_runtime))?;
         thread::Builder::new().name("port-write".into()).spawn(move || carry_out(from_runtime, &writer))?;

@@ -62,7 +62,9 @@ impl House {
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).map_err(said)?;
         let image = erofs(dir.path()).map_err(|error| format!("`mkfs.erofs`: {error}"))?;
         let kernel_roots = vec![kernel, "/".into()];
-        let config = Config { dir: dir.path().join("runtime"), kernel_roots, guest: guest.into(), accel: None };
+        let firecracker = env::var_os("PLFM_FIRECRACKER").map(PathBuf::from);
+        let config =
+            Config { dir: dir.path().join("runtime"), kernel_roots, guest: guest.into(), accel: None, firecracker };
         let runtime = MicroVmRuntime::open(config).await.map_err(|error| format!("{error}: {:?}", error.reason()))?;
         Ok(Self { dir, runtime: runtime.into(), image })
     }

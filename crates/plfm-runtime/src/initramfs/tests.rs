@@ -5,8 +5,9 @@ use super::*;
 
 fn modules() -> Vec<Module> {
     vec![
-        Module { name: "virtio".to_owned(), bytes: b"first".to_vec() },
-        Module { name: "erofs".to_owned(), bytes: b"second one".to_vec() },
+        Module { name: "virtio".to_owned(), bytes: b"first".to_vec(), only_with: None },
+        Module { name: "erofs".to_owned(), bytes: b"second one".to_vec(), only_with: None },
+        Module { name: "vsock".to_owned(), bytes: b"third".to_vec(), only_with: Some("plfm.vsock") },
     ]
 }
 
@@ -32,7 +33,7 @@ fn cpio_reads_what_we_write() {
 fn the_load_order_is_a_file_and_the_bytes_are_always_the_same() {
     let archive = build(b"#!init", &modules());
     let text = String::from_utf8_lossy(&archive);
-    assert!(text.contains("etc/plfm/modules\0") && text.contains("virtio.ko\nerofs.ko\n"));
+    assert!(text.contains("etc/plfm/modules\0") && text.contains("virtio.ko\nerofs.ko\nvsock.ko plfm.vsock\n"));
     assert!(archive.starts_with(b"070701") && archive.len().is_multiple_of(4));
     assert_eq!(archive, build(b"#!init", &modules()));
 }

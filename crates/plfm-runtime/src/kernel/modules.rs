@@ -20,6 +20,8 @@ pub struct Module {
     /// With underscores, as the kernel names it.
     pub name: String,
     pub bytes: Vec<u8>,
+    /// The word of the command line without which it is not needed.
+    pub only_with: Option<&'static str>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -61,7 +63,7 @@ impl Loader {
         for need in depends(&bytes) {
             self.load(&need)?;
         }
-        self.order.push(Module { name: name.to_owned(), bytes });
+        self.order.push(Module { name: name.to_owned(), bytes, only_with: None });
         Ok(())
     }
 }

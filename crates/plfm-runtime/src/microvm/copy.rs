@@ -15,18 +15,27 @@ pub fn create(path: &Path) -> io::Result<File> {
 
 /// `to` must not exist.
 pub fn sparse(from: &Path, to: &Path) -> io::Result<File> {
-    let (source, copy) = (File::open(from)?, create(to)?);
-    if ioctl_ficlone(&copy, &source).is_ok() {
-        return Ok(copy);
-    }
-    let size = source.metadata()?.len();
-    copy.set_len(size)?;
-    let mut at = 0;
-    while let Some((start, end)) = data(&source, at)? {
-        part(&source, &copy, start, end)?;
-        at = end;
+    self::from(&File::open(from)?, to)
+}
+
+/// `to` must not exist.
+pub fn from(source: &File, to: &Path) -> io::Result<File> {
+    let copy = create(to)?;
+    if ioctl_ficlone(&copy, source).is_err() {
+        copy.set_len(source.metadata()?.len())?;
+        over(source, &copy)?;
     }
     Ok(copy)
+}
+
+/// What is not a hole in the one takes its place in the other.
+pub fn over(source: &File, onto: &File) -> io::Result<()> {
+    let mut at = 0;
+    while let Some((start, end)) = data(source, at)? {
+        part(source, onto, start, end)?;
+        at = end;
+    }
+    Ok(())
 }
 
 /// The next range that is not a hole.
@@ -70,6 +79,22 @@ mod tests {
         assert!(std::fs::read(&from).unwrap() == std::fs::read(&to).unwrap());
         assert!(copy.metadata().unwrap().blocks() * 512 < 1 << 20, "holes are not filled");
         assert_eq!(sparse(&from, &to).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+    }
+
+    #[test]
+    fn what_is_written_over_leaves_the_rest() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name| dir.path().join(name);
+        let (base, changes) = (create(&path("base")).unwrap(), create(&path("changes")).unwrap());
+        base.write_all_at(&[1; 64 << 10], 0).unwrap();
+        changes.set_len(64 << 10).unwrap();
+        changes.write_all_at(&[2; 4096], 8192).unwrap();
+        let merged = from(&base, &path("merged")).unwrap();
+        over(&changes, &merged).unwrap();
+        let bytes = std::fs::read(path("merged")).unwrap();
+        let changed: Vec<_> = (0..bytes.len()).filter(|at| bytes[*at] == 2).collect();
+        assert_eq!((bytes.len(), changed.first(), changed.len()), (64 << 10, Some(&8192), 4096));
+        assert!(std::fs::read(path("base")).unwrap().iter().all(|byte| *byte == 1));
     }
 
     #[test]

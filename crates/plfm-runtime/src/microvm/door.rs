@@ -4,6 +4,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use plfm_api::channel::{Mux, Opener, Secret};
@@ -13,25 +14,30 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::sockets;
+use super::vmm::Vmm;
 
 /// `CONNECT 4294967295\n` has 19 bytes.
 const LINE_BYTES_MAX: usize = 32;
 const LINE_WAIT: Duration = Duration::from_secs(5);
-/// The byte stream breaks only when the monitor ends, or when it takes another client first.
+/// The byte stream breaks when the monitor ends, when it takes another client first, and under Firecracker with every picture.
 const REATTACH_DELAY: Duration = Duration::from_millis(100);
 
 /// Who can open streams, once there is one.
 pub type Openers = watch::Sender<Option<Opener>>;
 
 /// Keeps the channel attached and serves the door, for as long as it is polled.
-pub async fn serve(dir: PathBuf, listener: UnixListener, secret: Secret, announce: Openers) {
+pub async fn serve(vmm: Arc<dyn Vmm>, dir: PathBuf, listener: UnixListener, secret: Secret, announce: Openers) {
     let opener = announce.subscribe();
-    tokio::join!(attach(&dir, secret, announce), accept(listener, opener));
+    tokio::join!(attach(&*vmm, &dir, secret, announce), accept(listener, opener));
 }
 
 /// A stream to `port`, through the door of the machine in `dir`.
 pub async fn connect(dir: &Path, port: u32) -> io::Result<UnixStream> {
-    let mut stream = sockets::connect(dir, sockets::CONNECT)?;
+    ask(sockets::connect(dir, sockets::CONNECT)?, port).await
+}
+
+/// Says to whoever leads to a guest which port is meant.
+pub async fn ask(mut stream: UnixStream, port: u32) -> io::Result<UnixStream> {
     stream.write_all(format!("CONNECT {port}\n").as_bytes()).await?;
     match line(&mut stream).await {
         Ok(answer) if answer.starts_with("OK ") => Ok(stream),
@@ -39,12 +45,13 @@ pub async fn connect(dir: &Path, port: u32) -> io::Result<UnixStream> {
     }
 }
 
-async fn attach(dir: &Path, secret: Secret, announce: Openers) {
+async fn attach(vmm: &dyn Vmm, dir: &Path, secret: Secret, announce: Openers) {
     loop {
-        if let Ok(stream) = sockets::connect(dir, sockets::CHANNEL) {
+        if let Ok(stream) = vmm.channel(dir).await {
             let (opener, work) = Mux::host(stream, secret.clone());
             announce.send_replace(Some(opener));
             let _ = work.await;
+            announce.send_replace(None);
         }
         tokio::time::sleep(REATTACH_DELAY).await;
     }

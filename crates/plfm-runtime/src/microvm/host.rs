@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::accel::{self, Accel};
 use super::assets::{self, Assets};
+use super::firecracker::Firecracker;
 use super::probe::{self, Verdict};
 use super::qemu::Qemu;
 use super::vmm::Vmm;
@@ -26,28 +27,32 @@ impl Host {
     pub async fn prepare(config: &Config) -> Result<Self, RuntimeError> {
         let dir = config.dir.join(assets::DIR);
         fs::create_dir_all(&dir).map_err(unprepared("a directory for the kernel"))?;
-        let program = tools::require(tools::QEMU).map_err(unprepared("QEMU"))?;
         tools::require(tools::MKE2FS).map_err(unprepared("disks"))?;
-        let version = tools::qemu_version(&program).await.map_err(unprepared("QEMU"))?;
         let assets = make_assets(&dir, config).await?;
         let tsc_khz = assets::remember(&dir.join("tsc.json"), &assets::host_boot(), accel::measure_tsc_khz()).await;
-        let mut host = Self {
-            vmm: Arc::new(Qemu { program, version: version.clone() }),
-            accel: Accel::Kvm,
-            assets,
-            tsc_khz,
-            kvm: Verdict::not_asked(),
-        };
-        host.choose(&dir, config, &version).await;
+        let shared = |vmm| Self { vmm, accel: Accel::Kvm, assets: assets.clone(), tsc_khz, kvm: Verdict::not_asked() };
+        if let Some(program) = &config.firecracker {
+            let firecracker = Firecracker::open(program.clone()).await.map_err(unprepared("Firecracker"))?;
+            let mut host = shared(Arc::new(firecracker));
+            host.choose(&dir.join(probe::FIRECRACKER_MEMO), config).await;
+            if host.kvm.usable {
+                return Ok(host);
+            }
+            tracing::warn!(why = host.kvm.detail, "Firecracker is not used: machines run under QEMU");
+        }
+        let program = tools::require(tools::QEMU).map_err(unprepared("QEMU"))?;
+        let version = tools::qemu_version(&program).await.map_err(unprepared("QEMU"))?;
+        let mut host = shared(Arc::new(Qemu { program, version }));
+        host.choose(&dir.join(probe::MEMO), config).await;
         Ok(host)
     }
 
     /// KVM only if a guest has booted on it, whatever `/dev/kvm` promises.
-    async fn choose(&mut self, dir: &Path, config: &Config, version: &str) {
+    async fn choose(&mut self, memo: &Path, config: &Config) {
         if config.accel != Some(Accel::Tcg) {
-            let key = format!("{version} {} {}", self.assets.kernel_digest, assets::host_boot());
+            let key = format!("{} {} {}", self.vmm.version(), self.assets.kernel_digest, assets::host_boot());
             self.kvm = match probe::opens() {
-                Ok(()) => assets::remember(&dir.join(probe::MEMO), &key, probe::run(self, &config.dir)).await,
+                Ok(()) => assets::remember(memo, &key, probe::run(self, &config.dir)).await,
                 Err(verdict) => verdict,
             };
         }

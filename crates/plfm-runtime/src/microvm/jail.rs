@@ -9,20 +9,42 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use nix::unistd::{Gid, Uid, chdir, chown, mkdir, pivot_root, symlinkat};
 
+use crate::IMAGES_MAX;
+
 /// Where programs and their libraries are, on one distribution or another.
 const LIBRARIES: &[&str] = &["/usr", "/bin", "/lib", "/lib64", "/nix/store", "/gnu/store"];
 
 pub const KERNEL: &str = "/kernel";
 pub const INITRAMFS: &str = "/initramfs";
 pub const MEMORY: &str = "/memory";
+/// For a monitor that opens by names.
+pub const PROGRAM: &str = "/monitor";
+pub const DEVICES: &str = "/devices";
+pub const IMAGES: [&str; IMAGES_MAX] = ["/img0", "/img1", "/img2", "/img3"];
+pub const DISK: &str = "/rw";
+/// The directory in which it makes its sockets.
+pub const OWN: &str = "/own";
 
-/// A file of the host that the monitor opens by its name.
+/// A file or directory of the host that the monitor opens by its name.
 pub struct Shown<'a> {
     pub from: &'a Path,
     pub at: &'a str,
     /// QEMU opens a memory file for writing even where it maps it privately.
     pub writable: bool,
 }
+
+/// A character device, as the kernel numbers it.
+pub struct Device {
+    pub at: &'static str,
+    pub major: u64,
+    pub minor: u64,
+}
+
+/// QEMU tries out on it which locks the kernel has.
+pub const NULL: Device = Device { at: "dev/null", major: 1, minor: 3 };
+pub const KVM: Device = Device { at: "dev/kvm", major: 10, minor: 232 };
+pub const TUN: Device = Device { at: "dev/net/tun", major: 10, minor: 200 };
+pub const URANDOM: Device = Device { at: "dev/urandom", major: 1, minor: 9 };
 
 pub struct Jail {
     /// An empty directory of the host to mount at; what is mounted is seen by the monitor alone.
@@ -53,20 +75,19 @@ enum Step {
 }
 
 impl Jail {
-    pub fn new(place: &Path, files: &[Shown<'_>], uid: u32, kvm: bool) -> io::Result<Self> {
+    pub fn new(place: &Path, files: &[Shown<'_>], uid: u32, devices: &[Device]) -> io::Result<Self> {
         let mut steps = Vec::new();
         for path in LIBRARIES.iter().map(Path::new).filter(|path| path.exists()) {
             show_library(&mut steps, path)?;
         }
         for Shown { from, at, writable } in files {
-            steps.push(Step::EmptyFile(text(inside(at))?));
-            steps.push(Step::Show { from: text(from)?, at: text(inside(at))?, writable: *writable });
+            let at = text(inside(at))?;
+            steps.push(if from.is_dir() { Step::Dir(at.clone()) } else { Step::EmptyFile(at.clone()) });
+            steps.push(Step::Show { from: text(from)?, at, writable: *writable });
         }
-        steps.push(Step::Dir(text("dev")?));
-        // QEMU tries out on it which locks the kernel has.
-        steps.push(Step::Device { at: text("dev/null")?, major: 1, minor: 3, owner: uid });
-        if kvm {
-            steps.push(Step::Device { at: text("dev/kvm")?, major: 10, minor: 232, owner: uid });
+        steps.extend([Step::Dir(text("dev")?), Step::Dir(text("dev/net")?)]);
+        for Device { at, major, minor } in devices {
+            steps.push(Step::Device { at: text(at)?, major: *major, minor: *minor, owner: uid });
         }
         Ok(Self { place: text(place)?, steps })
     }

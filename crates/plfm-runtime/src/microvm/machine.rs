@@ -7,7 +7,6 @@
 //!
 //! The attendant alone moves a machine from up to down, so that whoever asked for the end, all that follows it happens once.
 
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,12 +21,11 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::cgroup::{Cgroup, Limits};
 use super::console::{self, Console};
-use super::door::Openers;
 use super::host::Host;
 use super::process::Process;
 use super::record::{Record, Run, process_name};
-use super::start::{Source, Start};
-use super::{door, sockets};
+use super::start::{Opened, Output, Source, Start};
+use super::{door, sockets, start};
 use crate::{Machine, MachineSpec, RuntimeError, Tap};
 
 mod pictures;
@@ -137,7 +135,8 @@ impl Slot {
             }
         };
         let process = Arc::new(started.process);
-        let attended = self.attend(boot, process, Ok((console, started.console)), secret, Some(started.words)).await;
+        let console = Ok((console, started.console));
+        let attended = self.attend(host, boot, process, console, secret, Some(started.words)).await;
         owned.attended = Some(attended.map_err(fail)?);
         Ok(())
     }
@@ -191,10 +190,10 @@ impl Slot {
         source: Source,
     ) -> Result<Start, RuntimeError> {
         let (id, spec) = (self.id, &record.spec);
-        let images = spec.images.iter().enumerate();
-        let images =
-            images.map(|(index, path)| File::open(path).map_err(|source| RuntimeError::Image { id, index, source }));
-        let disk = File::options().read(true).write(true).open(self.dir.join(DISK));
+        let images = spec.images.iter().enumerate().map(|(index, path)| {
+            Opened::read_only(path.clone()).map_err(|source| RuntimeError::Image { id, index, source })
+        });
+        let disk = Opened::writable(self.dir.join(DISK));
         let limits = Limits::new(spec.memory + host.vmm.overhead(host.accel), spec.cpu);
         Ok(Start {
             name: process_name(id, boot),
@@ -238,24 +237,25 @@ impl Slot {
         // Somebody may have died while it was halted for a picture.
         let (vmm, dir) = (host.vmm.clone(), self.dir.clone());
         let _ = tokio::task::spawn_blocking(move || vmm.go_on(&dir)).await;
-        match self.reattach(run, process).await {
+        match self.reattach(host, run, process).await {
             Ok(attended) => owned.attended = Some(attended),
             Err(error) => tracing::error!(instance = %self.id, %error, "ended a machine that could not be taken over"),
         }
     }
 
-    async fn reattach(&self, run: &Run, process: Process) -> io::Result<Attended> {
+    async fn reattach(&self, host: &Host, run: &Run, process: Process) -> io::Result<Attended> {
         let console = Console::open(&self.dir);
-        let console = console.and_then(|console| Ok((console, sockets::connect(&self.dir, sockets::CONSOLE)?)));
-        self.attend(run.boot, Arc::new(process), console, run.secret.clone(), None).await
+        let console = console.and_then(|console| Ok((console, start::output(host.vmm.manner(), &self.dir)?)));
+        self.attend(host, run.boot, Arc::new(process), console, run.secret.clone(), None).await
     }
 
     /// Either the process has an attendant, or it is ended: one that nobody attends to could be started twice.
     async fn attend(
         &self,
+        host: &Host,
         boot: BootId,
         process: Arc<Process>,
-        console: io::Result<(Console, UnixStream)>,
+        console: io::Result<(Console, Output)>,
         secret: Secret,
         words: Option<JoinHandle<String>>,
     ) -> io::Result<Attended> {
@@ -266,7 +266,8 @@ impl Slot {
                     Attendant { id: self.id, process: process.clone(), drain, words, life: self.life.clone() };
                 self.life.send_replace(Life { boot: Some(boot), alive: true });
                 let (announce, openers) = watch::channel(None);
-                let attendant = attendant.run(self.dir.clone(), door, secret, announce);
+                let work = door::serve(host.vmm.clone(), self.dir.clone(), door, secret, announce);
+                let attendant = attendant.run(work);
                 Ok(Attended { process, openers, _attendant: AbortOnDropHandle::new(tokio::spawn(attendant)) })
             }
             Err(error) => {
@@ -293,10 +294,10 @@ struct Attendant {
 }
 
 impl Attendant {
-    async fn run(self, dir: PathBuf, listener: UnixListener, secret: Secret, announce: Openers) {
+    async fn run(self, door: impl Future<Output = ()>) {
         tokio::select! {
             () = self.process.ended() => {}
-            () = door::serve(dir, listener, secret, announce) => {}
+            () = door => {}
         }
         let _ = tokio::time::timeout(LAST_WORDS_WAIT, self.drain).await;
         if let Some(words) = self.words {

@@ -70,6 +70,7 @@ impl Picture {
     pub fn complete(&self, fresh: &Path, to: &Path, durable: bool) -> io::Result<()> {
         // Monitors of other users map it; the directories above let nobody through but us.
         fs::set_permissions(fresh.join(MEMORY), Permissions::from_mode(0o666))?;
+        fs::set_permissions(fresh.join(DEVICES), Permissions::from_mode(0o444))?;
         let mut file = File::create(fresh.join(FILE))?;
         file.write_all(&serde_json::to_vec(self)?)?;
         if durable {
@@ -114,8 +115,4 @@ pub fn link_memory(picture: &Path, machine: &Path) -> io::Result<PathBuf> {
     fs::hard_link(picture.join(MEMORY), &fresh)?;
     fs::rename(fresh, &to)?;
     Ok(to)
-}
-
-pub fn devices(picture: &Path) -> io::Result<File> {
-    File::open(picture.join(DEVICES))
 }

@@ -9,16 +9,19 @@ use std::time::Duration;
 use plfm_api::channel::{Mux, Secret, port};
 use plfm_core::units::{Mebibytes, MilliCpu};
 use serde::{Deserialize, Serialize};
+use tokio::net::UnixStream;
 
 use super::cgroup::{Cgroup, Limits};
 use super::host::Host;
 use super::start::{Source, Start, Started};
-use super::{assets, sockets, wall};
+use super::{assets, wall};
 
-/// Among the assets: a verdict holds until the host, its QEMU or the guest's kernel is another.
+/// Among the assets: a verdict holds until the host, its monitor or the guest's kernel is another.
 pub const MEMO: &str = "kvm.json";
+pub const FIRECRACKER_MEMO: &str = "kvm-firecracker.json";
 /// A KVM guest needs about a third of a second.
 const HELLO_WAIT: Duration = Duration::from_secs(4);
+const CHANNEL_POLL: Duration = Duration::from_millis(10);
 const MEMORY: Mebibytes = Mebibytes(128);
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,7 +34,9 @@ impl Verdict {
     /// What a runtime in this directory has found since the host was started.
     pub fn known(dir: &Path) -> Option<Self> {
         let boot = assets::host_boot();
-        assets::recall(&dir.join(assets::DIR).join(MEMO), |key| !boot.is_empty() && key.ends_with(&boot))
+        let recall =
+            |memo| assets::recall(&dir.join(assets::DIR).join(memo), |key| !boot.is_empty() && key.ends_with(&boot));
+        recall(FIRECRACKER_MEMO).filter(|verdict: &Self| verdict.usable).or_else(|| recall(MEMO))
     }
 
     pub fn not_asked() -> Self {
@@ -74,13 +79,23 @@ async fn boot(host: &Host, dir: &Path, name: &str) -> io::Result<()> {
         cgroup: Cgroup::create(name, limits).unwrap_or_else(|_| Cgroup::none()),
     };
     let started = start.run(host, dir, |_| Ok(())).await?;
-    let answer = tokio::time::timeout(HELLO_WAIT, hello(dir, secret)).await;
+    let answer = tokio::time::timeout(HELLO_WAIT, hello(host, dir, secret)).await;
     end(&started).await;
     answer.unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "no answer within 4 s")))
 }
 
-async fn hello(dir: &Path, secret: Secret) -> io::Result<()> {
-    let (opener, work) = Mux::host(sockets::connect(dir, sockets::CHANNEL)?, secret);
+/// A guest that is about to boot takes no connection yet; one that has lost it takes another.
+async fn hello(host: &Host, dir: &Path, secret: Secret) -> io::Result<()> {
+    loop {
+        if let Ok(stream) = host.vmm.channel(dir).await {
+            return greeted(stream, secret).await;
+        }
+        tokio::time::sleep(CHANNEL_POLL).await;
+    }
+}
+
+async fn greeted(stream: UnixStream, secret: Secret) -> io::Result<()> {
+    let (opener, work) = Mux::host(stream, secret);
     tokio::select! {
         opened = opener.open(port::GUEST) => opened.map(drop).map_err(io::Error::other),
         ended = work => ended.and(Err(io::ErrorKind::UnexpectedEof.into())),

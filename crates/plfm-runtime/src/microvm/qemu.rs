@@ -16,8 +16,10 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::net::UnixStream;
 
 use super::accel::Accel;
+use super::limits::{DISK_BYTES_PER_S, DISK_REQUESTS_PER_S, IMAGES_BYTES_PER_S};
 use super::memory::{self, Mapping};
 use super::qmp::Qmp;
+use super::sockets;
 use super::vmm::{Begin, Command, DEVICES, Launch, MEMORY, Running, Vmm, kernel_line};
 use crate::GUEST_MAC;
 
@@ -26,11 +28,6 @@ pub const PORT: &str = "plfm.0";
 
 /// A boot leaves about 41 MB of translated code; QEMU's default of 1 GiB would let a busy guest take that much of the host.
 const TRANSLATIONS_MIB_MAX: u64 = 128;
-
-/// P-ISO-4.
-const IMAGES_BYTES_PER_S: u64 = 400_000_000;
-const DISK_BYTES_PER_S: u64 = 200_000_000;
-const DISK_REQUESTS_PER_S: u64 = 10_000;
 
 /// The first line on the control socket is short; anything longer is not QEMU.
 const GREETING_BYTES_MAX: u64 = 4096;
@@ -47,13 +44,19 @@ pub struct Qemu {
 #[async_trait]
 impl Vmm for Qemu {
     fn command(&self, launch: &Launch) -> Command {
-        Command { program: self.program.clone(), args: args(launch).into_iter().map(Into::into).collect() }
+        let args = args(launch).into_iter().map(Into::into).collect();
+        Command { program: self.program.clone(), arg0: self.program.clone().into(), args }
     }
 
-    async fn greeting(&self, control: UnixStream) -> io::Result<()> {
-        let mut line = String::new();
+    /// It answers on its control socket once the machine runs.
+    async fn run(&self, dir: &Path, _: &Launch) -> io::Result<()> {
+        let (control, mut line) = (sockets::connect(dir, sockets::CONTROL)?, String::new());
         BufReader::new(control.take(GREETING_BYTES_MAX)).read_line(&mut line).await?;
         if line.starts_with(r#"{"QMP""#) { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+    }
+
+    async fn channel(&self, dir: &Path) -> io::Result<UnixStream> {
+        sockets::connect(dir, sockets::CHANNEL)
     }
 
     fn save(&self, running: &Running<'_>, into: &Path) -> io::Result<()> {
@@ -108,9 +111,9 @@ fn args(launch: &Launch) -> Vec<String> {
     line.words(&accelerator(launch.accel));
     line.words(&format!("-smp {} -m {}M", launch.vcpus, launch.memory.0));
     begin(&mut line, launch);
-    line.words(&format!("{} -serial chardev:console", listener("console", launch.console)));
-    line.words(&format!("{} -mon chardev=control,mode=control", listener("control", launch.control)));
-    line.words(&format!("{} -device virtio-serial-device,id=ports", listener("channel", launch.channel)));
+    line.words(&format!("{} -serial chardev:console", listener("console", launch.ends.console)));
+    line.words(&format!("{} -mon chardev=control,mode=control", listener("control", launch.ends.control)));
+    line.words(&format!("{} -device virtio-serial-device,id=ports", listener("channel", launch.ends.channel)));
     line.words(&format!("-device virtserialport,bus=ports.0,chardev=channel,name={PORT}"));
     line.words(&pace("images", IMAGES_BYTES_PER_S, None));
     for (index, fd) in launch.images.iter().enumerate() {

@@ -6,8 +6,11 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+
+use nix::libc::{O_NOFOLLOW, O_NONBLOCK, O_PATH};
 
 pub const CONSOLE: &str = "console";
 pub const CONTROL: &str = "control";
@@ -15,6 +18,8 @@ pub const CONTROL: &str = "control";
 pub const CHANNEL: &str = "channel";
 /// Speaks `CONNECT port`, whichever monitor runs.
 pub const CONNECT: &str = "connect";
+/// A directory for a monitor that makes its sockets itself, and for nothing else of it.
+pub const OWN: &str = "own";
 
 pub fn bind(dir: &Path, name: &str) -> io::Result<UnixListener> {
     let _ = fs::remove_file(dir.join(name));
@@ -30,6 +35,24 @@ pub fn connect(dir: &Path, name: &str) -> io::Result<tokio::net::UnixStream> {
     let stream = connect_blocking(dir, name)?;
     stream.set_nonblocking(true)?;
     tokio::net::UnixStream::from_std(stream)
+}
+
+/// In a directory that belongs to a monitor: a link would lead us where it cannot go itself.
+pub fn connect_strictly(dir: &Path, name: &str) -> io::Result<UnixStream> {
+    let socket = File::options().read(true).custom_flags(O_PATH | O_NOFOLLOW).open(dir.join(name))?;
+    if !socket.metadata()?.file_type().is_socket() {
+        return Err(io::Error::other(format!("{name} is not a socket")));
+    }
+    let stream = UnixStream::connect(format!("/proc/self/fd/{}", socket.as_raw_fd()))?;
+    stream.set_nonblocking(true)?;
+    Ok(stream)
+}
+
+/// An ordinary file there, for reading.
+pub fn open_strictly(path: &Path) -> io::Result<File> {
+    let file = File::options().read(true).custom_flags(O_NOFOLLOW | O_NONBLOCK).open(path)?;
+    let ordinary = file.metadata()?.is_file();
+    if ordinary { Ok(file) } else { Err(io::Error::other(format!("{} is not an ordinary file", path.display()))) }
 }
 
 fn through<T>(dir: &Path, act: impl FnOnce(PathBuf) -> io::Result<T>) -> io::Result<T> {

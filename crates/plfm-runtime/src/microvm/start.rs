@@ -3,14 +3,18 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::process::ChildStderr;
 use std::time::Duration;
 
+use nix::libc::O_NONBLOCK;
+use nix::sys::stat::Mode;
+use nix::unistd::{Gid, Uid, fchown, mkfifo};
 use plfm_api::channel::Secret;
 use plfm_core::units::Mebibytes;
-use tokio::io::AsyncReadExt;
-use tokio::net::UnixStream;
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::unix::pipe;
 use tokio::task::JoinHandle;
 
@@ -19,13 +23,14 @@ use super::cgroup::Cgroup;
 use super::host::Host;
 use super::jail::{self, Jail, Shown};
 use super::process::Process;
-use super::sockets;
-use super::vmm::{Begin, Launch, Nic};
+use super::tap::{self, NamedTap};
+use super::vmm::{Begin, Ends, Launch, Manner, Nic};
 use super::wall::{self, Wall};
+use super::{private_dir, remove_dir, sockets};
 use crate::Tap;
 
 /// From the start of the process until its machine runs; it takes a tenth of a second.
-const GREETING_WAIT: Duration = Duration::from_secs(5);
+const RUNNING_WAIT: Duration = Duration::from_secs(5);
 /// What a monitor says before it gives up is a line; what a guest makes it say later is not read.
 const WORDS_BYTES_MAX: usize = 4 << 10;
 
@@ -34,12 +39,28 @@ pub struct Start {
     pub name: String,
     pub memory: Mebibytes,
     pub vcpus: u32,
-    pub images: Vec<File>,
-    pub disk: Option<File>,
+    pub images: Vec<Opened>,
+    pub disk: Option<Opened>,
     pub net: Option<Tap>,
     pub source: Source,
     pub uid: Option<u32>,
     pub cgroup: Cgroup,
+}
+
+/// A file, open, and its name for a monitor that opens it again.
+pub struct Opened {
+    path: PathBuf,
+    file: File,
+}
+
+impl Opened {
+    pub fn read_only(path: PathBuf) -> io::Result<Self> {
+        Ok(Self { file: File::open(&path)?, path })
+    }
+
+    pub fn writable(path: PathBuf) -> io::Result<Self> {
+        Ok(Self { file: File::options().read(true).write(true).open(&path)?, path })
+    }
 }
 
 /// Where a machine's life begins.
@@ -48,17 +69,28 @@ pub enum Source {
     Kernel(Secret),
     Saved {
         memory: PathBuf,
-        devices: File,
+        devices: PathBuf,
     },
 }
 
 /// A monitor whose machine runs.
 pub struct Started {
     pub process: Process,
-    /// Connected before the monitor started, so that not a byte is lost.
-    pub console: UnixStream,
+    /// Open before the monitor started, so that not a byte is lost.
+    pub console: Output,
     /// What it writes to its error output, told at its end.
     pub words: JoinHandle<String>,
+}
+
+/// What a guest writes to its console.
+pub type Output = Pin<Box<dyn AsyncRead + Send>>;
+
+/// Of a monitor that runs, or is about to.
+pub fn output(manner: Manner<'_>, dir: &Path) -> io::Result<Output> {
+    Ok(match manner {
+        Manner::Descriptors => Box::pin(sockets::connect(dir, sockets::CONSOLE)?),
+        Manner::Names { .. } => Box::pin(pipe::OpenOptions::new().open_receiver(dir.join(sockets::CONSOLE))?),
+    })
 }
 
 impl Start {
@@ -69,23 +101,31 @@ impl Start {
         dir: &Path,
         note: impl FnOnce(&Process) -> io::Result<()>,
     ) -> io::Result<Started> {
-        let mut inherit = Inherit::default();
-        let console = inherit.listen(dir, sockets::CONSOLE)?;
-        let control = inherit.listen(dir, sockets::CONTROL)?;
-        let channel = inherit.listen(dir, sockets::CHANNEL)?;
-        let wall = self.wall(host, dir)?;
-        let jailed = wall.user.is_some();
-        let place = |outside: &Path, inside: &str| if jailed { inside.into() } else { outside.to_owned() };
-        let begin = match self.source {
+        let (manner, mut inherit) = (host.vmm.manner(), Inherit::default());
+        let (ends, stdout) = match manner {
+            Manner::Descriptors => (inherit.ends(dir)?, None),
+            Manner::Names { .. } => (NO_ENDS, Some(own_ends(dir, self.uid)?)),
+        };
+        let user = self.uid.map(|uid| self.jail(host, dir, uid).map(|jail| (uid, jail))).transpose()?;
+        let place = |outside: &Path, inside: &str| if user.is_some() { inside.into() } else { outside.to_owned() };
+        let begin = match &self.source {
             Source::Kernel(secret) => Begin::Kernel {
                 kernel: place(&host.assets.kernel, jail::KERNEL),
                 initramfs: place(&host.assets.initramfs, jail::INITRAMFS),
                 tsc_khz: host.tsc_khz,
-                secret,
+                secret: secret.clone(),
             },
             Source::Saved { memory, devices } => {
-                Begin::Saved { memory: place(&memory, jail::MEMORY), devices: inherit.keep(devices) }
+                Begin::Saved { memory: place(memory, jail::MEMORY), devices: inherit.keep(File::open(devices)?) }
             }
+        };
+        let (net, network) = match (self.net, manner, self.uid) {
+            (None, ..) => (None, None),
+            (Some(Tap { fd, mtu }), Manner::Names { .. }, Some(uid)) => {
+                let NamedTap { name, network } = tap::hand_over(fd, uid)?;
+                (Some(Nic { mtu, name, tap: NO_FD }), Some(network))
+            }
+            (Some(Tap { fd, mtu }), ..) => (Some(Nic { mtu, name: String::new(), tap: inherit.keep(fd) }), None),
         };
         let launch = Launch {
             name: self.name,
@@ -93,51 +133,87 @@ impl Start {
             memory: self.memory,
             vcpus: self.vcpus,
             begin,
-            images: self.images.into_iter().map(|image| inherit.keep(image)).collect(),
-            disk: self.disk.map(|disk| inherit.keep(disk)),
-            net: self.net.map(|tap| Nic { mtu: tap.mtu, tap: inherit.keep(tap.fd) }),
-            console,
-            control,
-            channel,
+            images: self.images.into_iter().map(|image| inherit.keep(image.file)).collect(),
+            disk: self.disk.map(|disk| inherit.keep(disk.file)),
+            net,
+            ends,
         };
-        let console = sockets::connect(dir, sockets::CONSOLE)?;
-        let control = sockets::connect(dir, sockets::CONTROL)?;
-        let (process, stderr) = wall::spawn(&host.vmm.command(&launch), wall, inherit.fds)?;
+        let console = output(manner, dir)?;
+        let wall = Wall { user, network, doors: self.cgroup.doors()? };
+        let kept = if matches!(manner, Manner::Descriptors) { inherit.fds } else { Vec::new() };
+        let (process, stderr) = wall::spawn(&host.vmm.command(&launch), wall, kept, stdout)?;
         let words = tokio::spawn(first_words(stderr));
         let started = Started { process, console, words };
         let ready = note(&started.process);
         match ready {
-            Ok(()) => started.greeted(host, control).await,
+            Ok(()) => started.runs(host, dir, &launch).await,
             Err(error) => Err(started.give_up(error).await),
         }
-    }
-
-    fn wall(&self, host: &Host, dir: &Path) -> io::Result<Wall> {
-        let user = self.uid.map(|uid| self.jail(host, dir, uid).map(|jail| (uid, jail))).transpose()?;
-        Ok(Wall { user, doors: self.cgroup.doors()? })
     }
 
     fn jail(&self, host: &Host, dir: &Path, uid: u32) -> io::Result<Jail> {
         let place = dir.join("root");
         fs::create_dir_all(&place)?;
         let shown = |from, at, writable| Shown { from, at, writable };
-        let files = match &self.source {
+        let own = dir.join(sockets::OWN);
+        let mut files = match &self.source {
             Source::Kernel(_) => vec![
                 shown(&host.assets.kernel, jail::KERNEL, false),
                 shown(&host.assets.initramfs, jail::INITRAMFS, false),
             ],
-            Source::Saved { memory, .. } => vec![shown(memory, jail::MEMORY, true)],
+            // QEMU opens a memory file for writing even where it maps it privately.
+            Source::Saved { memory, .. } => {
+                vec![shown(memory, jail::MEMORY, matches!(host.vmm.manner(), Manner::Descriptors))]
+            }
         };
-        Jail::new(&place, &files, uid, host.accel == Accel::Kvm)
+        let mut devices = vec![jail::NULL];
+        if host.accel == Accel::Kvm {
+            devices.push(jail::KVM);
+        }
+        if let Manner::Names { program } = host.vmm.manner() {
+            files.extend([shown(program, jail::PROGRAM, false), shown(&own, jail::OWN, true)]);
+            files.extend(self.images.iter().zip(jail::IMAGES).map(|(image, at)| shown(&image.path, at, false)));
+            if let Source::Saved { devices, .. } = &self.source {
+                files.push(shown(devices, jail::DEVICES, false));
+            }
+            if let Some(disk) = &self.disk {
+                fchown(&disk.file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(uid)))?;
+                files.push(shown(&disk.path, jail::DISK, true));
+            }
+            devices.extend([jail::TUN, jail::URANDOM]);
+        }
+        Jail::new(&place, &files, uid, &devices)
     }
 }
 
+/// Where a monitor opens by names.
+const NO_FD: RawFd = -1;
+const NO_ENDS: Ends = Ends { console: NO_FD, control: NO_FD, channel: NO_FD };
+
+/// A fresh directory of the monitor's own, and its output. A guest that writes faster than we read loses what does not fit, and never
+/// waits.
+fn own_ends(dir: &Path, uid: Option<u32>) -> io::Result<OwnedFd> {
+    let uid = uid.ok_or_else(|| {
+        io::Error::other(
+            "Firecracker machines need root outside of containers: each has a user and a root directory of its own",
+        )
+    })?;
+    let (own, console) = (dir.join(sockets::OWN), dir.join(sockets::CONSOLE));
+    remove_dir(&own)?;
+    private_dir(&own)?;
+    std::os::unix::fs::chown(&own, Some(uid), Some(uid))?;
+    let _ = fs::remove_file(&console);
+    mkfifo(&console, Mode::S_IRUSR | Mode::S_IWUSR)?;
+    let fifo = File::options().read(true).write(true).custom_flags(O_NONBLOCK).open(console)?;
+    Ok(fifo.into())
+}
+
 impl Started {
-    async fn greeted(self, host: &Host, control: UnixStream) -> io::Result<Self> {
-        let wait = patience(host.accel.isolation(), GREETING_WAIT);
-        let greeting = tokio::time::timeout(wait, host.vmm.greeting(control));
+    async fn runs(self, host: &Host, dir: &Path, launch: &Launch) -> io::Result<Self> {
+        let wait = patience(host.accel.isolation(), RUNNING_WAIT);
+        let running = tokio::time::timeout(wait, host.vmm.run(dir, launch));
         let answer = tokio::select! {
-            answer = greeting => answer.unwrap_or_else(|late| Err(late.into())),
+            answer = running => answer.unwrap_or_else(|late| Err(late.into())),
             () = self.process.ended() => Err(io::ErrorKind::UnexpectedEof.into()),
         };
         match answer {
@@ -171,8 +247,10 @@ impl Inherit {
         number
     }
 
-    fn listen(&mut self, dir: &Path, name: &str) -> io::Result<RawFd> {
-        Ok(self.keep(sockets::bind(dir, name)?))
+    fn ends(&mut self, dir: &Path) -> io::Result<Ends> {
+        let mut listen = |name| Ok::<_, io::Error>(self.keep(sockets::bind(dir, name)?));
+        let console = listen(sockets::CONSOLE)?;
+        Ok(Ends { console, control: listen(sockets::CONTROL)?, channel: listen(sockets::CHANNEL)? })
     }
 }
 

@@ -19,8 +19,16 @@ pub trait Vmm: Send + Sync + 'static {
     /// The program and its arguments, from nothing but the description.
     fn command(&self, launch: &Launch) -> Command;
 
-    /// Waits until the monitor answers on its control socket, which it does once the machine runs.
-    async fn greeting(&self, control: UnixStream) -> io::Result<()>;
+    /// How it comes to its files and sockets.
+    fn manner(&self) -> Manner<'_> {
+        Manner::Descriptors
+    }
+
+    /// From a process that has just started to a machine that runs.
+    async fn run(&self, dir: &Path, launch: &Launch) -> io::Result<()>;
+
+    /// The byte stream that leads to the guest daemon.
+    async fn channel(&self, dir: &Path) -> io::Result<UnixStream>;
 
     /// Halts the guest and writes down what its devices are and what its memory is; blocks. The guest stays halted.
     fn save(&self, running: &Running<'_>, into: &Path) -> io::Result<()>;
@@ -35,13 +43,24 @@ pub trait Vmm: Send + Sync + 'static {
     fn overhead(&self, accel: Accel) -> Mebibytes;
 }
 
+#[derive(Debug, Clone, Copy)]
+pub enum Manner<'a> {
+    /// It inherits them, open; its sockets listen before it starts.
+    Descriptors,
+    /// It opens files by the names that [`jail`](super::jail) gives them, itself among them, and makes its sockets in a directory of
+    /// its own. Its output is the guest's console.
+    Names { program: &'a Path },
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Command {
     pub program: PathBuf,
+    /// Under which it is listed. It, or one of the others, is the name of the launch.
+    pub arg0: OsString,
     pub args: Vec<OsString>,
 }
 
-/// A machine about to start. Files and sockets are open already: the monitor's own identity may open nothing.
+/// A machine about to start. Descriptors are those of [`Manner::Descriptors`]; who opens by name needs to know only that there is one.
 #[derive(Debug, Clone)]
 pub struct Launch {
     /// Unique on the host and visible in the process's arguments, see [`name`].
@@ -55,7 +74,12 @@ pub struct Launch {
     /// A probe has none.
     pub disk: Option<RawFd>,
     pub net: Option<Nic>,
-    /// Listening sockets.
+    pub ends: Ends,
+}
+
+/// Listening sockets; an own manner has none of them.
+#[derive(Debug, Clone, Copy)]
+pub struct Ends {
     pub console: RawFd,
     pub control: RawFd,
     pub channel: RawFd,
@@ -95,6 +119,7 @@ pub const DEVICES: &str = "devices";
 #[derive(Debug, Clone)]
 pub struct Nic {
     pub tap: RawFd,
+    pub name: String,
     pub mtu: u16,
 }
 

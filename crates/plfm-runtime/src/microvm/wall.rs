@@ -1,7 +1,8 @@
 //! What a monitor's process is confined to, besides what it confines itself to (QEMU's own system call filter).
 //!
-//! As root, each machine has a user of its own, no capabilities, an empty network, and a root directory with the program's libraries
-//! read-only, the kernel, and nothing else. Without root, what is left is `no_new_privs` and no core dumps.
+//! As root, each machine has a user of its own, no capabilities, an empty network (its instance's, where the monitor opens the tap
+//! itself), and a root directory with the program's libraries read-only, the kernel, and nothing else. Without root, what is left is
+//! `no_new_privs` and no core dumps.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -10,7 +11,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{ChildStderr, Stdio};
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid, setsid};
 use plfm_core::digest::Digest;
@@ -49,15 +50,22 @@ const CAP_MKNOD: u32 = 27;
 #[derive(Default)]
 pub struct Wall {
     pub user: Option<(u32, Jail)>,
+    /// An empty one, if it has a user and nothing is said here.
+    pub network: Option<OwnedFd>,
     /// Of the process's cgroups.
     pub doors: Vec<File>,
 }
 
 /// Starts the monitor in a session of its own: it outlives us. It keeps the descriptors of `inherit` under their numbers.
-pub fn spawn(command: &Command, wall: Wall, inherit: Vec<OwnedFd>) -> io::Result<(Process, ChildStderr)> {
+pub fn spawn(
+    command: &Command,
+    wall: Wall,
+    inherit: Vec<OwnedFd>,
+    output: Option<OwnedFd>,
+) -> io::Result<(Process, ChildStderr)> {
     let mut child = std::process::Command::new(&command.program);
-    child.args(&command.args).env_clear().current_dir("/");
-    child.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    child.arg0(&command.arg0).args(&command.args).env_clear().current_dir("/");
+    child.stdin(Stdio::null()).stdout(output.map_or_else(Stdio::null, Stdio::from)).stderr(Stdio::piped());
     // SAFETY: between fork and exec only system calls are made, on memory that was allocated before the fork.
     unsafe { child.pre_exec(move || wall.close_behind(&inherit)) };
     let mut child = child.spawn()?;
@@ -79,7 +87,11 @@ impl Wall {
         setsid()?;
         setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
         if let Some((uid, jail)) = &self.user {
-            unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWIPC)?;
+            unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWIPC)?;
+            match &self.network {
+                Some(network) => setns(network, CloneFlags::CLONE_NEWNET)?,
+                None => unshare(CloneFlags::CLONE_NEWNET)?,
+            }
             jail.enter()?;
             become_user(*uid)?;
         }

@@ -65,6 +65,7 @@ impl House {
             kernel_roots: self.kernel_roots.clone(),
             guest: self.guest.clone().into(),
             accel,
+            firecracker: None,
         };
         MicroVmRuntime::open(config).await.unwrap()
     }

@@ -70,12 +70,22 @@ pub struct NodeArgs {
     pub machines: MachineArgs,
 }
 
-/// For whoever makes machines.
+/// With what machines are run, and which kernel.
 #[derive(Debug, Clone, Default, Args)]
-pub struct MachineArgs {
+pub struct MonitorArgs {
     /// Where a kernel package lies unpacked
     #[arg(long, value_name = "DIR", env = "PLFM_KERNEL", hide_env_values = true)]
     pub kernel: Vec<PathBuf>,
+    /// A Firecracker, used where guests boot on it [default: QEMU]
+    #[arg(long, value_name = "FILE", env = "PLFM_FIRECRACKER", hide_env_values = true)]
+    pub firecracker: Option<PathBuf>,
+}
+
+/// For whoever makes machines.
+#[derive(Debug, Clone, Default, Args)]
+pub struct MachineArgs {
+    #[command(flatten)]
+    pub monitor: MonitorArgs,
     /// Memory of this host to count with [default: what it has]
     #[arg(long, value_name = "MIB")]
     pub memory_mib: Option<u64>,

@@ -1,13 +1,13 @@
 //! `plfm doctor`: whether this machine can run instances, and whether the API answers.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use plfm_core::reason::chain;
 use plfm_runtime::doctor::{self, Check, Facts};
-use plfm_runtime::microvm::{self, MicroVmRuntime, Verdict, kvm_opens};
+use plfm_runtime::microvm::{Config, MicroVmRuntime, Verdict, kvm_opens};
 use serde::Serialize;
 
-use crate::cli::DoctorArgs;
+use crate::cli::{DoctorArgs, MonitorArgs};
 use crate::context::Context;
 use crate::printer::{Colour, Printer};
 use crate::{CliError, Exit, role};
@@ -17,9 +17,9 @@ const REQUIRED: &[&str] = &["qemu", "kernel", "mke2fs", "free_disk"];
 
 pub async fn run(args: DoctorArgs, context: &Context, out: &mut Printer) -> Result<Exit, CliError> {
     let data = role::data_dir(args.data.as_deref())?;
-    let kernel_roots = role::kernel_roots(&args.kernel, &data);
-    let kvm = kvm(&data, kernel_roots.clone()).await;
-    let facts = Facts::gather(&data, &kernel_roots, kvm).await;
+    let kvm = kvm(&data, &args.monitor).await;
+    let config = role::runtime(&args.monitor, &data, data.clone());
+    let facts = Facts::gather(&config, kvm).await;
     let mut findings: Vec<Finding> = doctor::checks(&facts).into_iter().map(Finding::of).collect();
     let api = api(context).await;
     findings.extend(api.as_ref().map(|(finding, _)| finding.clone()));
@@ -46,19 +46,19 @@ impl Finding {
 }
 
 /// What a node found since this host was started; else a guest is tried now.
-async fn kvm(data: &Path, kernel_roots: Vec<PathBuf>) -> Verdict {
+async fn kvm(data: &Path, args: &MonitorArgs) -> Verdict {
     if let Err(verdict) = kvm_opens() {
         return verdict;
     }
     match Verdict::known(&data.join(role::MACHINES)) {
         Some(verdict) => verdict,
-        None => tried(&data.join(format!("doctor-{}", std::process::id())), kernel_roots).await,
+        None => tried(role::runtime(args, data, data.join(format!("doctor-{}", std::process::id())))).await,
     }
 }
 
 /// In a directory of its own, which is gone afterwards.
-async fn tried(dir: &Path, kernel_roots: Vec<PathBuf>) -> Verdict {
-    let config = microvm::Config { dir: dir.to_owned(), kernel_roots, guest: role::GUEST.into(), accel: None };
+async fn tried(config: Config) -> Verdict {
+    let dir = config.dir.clone();
     let opened = MicroVmRuntime::open(config).await;
     let _ = std::fs::remove_dir_all(dir);
     let untried = |error| Verdict { usable: false, detail: format!("no guest could be tried: {}", chain(&error)) };

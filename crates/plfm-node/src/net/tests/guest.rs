@@ -133,7 +133,8 @@ impl House {
 
     async fn open(&self) -> MicroVmRuntime {
         let (dir, kernel_roots) = (self.dir.path().join("runtime"), self.kernel_roots.clone());
-        let config = Config { dir, kernel_roots, guest: self.guest.clone().into(), accel: Some(Accel::Tcg) };
+        let config =
+            Config { dir, kernel_roots, guest: self.guest.clone().into(), accel: Some(Accel::Tcg), firecracker: None };
         MicroVmRuntime::open(config).await.unwrap()
     }
 

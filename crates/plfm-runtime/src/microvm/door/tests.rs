@@ -2,6 +2,7 @@ use plfm_api::channel::Mux;
 use tokio::net::UnixListener;
 
 use super::*;
+use crate::microvm::qemu::Qemu;
 
 /// A guest behind the channel socket that echoes on port 7 and refuses the rest.
 async fn guest(channel: UnixListener, secret: Secret) {
@@ -22,6 +23,11 @@ async fn guest(channel: UnixListener, secret: Secret) {
     tokio::select! { _ = work => {}, () = serve => {} }
 }
 
+/// What leads to a guest is a socket beside the others.
+fn monitor() -> Arc<dyn Vmm> {
+    Arc::new(Qemu { program: "qemu".into(), version: String::new() })
+}
+
 fn listener(dir: &Path, name: &str) -> UnixListener {
     let listener = sockets::bind(dir, name).unwrap();
     listener.set_nonblocking(true).unwrap();
@@ -33,7 +39,13 @@ fn house() -> (tempfile::TempDir, JoinSet<()>) {
     let secret = Secret::random().unwrap();
     let mut tasks = JoinSet::new();
     tasks.spawn(guest(listener(dir.path(), sockets::CHANNEL), secret.clone()));
-    tasks.spawn(serve(dir.path().to_owned(), listener(dir.path(), sockets::CONNECT), secret, Openers::default()));
+    tasks.spawn(serve(
+        monitor(),
+        dir.path().to_owned(),
+        listener(dir.path(), sockets::CONNECT),
+        secret,
+        Openers::default(),
+    ));
     (dir, tasks)
 }
 

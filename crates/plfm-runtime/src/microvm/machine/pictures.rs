@@ -114,8 +114,7 @@ impl Slot {
             return Err(RuntimeError::Misfit { id: self.id, why });
         }
         let memory = picture::link_memory(dir, &self.dir).map_err(fail)?;
-        let devices = picture::devices(dir).map_err(fail)?;
-        Ok((Source::Saved { memory, devices }, picture.secret))
+        Ok((Source::Saved { memory, devices: dir.join(vmm::DEVICES) }, picture.secret))
     }
 
     /// Until the guest has said its first word; one that does not is ended.

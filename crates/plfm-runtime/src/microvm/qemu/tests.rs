@@ -1,8 +1,10 @@
+use std::io::Write;
+
 use expect_test::{Expect, expect};
 use plfm_api::channel::Secret;
 
 use super::*;
-use crate::microvm::vmm::Nic;
+use crate::microvm::vmm::{Ends, Nic};
 
 fn launch() -> Launch {
     Launch {
@@ -18,10 +20,8 @@ fn launch() -> Launch {
         },
         images: vec![7, 8],
         disk: Some(9),
-        net: Some(Nic { tap: 10, mtu: 1420 }),
-        console: 4,
-        control: 5,
-        channel: 6,
+        net: Some(Nic { tap: 10, name: String::new(), mtu: 1420 }),
+        ends: Ends { console: 4, control: 5, channel: 6 },
     }
 }
 
@@ -143,10 +143,11 @@ fn one_that_goes_on_needs_no_kernel() {
 #[tokio::test]
 async fn only_a_qmp_greeting_is_one() {
     for (said, good) in [(r#"{"QMP": {"version": {}}}"#, true), ("HTTP/1.1 400", false), ("", false)] {
-        let (ours, theirs) = UnixStream::pair().unwrap();
-        theirs.try_write(said.as_bytes()).unwrap();
-        drop(theirs);
+        let dir = tempfile::tempdir().unwrap();
+        let listener = sockets::bind(dir.path(), sockets::CONTROL).unwrap();
+        let says = std::thread::spawn(move || listener.accept().unwrap().0.write_all(said.as_bytes()).unwrap());
         let qemu = Qemu { program: PathBuf::new(), version: String::new() };
-        assert_eq!(qemu.greeting(ours).await.is_ok(), good, "{said}");
+        assert_eq!(qemu.run(dir.path(), &launch()).await.is_ok(), good, "{said}");
+        says.join().unwrap();
     }
 }
