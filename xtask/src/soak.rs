@@ -1,4 +1,4 @@
-//! The tests that kill, for as long as one likes.
+//! The tests that kill: at every point in every way, then at random for as long as one likes.
 
 use xshell::{Shell, cmd};
 
@@ -19,6 +19,7 @@ pub fn run(shell: &Shell, args: &Args) -> anyhow::Result<()> {
     build::guest(shell)?;
     let _rounds = shell.push_env("PLFM_SOAK_ROUNDS", args.rounds.to_string());
     let _seed = args.seed.map(|seed| shell.push_env("PLFM_SOAK_SEED", seed.to_string()));
-    let test = "test(what_was_answered_is_kept_whoever_is_killed)";
-    Ok(cmd!(shell, "cargo nextest run --workspace --no-capture -E {test}").run()?)
+    let _points = shell.push_env("PLFM_SOAK_POINTS", "1");
+    let tests = "test(at_every_point_somebody_may_be_killed) or test(what_was_answered_is_kept_whoever_is_killed)";
+    Ok(cmd!(shell, "cargo nextest run --workspace --no-capture -E {tests}").run()?)
 }

@@ -1,6 +1,6 @@
 //! Why something is here, or not: what, why, and what to type next. Read from the state; nothing is remembered for it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::event::{Entry, Waiting};
 use crate::facts::{Facts, INELIGIBLE_AFTER};
@@ -46,10 +46,12 @@ pub fn env(state: &State, facts: &Facts, closed: &ClosedPorts, id: EnvId) -> Opt
         failed_deploys(state, env),
         env.groups.iter().filter_map(|(name, it)| room(state, facts, &mut line, id, name, it)),
     );
-    let wanted = state.live_in(id).filter(|(_, it)| it.desired == Desired::Running);
-    let instances = wanted.filter_map(|(id, it)| trouble(state, facts, id, it));
+    let wanted: Vec<_> = state.live_in(id).filter(|(_, it)| it.desired == Desired::Running).collect();
+    let nodes: BTreeSet<NodeId> = wanted.iter().map(|(_, it)| it.node).collect();
+    let nodes = nodes.iter().filter_map(|id| node::degraded(state.nodes.get(id)?));
+    let instances = wanted.iter().filter_map(|(id, it)| trouble(state, facts, *id, it));
     let ports = ports(state, id).filter_map(|port| Some(shut(port, closed.get(&port)?, app, &env.name)));
-    let findings: Vec<_> = deploys.into_iter().chain(rooms).chain(instances).chain(ports).collect();
+    let findings: Vec<_> = deploys.into_iter().chain(rooms).chain(instances).chain(nodes).chain(ports).collect();
     let counts: Vec<_> = env.groups.iter().map(|(name, group)| count(state, id, name, group)).collect();
     let all = counts.iter().all(|(_, whole)| *whole) && findings.is_empty();
     let counts = counts.into_iter().map(|(text, _)| text).collect::<Vec<_>>().join(", ");

@@ -3,7 +3,7 @@
 use crate::event::Waiting;
 use crate::ids::*;
 use crate::phase::InstancePhase;
-use crate::quota::Excess;
+use crate::quota::{Dimension, Excess};
 use crate::units::Timestamp;
 
 /// The shape of a refusal; the HTTP status and the exit code follow from it.
@@ -232,6 +232,9 @@ impl Refusal {
             }
             Self::NodeActive(_) => "drain it first with `plfm node drain`",
             Self::NotFrozen => "nothing to do",
+            Self::QuotaExceeded(Excess { dimension: Dimension::Apps, .. }) => {
+                "apps cannot be removed yet: an operator can raise the limit with `plfm org limit apps=N`"
+            }
             Self::QuotaExceeded(_) => {
                 "end or remove something of the org that counts (`plfm org show`); an operator can raise the limit: `plfm org limit`"
             }

@@ -88,7 +88,12 @@ pub async fn prepare(daemon: &Daemon, config: &Config) -> Result<(), Failure> {
         .expect("a panic ends the daemon")
         .map_err(broken)?;
     let named = config.clone();
-    let enter = move || image::enter().and_then(|()| etc::write(&named)).and_then(|()| generation::begin());
+    let enter = move || {
+        image::enter()?;
+        etc::write(&named)?;
+        image::make_directory(&named.cwd);
+        generation::begin()
+    };
     daemon.place.run(enter).await.map_err(broken)?;
     let steps = net::plan(&config.net);
     net::apply(&steps).await.map_err(|cause| Failure::new(Reason::NetworkSetupFailed, cause.to_string()))

@@ -26,7 +26,7 @@ pub fn measure(
         arch: Platform::host().architecture,
         isolation: runtime.class(),
         cpu: MilliCpu(u32::try_from(cpus * 1000).unwrap_or(u32::MAX)),
-        memory: memory.map_or_else(physical, Ok).map(allocatable)?,
+        memory: memory.map_or_else(physical, Ok).and_then(allocatable)?,
         disk: disk(data)?,
         overhead: runtime.overhead(),
         tunnel,
@@ -49,9 +49,13 @@ fn physical() -> std::io::Result<Mebibytes> {
     total.map(|kib| Mebibytes(kib / 1024)).ok_or_else(missing)
 }
 
-fn allocatable(physical: Mebibytes) -> Mebibytes {
-    let reserved = RESERVED_MIN.max(Mebibytes(physical.0 / 20));
-    physical - reserved - Mebibytes(physical.0 / 50)
+fn allocatable(physical: Mebibytes) -> std::io::Result<Mebibytes> {
+    let kept = RESERVED_MIN.max(Mebibytes(physical.0 / 20)) + Mebibytes(physical.0 / 50);
+    if physical <= kept {
+        let why = format!("{physical} of memory are nothing to give away: {kept} are kept for the host itself");
+        return Err(std::io::Error::other(why));
+    }
+    Ok(physical - kept)
 }
 
 fn disk(data: &Path) -> std::io::Result<Mebibytes> {

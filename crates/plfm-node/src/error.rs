@@ -9,6 +9,8 @@ use plfm_api::client::ApiError;
 pub enum NodeError {
     #[error("cannot use {path}")]
     File { path: PathBuf, source: io::Error },
+    #[error("this host cannot be a node")]
+    Capacity(#[source] io::Error),
     #[error("another plfm node runs on the data directory {0}")]
     InUse(PathBuf),
     #[error("{path} is not what a node wrote: {detail}")]

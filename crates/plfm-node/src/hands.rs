@@ -370,9 +370,15 @@ impl Hands {
             tracing::error!(error = chain(&error), "cannot tell which machines run; they run on");
             Vec::new()
         });
-        let alive = machines.into_iter().filter(|machine| machine.alive);
-        let stops = alive.map(|machine| async move {
-            if let Err(failure) = self.put_away(machine.id).await {
+        let networks = match &self.net {
+            Some(net) => net.list().await.unwrap_or_default(),
+            None => Vec::new(),
+        };
+        // One that has ended has its network until it is made again or goes.
+        let there = machines.into_iter().filter(|machine| machine.alive || networks.contains(&machine.id));
+        let stops = there.map(|machine| async move {
+            let away = if machine.alive { self.put_away(machine.id).await } else { self.cut_off(machine.id).await };
+            if let Err(failure) = away {
                 tracing::warn!(instance = %machine.id, %failure, "a machine could not be stopped");
             }
         });
@@ -383,6 +389,10 @@ impl Hands {
     /// Its disk stays; its network is made again at the next boot.
     async fn put_away(&self, id: InstanceId) -> Result<(), Failure> {
         self.stop(id, SHUTDOWN_GRACE, Duration::ZERO).await?;
+        self.cut_off(id).await
+    }
+
+    async fn cut_off(&self, id: InstanceId) -> Result<(), Failure> {
         match &self.net {
             Some(net) => net.remove(id).await.map_err(|error| network(&error)),
             None => Ok(()),
@@ -392,9 +402,7 @@ impl Hands {
     async fn destroy(&self, id: InstanceId) -> Result<Outcome, Failure> {
         self.runtime.destroy(id).await.map_err(|error| failure(&error))?;
         self.runtime.forget(snapshot_id(id)).await.map_err(|error| failure(&error))?;
-        if let Some(net) = &self.net {
-            net.remove(id).await.map_err(|error| network(&error))?;
-        }
+        self.cut_off(id).await?;
         self.images.release(id).map_err(|error| error.failure())?;
         Ok(Outcome::Destroyed)
     }

@@ -94,7 +94,7 @@ impl Node {
         let listener = TcpListener::bind(address).await;
         let listener = listener.map_err(|source| NodeError::Listen { address: address.to_string(), source })?;
         let tunnel = listener.local_addr().map_err(NodeError::file(data))?.to_string();
-        let capacity = capacity::measure(&*runtime, data, tunnel, config.memory).map_err(NodeError::file(data))?;
+        let capacity = capacity::measure(&*runtime, data, tunnel, config.memory).map_err(NodeError::Capacity)?;
         let capacity = Capacity { labels: config.labels, ..capacity };
         let membership = match (known, &config.invitation) {
             (Some(membership), _) => membership,

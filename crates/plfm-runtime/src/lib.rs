@@ -21,6 +21,7 @@ pub mod fake;
 pub mod initramfs;
 pub mod kernel;
 pub mod microvm;
+pub mod points;
 pub mod space;
 
 pub use error::RuntimeError;

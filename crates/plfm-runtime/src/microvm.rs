@@ -51,6 +51,7 @@ pub(crate) mod wall;
 pub use accel::{Accel, EMULATED_FACTOR, HELLO_WAIT, patience};
 pub use probe::{Verdict, opens as kvm_opens};
 
+use crate::points::Point;
 use crate::{BoxedStream, Capabilities, IMAGES_MAX, Machine, MachineSpec, Runtime, RuntimeError, Tap};
 use host::{Host, unprepared};
 use machine::{DISK, Slot};
@@ -144,7 +145,9 @@ impl MicroVmRuntime {
             None => disk::format(&fresh.join(DISK), spec.disk).await.map_err(fail)?,
             Some(from) => copied(from.to_owned(), fresh.join(DISK)).await.map_err(fail)?,
         }
+        Point::DiskMade.pass();
         record.save(&fresh).and_then(|()| fs::rename(&fresh, &dir)).map_err(fail)?;
+        Point::MachineNamed.pass();
         Ok(Slot::new(dir, record))
     }
 }
@@ -178,7 +181,9 @@ impl Runtime for MicroVmRuntime {
     async fn destroy(&self, id: InstanceId) -> Result<(), RuntimeError> {
         self.stop(id).await?;
         let (dir, gone) = (self.machines.join(id.to_string()), self.machines.join(format!("{id}{GONE}")));
-        match fs::rename(dir, &gone).and_then(|()| remove_dir(&gone)) {
+        let renamed = fs::rename(dir, &gone);
+        Point::MachineGone.pass();
+        match renamed.and_then(|()| remove_dir(&gone)) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
                 return Err(RuntimeError::Io { operation: "remove", id, source });
             }
@@ -230,7 +235,9 @@ impl Runtime for MicroVmRuntime {
     async fn forget(&self, snapshot: SnapshotId) -> Result<(), RuntimeError> {
         let dir = self.snapshots.join(snapshot.to_string());
         let gone = dir.with_extension("gone");
-        match fs::rename(dir, &gone).and_then(|()| remove_dir(&gone)) {
+        let renamed = fs::rename(dir, &gone);
+        Point::SnapshotGone.pass();
+        match renamed.and_then(|()| remove_dir(&gone)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(unprepared("the directory of snapshots")(error))
             }

@@ -38,7 +38,12 @@ impl Ca {
         }
         let key = std::fs::read_to_string(&key_file).map_err(ServerError::file(&key_file))?;
         let pem = std::fs::read_to_string(&certificate_file).map_err(ServerError::file(&certificate_file))?;
-        let issuer = Issuer::from_ca_cert_pem(&pem, KeyPair::from_pem(&key)?)?;
+        let bad = |path: &Path| {
+            let path = path.to_owned();
+            move |source| ServerError::Key { path, source }
+        };
+        let key = KeyPair::from_pem(&key).map_err(bad(&key_file))?;
+        let issuer = Issuer::from_ca_cert_pem(&pem, key).map_err(bad(&certificate_file))?;
         let fingerprint = fingerprint(&pem)?;
         Ok(Self { issuer, certificate_pem: pem, fingerprint })
     }

@@ -24,6 +24,12 @@ pub enum ServerError {
     Log { path: PathBuf, source: plfm_store::StoreError },
     #[error("cannot begin to write the log")]
     Writer(#[from] SubmitError),
+    #[error("{0} is gone: without it this would be another cluster, and its nodes and apps would be lost to it")]
+    Gone(PathBuf),
+    #[error("{path} is the log of another cluster, {found}; this one's is {known}")]
+    OtherLog { path: PathBuf, found: String, known: String },
+    #[error("cannot read {path}")]
+    Key { path: PathBuf, source: rcgen::Error },
     #[error("another plfm server runs on the data directory {0}")]
     InUse(PathBuf),
     #[error("cannot listen on {address}")]

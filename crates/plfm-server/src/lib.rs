@@ -4,6 +4,7 @@
 //! brings the clock, the entropy, the disk and the sockets. It never speaks to a machine: that is the node's.
 
 pub mod ca;
+mod cluster;
 mod error;
 mod handlers;
 mod identity;

@@ -35,7 +35,7 @@ use tower::ServiceExt;
 use crate::ca::Ca;
 use crate::secrets::{Vars, Vault, new_token, token_hash, write_private};
 use crate::writer::{SubmitError, Writer, fold, now};
-use crate::{ApiError, ServerError, routes};
+use crate::{ApiError, ServerError, cluster, routes};
 
 /// A client that says nothing holds its socket no longer than this.
 const TLS_HANDSHAKE_MAX: Duration = Duration::from_secs(10);
@@ -92,13 +92,16 @@ impl Server {
         let data = &config.data;
         std::fs::create_dir_all(data).map_err(ServerError::file(data))?;
         let lock = lock(data)?;
+        let known = cluster::known(data)?;
         let (ca, vault) = (Ca::open(data)?, Vault::open(data)?);
-        let log = data.join("log.db");
+        let log = data.join(cluster::LOG);
         let unreadable = |source| ServerError::Log { path: log.clone(), source };
         let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&log).map_err(unreadable)?);
         let state = fold(&*store).map_err(unreadable)?;
+        cluster::is_same(data, known.as_deref(), state.log)?;
         let first = bootstrap(data, &config.domain, state.log.is_none())?;
         let (writer, thread) = Writer::start(store.clone(), state, first)?;
+        cluster::remember(data, known.as_deref(), writer.state().log)?;
         let identity = ca.identity(Some(Role::Server), "server", &server_hosts(&config))?;
         let tunnels = Tunnels::new(&identity).map_err(ServerError::Tls)?;
         let acceptor = tls::server_config(&identity, tls::ClientAuth::Optional).map_err(ServerError::Tls)?;

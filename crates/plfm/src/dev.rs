@@ -66,7 +66,7 @@ async fn server(args: &DevArgs, data: &Path, closed_ports: watch::Receiver<Close
         domain: DOMAIN.to_owned(),
         https_port: args.https.port(),
         closed_ports,
-        registries: role::registries(&args.machines.images),
+        registries: role::registries(&args.machines.images)?,
         local_images: true,
     };
     Server::build(config).await.map_err(failed("the server"))
@@ -123,7 +123,7 @@ fn node_config(args: &DevArgs, claim: Claim, invitation: Option<Invitation>) -> 
         tunnel: Some(ANY_PORT),
         name: NODE_NAME.to_owned(),
         invitation,
-        registries: role::registries(&args.machines.images),
+        registries: role::registries(&args.machines.images)?,
         memory: role::memory(&args.machines),
         labels: distinct(&args.machines.label)?,
     })

@@ -65,6 +65,10 @@ pub enum CliError {
     ExecCut { instance: InstanceId, why: String },
     #[error("cannot use this terminal")]
     Terminal { source: io::Error },
+    #[error("standard input is no terminal")]
+    NoTerminal,
+    #[error("cannot read credentials of registries from {path}: {why}")]
+    RegistryConfig { path: PathBuf, why: String },
     /// What a role says that could not start or go on.
     #[error("{role} cannot go on")]
     Role { role: &'static str, source: Box<dyn Error + Send + Sync> },
@@ -97,9 +101,13 @@ impl CliError {
             Self::Exec { source, .. } => Exit::Exec(exec_exit(source)),
             Self::ExecRefused { code, .. } => Exit::Exec(refused_exit(code)),
             Self::ExecCut { .. } => Exit::Exec(ExecExit::Server),
-            Self::DeployFailed { .. } | Self::Role { .. } | Self::Output(_) | Self::Terminal { .. } | Self::NoGuest => {
-                Exit::Failure
-            }
+            Self::DeployFailed { .. }
+            | Self::Role { .. }
+            | Self::Output(_)
+            | Self::Terminal { .. }
+            | Self::RegistryConfig { .. }
+            | Self::NoGuest => Exit::Failure,
+            Self::NoTerminal => Exit::Usage,
             Self::Runtime { .. } => Exit::Internal,
         }
     }
@@ -126,7 +134,8 @@ impl CliError {
             Self::NoReadyInstance { .. } => "instance_not_running",
             Self::Exec { .. } | Self::ExecCut { .. } => "exec_failed",
             Self::ExecRefused { code, .. } => code,
-            Self::Terminal { .. } => "terminal",
+            Self::Terminal { .. } | Self::NoTerminal => "terminal",
+            Self::RegistryConfig { .. } => "registry_config",
             Self::Role { .. } => "role_failed",
             Self::NoDataDir => "no_data_directory",
             Self::LabelTwice => "invalid_argument",
@@ -168,6 +177,9 @@ impl CliError {
             Self::DrainTimeout { node } => format!("see what is left, and why, with `plfm node explain {node}`"),
             Self::NoInstance { app, .. } | Self::NoReadyInstance { app, .. } => format!("see `plfm explain {app}`"),
             Self::Exec { source, .. } => exec_hint(source).to_owned(),
+            Self::ExecRefused { instance, code, .. } if code == "guest_unavailable" => {
+                format!("see whether it and its node are there: `plfm explain {instance}`")
+            }
             Self::ExecRefused { .. } => {
                 "check the command: it has to be a program that the image holds, and small images hold no shell"
                     .to_owned()
@@ -175,7 +187,8 @@ impl CliError {
             Self::ExecCut { instance, .. } => format!(
                 "it may run on: who watches is cut off when a sandbox is paused or forked; see `plfm explain {instance}`"
             ),
-            Self::Terminal { .. } => "leave -t out".to_owned(),
+            Self::Terminal { .. } | Self::NoTerminal => "leave -t out; -i passes input on".to_owned(),
+            Self::RegistryConfig { .. } => "name a file as `docker login` writes it, with its `auths`".to_owned(),
             Self::Role { source, .. } => role::hint(&**source).to_owned(),
             Self::LabelTwice => "name each label once".to_owned(),
             Self::NoDataDir => "name a directory with --data".to_owned(),

@@ -10,6 +10,7 @@ use clap::Parser;
 pub mod cli;
 pub mod commands;
 pub mod context;
+mod credentials;
 pub mod dev;
 pub mod edge;
 pub mod error;

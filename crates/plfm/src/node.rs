@@ -23,7 +23,7 @@ pub async fn run(args: NodeArgs, out: &mut Printer) -> Result<Exit, CliError> {
         tunnel: args.tunnel,
         name: args.name.unwrap_or_else(host_name),
         invitation: args.join,
-        registries: role::registries(&args.machines.images),
+        registries: role::registries(&args.machines.images)?,
         memory: role::memory(&args.machines),
         labels: distinct(&args.machines.label)?,
     };

@@ -2,6 +2,7 @@
 
 use std::env;
 use std::error::Error;
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,8 +15,8 @@ use plfm_server::{ServerError, StoreError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 
-use crate::CliError;
 use crate::cli::{ImageArgs, MachineArgs, MonitorArgs};
+use crate::{CliError, credentials};
 
 /// The guest daemon, as `build.rs` found it.
 pub const GUEST: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/plfm-init"));
@@ -55,13 +56,14 @@ pub async fn machines(args: &MachineArgs, data: &Path, _claim: &Claim) -> Result
     Ok(Arc::new(runtime))
 }
 
-pub fn registries(args: &ImageArgs) -> Registries {
-    let mut registries = Registries::default();
+pub fn registries(args: &ImageArgs) -> Result<Registries, CliError> {
+    let credentials = args.registry_config.as_deref().map(credentials::read).transpose()?.unwrap_or_default();
+    let mut registries = Registries { credentials, ..Registries::default() };
     registries.insecure.extend(args.insecure_registry.iter().cloned());
     for mirror in &args.registry_mirror {
         registries.mirrors.entry(mirror.host.clone()).or_default().push(mirror.mirror.clone());
     }
-    registries
+    Ok(registries)
 }
 
 pub fn claim(data: &Path) -> Result<Claim, CliError> {
@@ -88,6 +90,10 @@ pub fn hint<'a>(error: &'a (dyn Error + Send + Sync + 'static)) -> &'a str {
         (Some(ServerError::Log { source: StoreError::Damaged(_), .. }), _) => {
             "restore it from a backup; nothing was changed in it"
         }
+        (Some(ServerError::Gone(_) | ServerError::OtherLog { .. }), _) => {
+            "restore it from a backup, or choose another --data to begin a new cluster; nothing was changed"
+        }
+        (Some(ServerError::Key { .. }), _) => "restore it from a backup, with the other files of its directory",
         (Some(ServerError::Log { source: StoreError::TooNew { .. }, .. }), _) => "upgrade plfm on this machine",
         (Some(ServerError::Listen { .. }), _) | (_, Some(NodeError::Listen { .. })) => {
             "choose another address with --listen, --https or --tunnel"
@@ -97,6 +103,11 @@ pub fn hint<'a>(error: &'a (dyn Error + Send + Sync + 'static)) -> &'a str {
             "print a fresh command with `plfm node token`: this one is of another cluster"
         }
         (_, Some(NodeError::Join(error @ ApiError::WrongName { .. }))) => error.hint(),
+        (_, Some(NodeError::Capacity(_))) => "count with more memory: --memory-mib",
+        (_, Some(NodeError::Damaged { .. })) => "restore it from a backup, or begin as a new node with another --data",
+        (Some(ServerError::File { .. }), _) | (_, Some(NodeError::File { .. })) => {
+            "see that the directory is yours, or choose another with --data"
+        }
         (_, Some(NodeError::Dismissed)) => "run the command that `plfm node token` prints, to make it a new node",
         (_, Some(NodeError::Join(_))) => "check that the server runs and that this host can reach it",
         (_, Some(NodeError::NoWay { .. })) => "name the address of this host with --tunnel",
@@ -148,6 +159,7 @@ pub fn trace() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("PLFM_LOG");
     let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let subscriber = subscriber.with_ansi(std::io::stderr().is_terminal());
     // A second role in one process keeps the first one's.
     let _ = subscriber.try_init();
 }

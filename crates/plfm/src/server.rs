@@ -24,7 +24,7 @@ pub async fn run(args: ServerArgs, out: &mut Printer) -> Result<Exit, CliError> 
         domain: args.domain.clone(),
         https_port: args.https.port(),
         closed_ports,
-        registries: role::registries(&args.images),
+        registries: role::registries(&args.images)?,
         local_images: false,
     };
     let server = Server::build(config).await.map_err(failed("the server"))?;

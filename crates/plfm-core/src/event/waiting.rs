@@ -69,6 +69,9 @@ impl fmt::Display for Waiting {
             Self::NoNodeLabelled { asked } => {
                 write!(f, "no node that takes work and could run it is labelled {}", asked.join(", "))
             }
+            Self::ImagePlatformUnavailable { offered, nodes } if offered.is_empty() => {
+                write!(f, "the image is made for no Linux machine, the nodes are {}", nodes.join(", "))
+            }
             Self::ImagePlatformUnavailable { offered, nodes } => {
                 write!(f, "the image is made for {}, the nodes are {}", offered.join(", "), nodes.join(", "))
             }

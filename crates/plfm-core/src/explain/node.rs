@@ -55,9 +55,11 @@ fn silent(facts: &Facts, id: NodeId, node: &Node) -> Option<Finding> {
     })
 }
 
-fn degraded(node: &Node) -> Option<Finding> {
+pub(super) fn degraded(node: &Node) -> Option<Finding> {
     let why = match node.capacity.degraded.first()? {
-        Degradation::DiskPressure => "its disk is nearly full",
+        Degradation::DiskPressure => {
+            "its disk is nearly full: it takes no new work, and what runs there may fail to write"
+        }
     };
     Some(Finding {
         what: format!("{} is degraded", node.name),

@@ -179,6 +179,21 @@ fn on_a_full_disk() {
 }
 
 #[test]
+fn what_runs_on_a_disk_that_is_nearly_full() {
+    let mut world = World::new().join("a", "amd64", 4000).deploy(1).report(InstancePhase::Ready, None, 0);
+    let node = world.state.node_named("a").expect("it has joined");
+    let degraded = [crate::event::Degradation::DiskPressure].into();
+    let full = Capacity { degraded, ..capacity("amd64", 4000) };
+    world.command(Command::Observe { node, capacity: Some(full), instances: Vec::new() });
+    world.check_env(expect![[r#"
+        shop in dev: shop in dev is not as it should be: web 1 of 1 ready
+        - a is degraded
+          its disk is nearly full: it takes no new work, and what runs there may fail to write
+          make room on its disk
+    "#]]);
+}
+
+#[test]
 fn a_port_of_the_edge_is_not_open() {
     let mut world = World::new().join("a", "amd64", 4000).deploy(1).report(InstancePhase::Ready, None, 0);
     let (env, org, app) = world.state.envs.iter().map(|(id, env)| (*id, env.org, env.app)).next().expect("it is there");

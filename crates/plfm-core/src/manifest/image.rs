@@ -62,6 +62,9 @@ fn archive(path: &str) -> Result<ImagePlace, &'static str> {
 fn registry(text: &str) -> Result<ImagePlace, &'static str> {
     let (host, name) = split_host(text);
     if text.len() > NAME_BYTES_MAX || !host.is_none_or(is_host) || !name.split('/').all(is_name_part) {
+        if name.chars().any(char::is_uppercase) {
+            return Err("write the name in lower case, for example `example.com/web:v1`");
+        }
         return Err("write `registry/name:tag` or `registry/name@sha256:…`, for example `example.com/web:v1`");
     }
     Ok(ImagePlace::Registry { host: host.map(str::to_owned), name: name.to_owned() })

@@ -38,7 +38,7 @@ impl<'a> Step<'a> {
         let (gone, wanted): (Vec<Member<'a>>, Vec<_>) =
             self.live().partition(|(_, instance)| instance.desired != Desired::Running);
         let (new, old): (Vec<Member<'a>>, Vec<_>) =
-            wanted.into_iter().partition(|(id, it)| is_new(it, self.group) && !self.fleet.is_leaving(*id));
+            wanted.into_iter().partition(|(id, it)| is_new(self.state, it, self.group) && !self.fleet.is_leaving(*id));
         let tried = new.len();
         let new = self.give_up(new, commands);
         let gave_up = new.len() < tried;
@@ -96,7 +96,7 @@ impl<'a> Step<'a> {
     fn belongs_elsewhere(&self, it: &Instance) -> bool {
         let failure = it.status.failure.as_ref().filter(|_| it.status.phase == InstancePhase::Failed);
         let elsewhere = failure.is_some_and(|failure| failure.reason.remedy() == Remedy::Elsewhere);
-        let tries_left = self.is_of_deploy(it) && self.group.given_up + it.failures < FAILURES_MAX;
+        let tries_left = self.group.given_up + it.failures < FAILURES_MAX;
         elsewhere && tries_left && !self.state.is_stateful(it) && self.has_another(it)
     }
 
@@ -159,10 +159,12 @@ impl<'a> Step<'a> {
     }
 }
 
-/// Of the release that is wanted, and not a failure that an earlier deploy left: a new deploy asks for a new try.
-fn is_new(instance: &Instance, group: &Group) -> bool {
-    let left_over = instance.status.phase == InstancePhase::Failed && instance.deploy() != Some(group.deploy);
-    instance.release() == Some(group.release) && !left_over
+/// Of the release that is wanted, and not a failure that the deploy has found: a new deploy asks for a new try. What fails after it is
+/// its node's to try again, or not to, as for any other.
+fn is_new(state: &State, instance: &Instance, group: &Group) -> bool {
+    let deploy = state.deploys.get(&group.deploy).filter(|_| instance.deploy() != Some(group.deploy));
+    let found_failed = deploy.is_some_and(|deploy| instance.changed_at <= deploy.created_at);
+    instance.release() == Some(group.release) && !(found_failed && instance.status.phase == InstancePhase::Failed)
 }
 
 fn missing(count: usize, new: usize, old: usize) -> usize {
@@ -180,7 +182,7 @@ pub fn gives_way(state: &State, fleet: &Fleet<'_>, env: EnvId, process: &str, gr
     let count = state.process(group.release, process)?.scaling.min as usize;
     let members = fleet.live(env, process).filter(|(_, instance)| instance.desired == Desired::Running);
     let members: Vec<Member<'_>> = members.collect();
-    let (new, old): (Vec<_>, Vec<_>) = members.into_iter().partition(|(_, it)| is_new(it, group));
+    let (new, old): (Vec<_>, Vec<_>) = members.into_iter().partition(|(_, it)| is_new(state, it, group));
     // A place that was given up before and is not taken yet: whoever got it, no second one goes for it.
     let before = old.iter().filter_map(|(_, it)| it.release()).filter_map(|release| state.process(release, process));
     let before = before.map(|process| process.scaling.min as usize).max().unwrap_or(0);

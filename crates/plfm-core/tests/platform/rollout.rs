@@ -458,6 +458,27 @@ fn a_new_deploy_tries_anew_what_an_earlier_one_gave_up() {
 }
 
 #[test]
+fn what_fails_after_the_same_was_deployed_again_is_its_nodes_to_restart() {
+    check_script(
+        "node a; deploy v1 x1; ready; pass 1; deploy v1 x1; pass 1; fail 1 workload_exited",
+        expect![[r#"
+        1 v1 a failed
+        deploy v1 succeeded
+        deploy v1 succeeded
+    "#]],
+    );
+    check_script(
+        "node a; node b; deploy v1 x1; ready; pass 1; deploy v1 x1; pass 1; fail 1 vmm_start_failed",
+        expect![[r#"
+            1 v1 a failed, to be stopped
+            2 v1 b allocated
+            deploy v1 succeeded
+            deploy v1 succeeded
+        "#]],
+    );
+}
+
+#[test]
 fn a_release_is_told_by_its_image_and_its_manifest() {
     let mut fleet = Fleet::new();
     for (tag, replicas, releases) in [("v1", 1, 1), ("v1", 1, 1), ("v1", 2, 2), ("v2", 2, 3), ("v1", 1, 3)] {

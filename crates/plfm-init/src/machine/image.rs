@@ -36,6 +36,11 @@ pub fn enter() -> Result<(), BootError> {
     Ok(())
 }
 
+/// An image need not have the directory that it names for its command. Where it cannot be made, changing to it says why.
+pub fn make_directory(path: &str) {
+    let _ = std::fs::create_dir_all(path);
+}
+
 /// Back to the daemon's own root, so that the namespace ends with its last process.
 pub fn leave() {
     let left = HOME.take().map(|home| setns(home.as_fd(), CloneFlags::CLONE_NEWNS));

@@ -26,6 +26,7 @@ use super::process::Process;
 use super::record::{Record, Run, process_name};
 use super::start::{Opened, Output, Source, Start};
 use super::{door, sockets, start};
+use crate::points::Point;
 use crate::{Machine, MachineSpec, RuntimeError, Tap};
 
 mod pictures;
@@ -124,6 +125,7 @@ impl Slot {
         let (from_saved, card) = (picture.is_some(), net.is_some());
         owned.record.run = Some(Run { boot, process: None, from_saved, card, secret: secret.clone() });
         owned.record.save(&self.dir).map_err(fail)?;
+        Point::StartNoted.pass();
         let start = self.prepare(host, &owned.record, net, boot, source)?;
         let console = Console::create(&self.dir).map_err(fail)?;
         let started = match start.run(host, &self.dir, |process| self.note(&mut owned.record, process)).await {
@@ -134,6 +136,7 @@ impl Slot {
                 return Err(fail(error));
             }
         };
+        Point::Runs.pass();
         let process = Arc::new(started.process);
         let console = Ok((console, started.console));
         let attended = self.attend(host, boot, process, console, secret, Some(started.words)).await;
@@ -152,6 +155,7 @@ impl Slot {
         let Some(attended) = &owned.attended else { return Ok(()) };
         attended.process.kill();
         self.down().await?;
+        Point::Ended.pass();
         owned.attended = None;
         Ok(())
     }
@@ -218,8 +222,11 @@ impl Slot {
 
     fn note(&self, record: &mut Record, process: &Process) -> io::Result<()> {
         let run = record.run.as_mut().expect("it was written before the process started");
+        Point::ProcessStarted.pass();
         run.process = Some(process.id());
-        record.save(&self.dir)
+        record.save(&self.dir)?;
+        Point::ProcessNoted.pass();
+        Ok(())
     }
 
     async fn take_over(&self, host: &Host) {

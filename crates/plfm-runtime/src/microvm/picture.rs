@@ -21,6 +21,7 @@ use super::host::Host;
 use super::record::hex;
 use super::vmm::{DEVICES, MEMORY};
 use crate::MachineSpec;
+use crate::points::Point;
 
 const FILE: &str = "picture.json";
 const FORMAT: u32 = 1;
@@ -80,6 +81,7 @@ impl Picture {
             File::open(fresh)?.sync_all()?;
         }
         fs::rename(fresh, to)?;
+        Point::PictureNamed.pass();
         let parent = to.parent().filter(|_| durable);
         let synced = parent.map_or(Ok(()), |parent| File::open(parent)?.sync_all());
         if synced.is_err() {

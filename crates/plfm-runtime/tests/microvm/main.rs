@@ -7,3 +7,5 @@ mod forks;
 mod house;
 mod life;
 mod pictures;
+mod points;
+mod ward;

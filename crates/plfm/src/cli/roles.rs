@@ -86,7 +86,7 @@ pub struct MonitorArgs {
 pub struct MachineArgs {
     #[command(flatten)]
     pub monitor: MonitorArgs,
-    /// Memory of this host to count with [default: what it has]
+    /// Memory of this host to count with; of it 2 GiB, and more of much, are kept for the host itself [default: what it has]
     #[arg(long, value_name = "MIB")]
     pub memory_mib: Option<u64>,
     /// What this host is known by, for who wants certain hosts; repeat for more
@@ -102,6 +102,9 @@ pub struct ImageArgs {
     /// A registry that is spoken to without TLS; repeat for more
     #[arg(long, value_name = "HOST")]
     pub insecure_registry: Vec<String>,
+    /// Credentials of registries, as `docker login` writes them
+    #[arg(long, value_name = "FILE", env = "PLFM_REGISTRY_CONFIG", hide_env_values = true)]
+    pub registry_config: Option<PathBuf>,
     /// Ask MIRROR before HOST; repeat for more
     #[arg(long, value_name = "HOST=MIRROR")]
     pub registry_mirror: Vec<Mirror>,

@@ -35,11 +35,14 @@ pub async fn inside(
     context: &Context,
     out: &mut Printer,
 ) -> Result<Exit, CliError> {
+    if args.tty && !std::io::stdin().is_terminal() {
+        return Err(CliError::NoTerminal);
+    }
     let terminal = context.client()?.exec(&context.org(), instance, hello(&args)).await;
     let (writer, mut reader) = terminal.map_err(|source| CliError::Exec { instance, source })?.split();
     welcome(&mut reader, instance).await?;
     // From here on what is typed is the other side's; the guard gives the terminal back.
-    let raw = (args.tty && std::io::stdin().is_terminal()).then(Raw::enter).transpose();
+    let raw = args.tty.then(Raw::enter).transpose();
     let _raw = raw.map_err(|source| CliError::Terminal { source })?;
     let exit = attend(instance, writer, &mut reader, Input::of(&args), out).await?;
     Ok(Exit::Remote(exit))

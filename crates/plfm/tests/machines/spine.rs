@@ -25,6 +25,8 @@ fn an_image_runs_is_healed_found_again_and_leaves_nothing() {
     assert_eq!(exec(&["sh", "-c", "exit 7"]).code, Some(7));
     until("the log has its line", || world.said(&["logs", "web", "--env", "dev"]).contains("up").then_some(()));
 
+    // The same once more is no reason to replace what is healed.
+    assert_eq!(world.deploy("web", &image, lines, &[]).code, Some(0));
     let first = world.instance("web");
     Command::new("kill").args(["-KILL", &world.monitor(&first)]).status().unwrap();
     let healed = until("it is healed", || {
@@ -64,4 +66,25 @@ fn an_image_runs_is_healed_found_again_and_leaves_nothing() {
     let log = fs::read(world.path("data/server/log.db")).unwrap();
     assert!(!log.windows(7).any(|bytes| bytes == b"hunter2"), "a value of a variable is in the log");
     assert_eq!(left.traces(), [""; 0], "something is left");
+}
+
+#[test]
+fn what_must_not_be_restarted_is_not_and_leaves_nothing() {
+    let Some(world) = World::new("what_must_not_be_restarted_is_not_and_leaves_nothing") else { return };
+    let image = Layout::new(world.path("layout")).add("web", Image::web());
+    let dev = world.dev();
+    let lines = "ports = [{ internal = 8080 }]\nrestart.policy = \"never\"";
+    for _ in 0..2 {
+        let deployed = world.deploy("once", &image, lines, &[]);
+        assert_eq!(deployed.code, Some(0), "{}", deployed.err);
+    }
+    let first = world.instance("once");
+    Command::new("kill").args(["-KILL", &world.monitor(&first)]).status().unwrap();
+    let failed = until("it has failed", || Some(world.instance("once")).filter(|it| it["phase"] == "failed"));
+    assert_eq!(failed["id"], first["id"]);
+    assert!(world.said(&["explain", "once", "--env", "dev"]).contains("failed"));
+    // Its network goes too.
+    let left = world.left();
+    assert_eq!(dev.stop(), Some(0));
+    assert_eq!(left.traces(), [""; 0]);
 }

@@ -216,6 +216,15 @@ fn a_damaged_log_is_refused_and_not_touched() {
         expected.assert_eq(&world.masked(&refused.err));
     };
     damaged(
+        Vec::clear,
+        expect![[r#"
+        error: the server cannot go on
+          cause: DIR/server/server/log.db is gone: without it this would be another cluster, and its nodes and apps would be lost to it
+
+        hint: restore it from a backup, or choose another --data to begin a new cluster; nothing was changed
+    "#]],
+    );
+    damaged(
         |bytes| bytes[..100].fill(b'x'),
         expect![[r#"
             error: the server cannot go on
@@ -260,6 +269,18 @@ fn a_damaged_log_is_refused_and_not_touched() {
         "#]],
     );
     fs::write(&log, &whole).unwrap();
+    // Without its keys it would be another cluster as well.
+    for (name, expected) in
+        [("log.db", "log.db is gone"), ("ca.key", "ca.key is gone"), ("cluster.key", "cluster.key is gone")]
+    {
+        let (file, away) = (data.join("server").join(name), world.path("away"));
+        fs::rename(&file, &away).unwrap();
+        let before = listing(&data);
+        let refused = ran(world.command().args(["dev", "--listen", "127.0.0.1:0", "--data"]).arg(&data));
+        assert!(refused.code == Some(1) && refused.err.contains(expected), "{}", refused.err);
+        assert!(listing(&data) == before, "something was changed");
+        fs::rename(&away, &file).unwrap();
+    }
     assert_eq!(world.server().stop(), Some(0), "what was restored goes on");
 }
 

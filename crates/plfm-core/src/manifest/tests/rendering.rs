@@ -55,7 +55,7 @@ fn all_errors_are_shown_in_the_order_of_the_file() {
 
         error[E_IMAGE_REF]: `Registry/Shop` is not an image reference
           --> plfm.toml:5 image.ref
-          hint: write `registry/name:tag` or `registry/name@sha256:…`, for example `example.com/web:v1`
+          hint: write the name in lower case, for example `example.com/web:v1`
 
         error[E_UNKNOWN_FIELD]: `pull_polcy` is not a known key here
           --> plfm.toml:6 image.pull_polcy

@@ -18,6 +18,7 @@ use crate::microvm::picture::{self, Picture};
 use crate::microvm::start::Source;
 use crate::microvm::vmm::{self, Running, Vmm};
 use crate::microvm::{private_dir, remove_dir};
+use crate::points::Point;
 use crate::{MachineSpec, RuntimeError, Tap};
 
 /// Its picture, while it is paused.
@@ -114,6 +115,7 @@ impl Slot {
             return Err(RuntimeError::Misfit { id: self.id, why });
         }
         let memory = picture::link_memory(dir, &self.dir).map_err(fail)?;
+        Point::MemoryLinked.pass();
         Ok((Source::Saved { memory, devices: dir.join(vmm::DEVICES) }, picture.secret))
     }
 
@@ -126,7 +128,10 @@ impl Slot {
             opener.expect("waited for it").linked().await.map_err(io::Error::other)
         };
         let source = match tokio::time::timeout(wait, linked).await {
-            Ok(Ok(())) => return Ok(()),
+            Ok(Ok(())) => {
+                Point::Answered.pass();
+                return Ok(());
+            }
             Ok(Err(error)) => error,
             Err(late) => late.into(),
         };
@@ -181,7 +186,11 @@ impl Save {
             Keep::Paused => {
                 written.and_then(|()| complete(true)).or_else(|error| self.vmm.go_on(&self.dir).and(Err(error)))
             }
-            Keep::Snapshot { durable } => written.and(self.vmm.go_on(&self.dir)).and_then(|()| complete(durable)),
+            Keep::Snapshot { durable } => {
+                let goes_on = self.vmm.go_on(&self.dir);
+                Point::WentOn.pass();
+                written.and(goes_on).and_then(|()| complete(durable))
+            }
         }
     }
 
@@ -190,10 +199,12 @@ impl Save {
         let (dir, disk) = (self.dir.as_path(), self.dir.join(DISK));
         let running = Running { dir, pid: self.pid, memory: self.memory, base: base.as_deref() };
         self.vmm.save(&running, fresh)?;
+        Point::Saved.pass();
         match self.keep {
             Keep::Snapshot { .. } => drop(copy::sparse(&disk, &fresh.join(DISK))?),
             Keep::Paused => File::open(disk)?.sync_all()?,
         }
+        Point::DiskKept.pass();
         Ok(())
     }
 }
