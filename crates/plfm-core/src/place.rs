@@ -16,6 +16,7 @@ pub use self::board::{Wish, is_eligible};
 use self::session::Session;
 
 mod board;
+pub mod figures;
 mod ledger;
 pub mod line;
 pub mod report;

@@ -8,6 +8,7 @@ mod cluster;
 mod error;
 mod handlers;
 mod identity;
+mod metrics;
 pub mod routes;
 pub mod secrets;
 mod serve;

@@ -58,6 +58,7 @@ pub fn table() -> Vec<Route> {
     vec![
         route("GET",  "/healthz",                                          Open,                get(platform::healthz)),
         route("GET",  "/v1/capabilities",                                  Open,                get(platform::capabilities)),
+        route("GET",  "/metrics",                                          Token(NodesAdmin),   get(platform::metrics)),
         route("GET",  "/v1/events",                                        Token(EventsRead),   get(events::stream)),
         route("GET",  "/v1/nodes",                                         Token(NodesAdmin),   get(nodes::list)),
         route("GET",  "/v1/nodes/{node}",                                  Token(NodesAdmin),   get(nodes::show)),

@@ -33,6 +33,7 @@ use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
 use crate::ca::Ca;
+use crate::metrics::Metrics;
 use crate::secrets::{Vars, Vault, new_token, token_hash, write_private};
 use crate::writer::{SubmitError, Writer, fold, now};
 use crate::{ApiError, ServerError, cluster, routes};
@@ -45,6 +46,8 @@ const KEEP_IDLE: Duration = Duration::from_secs(620);
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 /// Somebody waits until a tag is a digest: a mistyped host should not take as long as a pull that hopes for better times.
 const LOOKUP_TRIES: u32 = 2;
+/// How often the figures are brought up to date when nobody asks.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 pub struct Config {
     /// The log, the keys and the admin's token; nobody else's.
@@ -84,7 +87,15 @@ pub(crate) struct Shared {
     pub https_port: u16,
     pub closed_ports: watch::Receiver<ClosedPorts>,
     pub strangers: routes::Strangers,
+    pub metrics: Metrics,
     tunnels: Tunnels,
+}
+
+impl Shared {
+    /// Brings the figures up to date.
+    pub fn look(&self) {
+        self.metrics.look(&self.writer.state(), &self.writer.facts());
+    }
 }
 
 impl Server {
@@ -120,6 +131,7 @@ impl Server {
             closed_ports,
             tunnels,
             strangers: Default::default(),
+            metrics: Metrics::new(),
         });
         Ok(Self { shared, listener, acceptor: TlsAcceptor::from(Arc::new(acceptor)), thread, _lock: lock })
     }
@@ -165,9 +177,11 @@ impl Server {
     /// Serves until `stop` changes; then takes no more connections, lets the writer finish and returns.
     pub async fn run(self, mut stop: watch::Receiver<bool>) {
         let router = routes::router(self.shared.clone());
+        let mut look = tokio::time::interval(LOOK_EVERY);
         loop {
             tokio::select! {
                 _ = stop.wait_for(|stop| *stop) => break,
+                _ = look.tick() => self.shared.look(),
                 stream = accept(&self.listener) => {
                     drop(tokio::spawn(connection(stream, self.acceptor.clone(), router.clone())));
                 }

@@ -2,6 +2,7 @@
 
 mod events;
 mod fair;
+mod figures;
 mod fleet;
 mod lost;
 mod nodes;

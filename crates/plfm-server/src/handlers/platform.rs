@@ -4,12 +4,20 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
 use plfm_api::views::Capabilities;
 
 use crate::serve::Shared;
 
 pub async fn healthz() -> &'static str {
     "ok\n"
+}
+
+/// As a monitoring system reads it.
+pub async fn metrics(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
+    shared.look();
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], shared.metrics.render())
 }
 
 pub async fn capabilities(State(shared): State<Arc<Shared>>) -> Json<Capabilities> {
