@@ -19,6 +19,8 @@ pub enum Point {
     Runs,
     /// The guest has answered.
     Answered,
+    /// What was kept of a machine that has gone on has not its name any more.
+    PauseForgotten,
     /// The guest is halted, its memory and devices are written.
     Saved,
     /// And so is its disk.

@@ -76,6 +76,9 @@ impl Slot {
     /// One that still runs goes on, with this process as its owner.
     pub async fn adopt(host: &Host, dir: PathBuf, record: Record) -> Self {
         let slot = Self::new(dir, record);
+        if let Err(error) = slot.sweep() {
+            tracing::warn!(instance = %slot.id, %error, "what an earlier run left stays");
+        }
         slot.take_over(host).await;
         slot
     }

@@ -34,7 +34,7 @@ const PATHS: &[(Act, &[Point])] = &[
     (Act::Keep, &[Saved, DiskKept, WentOn, PictureNamed]),
     (Act::Forget, &[SnapshotGone]),
     (Act::Pause, &[Saved, DiskKept, PictureNamed, Ended]),
-    (Act::Resume, &[MemoryLinked, StartNoted, ProcessStarted, ProcessNoted, Runs, Answered]),
+    (Act::Resume, &[MemoryLinked, StartNoted, ProcessStarted, ProcessNoted, Runs, Answered, PauseForgotten]),
     (Act::Restore, &[DiskMade, MachineNamed, MemoryLinked, StartNoted, ProcessStarted, ProcessNoted, Runs, Answered]),
     (Act::Destroy, &[Ended, MachineGone]),
 ];

@@ -1,6 +1,6 @@
 //! What a machine is, written down and gone on from: snapshot and restore, pause and resume.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,6 +23,8 @@ use crate::{MachineSpec, RuntimeError, Tap};
 
 /// Its picture, while it is paused.
 pub(super) const PAUSED: &str = "paused";
+/// One that is no longer.
+const FORGOTTEN: &str = "paused.gone";
 /// A guest that is halted answers nothing; one that goes on says hello within a round trip.
 const QUIET_WAIT: Duration = Duration::from_secs(5);
 
@@ -66,7 +68,7 @@ impl Slot {
         self.save(&owned, host, &paused, Keep::Paused).await?;
         self.halt(&mut owned).await?;
         // What it was mapped from until now: the picture has it all, and takes its place when it goes on.
-        let _ = std::fs::remove_file(self.dir.join(vmm::MEMORY));
+        let _ = fs::remove_file(self.dir.join(vmm::MEMORY));
         Ok(())
     }
 
@@ -141,7 +143,19 @@ impl Slot {
 
     pub(super) fn forget_pause(&self) -> Result<(), RuntimeError> {
         let fail = |source| RuntimeError::Io { operation: "forget the pause of", id: self.id, source };
-        remove_dir(&self.dir.join(PAUSED)).map_err(fail)
+        // In one step: half a picture would be taken for a machine at rest, and the one that runs would be ended for it.
+        remove_dir(&self.dir.join(FORGOTTEN)).map_err(fail)?;
+        match fs::rename(self.dir.join(PAUSED), self.dir.join(FORGOTTEN)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            renamed => renamed.map_err(fail)?,
+        }
+        Point::PauseForgotten.pass();
+        self.sweep().map_err(fail)
+    }
+
+    /// What an earlier run has not finished.
+    pub(super) fn sweep(&self) -> io::Result<()> {
+        [FORGOTTEN, "paused.new"].iter().try_for_each(|name| remove_dir(&self.dir.join(name)))
     }
 }
 
