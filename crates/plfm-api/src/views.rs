@@ -2,12 +2,12 @@
 
 use std::net::Ipv6Addr;
 
-use plfm_core::event::{Entry, Envelope, Target};
+use plfm_core::event::{Entry, Envelope, Target, Waiting};
 use plfm_core::ids::*;
 use plfm_core::labels::Labels;
 use plfm_core::phase::{DeployStatus, Desired, InstancePhase};
 use plfm_core::reason::Failure;
-use plfm_core::state::{Instance, Route, State};
+use plfm_core::state::{Group, Instance, Route, State};
 use plfm_core::units::{Mebibytes, Seq, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -306,8 +306,16 @@ fn process(state: &State, env: EnvId, name: &str) -> Option<ProcessView> {
         name: name.to_owned(),
         wanted,
         ready: u32::try_from(ready).unwrap_or(u32::MAX),
-        waiting: group.waiting.as_ref().map(ToString::to_string),
+        waiting: group.waiting.as_ref().map(|why| format!("{why}{}", gives_way(state, env, name, group))),
     })
+}
+
+/// Where there is no room for one more, an old one goes before a new one comes (P-SCH-31).
+fn gives_way(state: &State, env: EnvId, name: &str, group: &Group) -> &'static str {
+    let leaves = |it: &Instance| it.desired == Desired::Draining && it.release() != Some(group.release);
+    let waits = group.waiting.as_ref().is_some_and(Waiting::is_for_room);
+    let goes_first = waits && state.live_in(env).any(|(_, it)| it.is_of(env, name) && leaves(it));
+    if goes_first { "; an old one leaves first, so one fewer serves meanwhile" } else { "" }
 }
 
 /// What an edge needs: every route with its ready instances.

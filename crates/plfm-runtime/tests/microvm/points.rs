@@ -119,7 +119,8 @@ impl Stage {
             (false, false) => {
                 let touched = matches!(act, Act::Keep | Act::Pause | Act::Resume | Act::Forget);
                 assert!(killed.monitor() && touched && !(act == Act::Pause && done), "{told}: {found:?}");
-                assert!(act != Act::Resume || done, "{told}: what was paused can go on");
+                let went_on = act != Act::Resume || done || point == PauseForgotten;
+                assert!(went_on, "{told}: what was paused can go on");
                 self.reborn().await;
             }
         }

@@ -9,6 +9,7 @@ mod images;
 mod limits;
 mod notap;
 mod pauses;
+mod randomness;
 mod sandboxes;
 mod spine;
 mod trouble;

@@ -1,6 +1,7 @@
 //! Images written by hand, byte for byte: what a tool would refuse to make can be made too.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use plfm_core::digest::Digest;
@@ -38,6 +39,15 @@ impl Layer {
     pub fn program(self, path: &str, name: &str) -> Self {
         let bytes = fs::read(super::find(name).unwrap()).unwrap();
         self.entry(path, tar::EntryType::Regular, 0o755, &bytes)
+    }
+
+    /// A file of this machine, at the same place.
+    pub fn of_host(self, path: &str) -> Self {
+        let content = fs::read(path).unwrap();
+        let mut header = header(tar::EntryType::Regular, 0o755, content.len());
+        // What Python has compiled is of a file of this time.
+        header.set_mtime(fs::metadata(path).unwrap().mtime() as u64);
+        self.append(path.trim_start_matches('/'), header, &content)
     }
 
     pub fn script(self, path: &str, text: &str) -> Self {
