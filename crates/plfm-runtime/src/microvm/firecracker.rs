@@ -87,14 +87,17 @@ impl Vmm for Firecracker {
     fn save(&self, running: &Running<'_>, into: &Path) -> io::Result<()> {
         let ours = running.dir.join(sockets::OWN);
         let (devices, memory) = (ours.join(DEVICES), ours.join(MEMORY));
-        let (api, kind) =
-            (api(running.dir), if running.base.is_some() { SnapshotType::Diff } else { SnapshotType::Full });
+        let api = api(running.dir);
+        // Firecracker counts what was written since the last picture, and what we have is the file of when it was loaded: they fit once.
+        let is_first = File::create_new(running.dir.join(sockets::SAVED)).is_ok();
+        let base = running.base.filter(|_| is_first);
+        let kind = if base.is_some() { SnapshotType::Diff } else { SnapshotType::Full };
         let create = CreateSnapshot { snapshot_type: kind, snapshot_path: own(DEVICES), mem_file_path: own(MEMORY) };
         Handle::current().block_on(async {
             api.ask(&Request::Vm(Vm::Paused)).await?;
             api.ask(&Request::CreateSnapshot(create)).await
         })?;
-        let kept = keep(&devices, &memory, running.base, into);
+        let kept = keep(&devices, &memory, base, into);
         for file in [devices, memory] {
             std::fs::remove_file(file)?;
         }

@@ -20,6 +20,8 @@ pub const CHANNEL: &str = "channel";
 pub const CONNECT: &str = "connect";
 /// A directory for a monitor that makes its sockets itself, and for nothing else of it.
 pub const OWN: &str = "own";
+/// There from the first picture of a run on.
+pub const SAVED: &str = "saved";
 
 pub fn bind(dir: &Path, name: &str) -> io::Result<UnixListener> {
     let _ = fs::remove_file(dir.join(name));

@@ -202,7 +202,9 @@ fn own_ends(dir: &Path, uid: Option<u32>) -> io::Result<OwnedFd> {
     remove_dir(&own)?;
     private_dir(&own)?;
     std::os::unix::fs::chown(&own, Some(uid), Some(uid))?;
-    let _ = fs::remove_file(&console);
+    for former in [&console, &dir.join(sockets::SAVED)] {
+        let _ = fs::remove_file(former);
+    }
     mkfifo(&console, Mode::S_IRUSR | Mode::S_IWUSR)?;
     let fifo = File::options().read(true).write(true).custom_flags(O_NONBLOCK).open(console)?;
     Ok(fifo.into())

@@ -174,6 +174,12 @@ async fn a_real_one_runs_in_its_jail_is_saved_and_gone_on_from() {
     let changed = first.chunks(4096).zip(second.chunks(4096)).filter(|(one, other)| one != other).count();
     eprintln!("{changed} of {} pages differ", first.len() / 4096);
     assert!(first.len() == second.len() && changed < first.len() / 4096 / 2);
+    // Of a second picture nothing is missing either: it is written whole.
+    let again = house.dir.path().join("again");
+    save(&house, &house.spec(4), started.process.id().pid, Some(there.join(MEMORY)), &again).await;
+    let third = bytes(&again);
+    let changed = second.chunks(4096).zip(third.chunks(4096)).filter(|(one, other)| one != other).count();
+    assert!(third.len() == first.len() && changed < first.len() / 4096 / 2);
     started.process.kill();
     started.process.ended().await;
 
