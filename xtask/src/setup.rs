@@ -17,6 +17,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("bash-static", "is the shell of sandboxes in tests"),
     ("python3-venv", "holds E2B's SDKs, to test with"),
     ("openssl", "draws random numbers in forks, to test with"),
+    ("cpio", "reads what the guest starts from, to compare with"),
     ("curl", "asks the API in demos and tests"),
     ("docker-registry", "serves images in tests"),
     ("umoci", "makes images for tests"),
