@@ -1,6 +1,6 @@
 //! What the mind asks for, done: one function per action, each with one outcome. Nothing is decided here.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use plfm_core::reason::{Failure, Reason, chain};
 use plfm_image::{Image, ImageRef, ImageStore, Platform, Registries};
 use plfm_runtime::microvm::{HELLO_WAIT, patience};
 use plfm_runtime::{MachineSpec, Runtime, RuntimeError, Tap};
-use tokio::sync::{RwLock, mpsc};
+use tokio::sync::{RwLock, mpsc, watch};
 use tokio::task::AbortHandle;
 
 use crate::guest::{self, Seen};
@@ -55,8 +55,17 @@ pub struct Hands {
     pub attended: Mutex<BTreeMap<InstanceId, Attended>>,
     /// Held while a machine is at rest: one that does not run cannot end in order.
     pub resting: RwLock<()>,
-    /// Sandboxes that are being made: what runs in them may be another's, or be kept for others.
-    pub unfinished: Mutex<BTreeSet<InstanceId>>,
+    /// Machines that are not yet, or not yet again, ready to be spoken to.
+    pub unsettled: watch::Sender<BTreeMap<InstanceId, Unsettled>>,
+}
+
+/// Why nobody but the node itself speaks to a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unsettled {
+    /// A sandbox in the making: what runs in it may be another's, or be kept for others.
+    Made,
+    /// Found when the node started: it may have been brought to rest. What it serves by itself is served all the same.
+    Found,
 }
 
 /// A machine whose workload runs.
@@ -108,7 +117,7 @@ impl Hands {
     async fn forget(&self, id: InstanceId) {
         self.logs.close(id);
         self.attended.lock().expect("no panic while it is held").remove(&id);
-        self.unfinished.lock().expect("no panic while it is held").remove(&id);
+        self.settle(id);
         let machines = self.runtime.list().await.unwrap_or_default();
         let live = machines.iter().map(|machine| machine.id).collect();
         let (logs, images) = (self.logs.clone(), self.images.clone());
@@ -131,9 +140,13 @@ impl Hands {
         let _ = self.outcomes.send((id, outcome));
     }
 
+    fn settle(&self, id: InstanceId) {
+        self.unsettled.send_if_modified(|them| them.remove(&id).is_some());
+    }
+
     async fn prepare(&self, id: InstanceId, workload: &Workload) -> Result<Outcome, Failure> {
         if workload.is_sandbox() {
-            self.unfinished.lock().expect("no panic while it is held").insert(id);
+            self.unsettled.send_modify(|them| _ = them.insert(id, Unsettled::Made));
         }
         let image = self.image(workload).await?;
         self.images.acquire(image.digest, id).map_err(|error| error.failure())?;
@@ -325,7 +338,7 @@ impl Hands {
         let attended = Attended { watch: watch.abort_handle(), follow };
         let former = self.attended.lock().expect("no panic while it is held").insert(id, attended);
         former.iter().for_each(Attended::end);
-        self.unfinished.lock().expect("no panic while it is held").remove(&id);
+        self.settle(id);
     }
 
     async fn end_of(&self, id: InstanceId, client: &Client) -> (Option<i32>, Failure) {

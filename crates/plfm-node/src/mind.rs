@@ -203,16 +203,17 @@ fn keep_running(
         return Some(if machine.is_some() { Action::Destroy(id) } else { Action::Prepare(id) });
     };
     use InstancePhase::*;
+    let runs = matches!(machine, Some(Found::Runs(boot)) if slot.status.boot == Some(*boot));
     match slot.status.phase {
         // Something of it is there that no answer was heard of: the node ended in the middle of starting it.
         Allocated | Preparing if slot.machine => Some(stop_now(id)),
         Allocated => Some(Action::Prepare(id)),
         Preparing if !slot.prepared => Some(Action::Prepare(id)),
         Preparing => (!awaits_snapshot(local, plan, assignment)).then_some(Action::Boot(id)),
-        Booting | Ready | Unready if !slot.attached => Some(match machine {
-            Some(Found::Runs(boot)) if slot.status.boot == Some(*boot) => Action::Adopt(id, *boot),
-            _ => stop_now(id),
-        }),
+        Booting | Ready | Unready | Resuming if !slot.attached && runs => {
+            slot.status.boot.map(|boot| Action::Adopt(id, boot))
+        }
+        Booting | Ready | Unready if !slot.attached => Some(stop_now(id)),
         Booting | Ready | Unready if slot.is_sick(&local.limits, now) => Some(stop_now(id)),
         Booting | Ready | Unready => slot.probe_due(now).then_some(Action::Probe(id)),
         Pausing | Paused | Resuming => slot.status.boot.map(|boot| Action::Resume(id, boot)),
@@ -239,7 +240,7 @@ fn keep_paused(
         // What it was is nowhere.
         None => Some(Action::Destroy(assignment.instance)),
         Some(slot) => match slot.status.phase {
-            phase if phase.is_at_rest() => None,
+            Paused => None,
             Ready | Unready if slot.attached => slot.status.boot.map(|boot| Action::Pause(assignment.instance, boot)),
             _ => keep_running(local, plan, Some(slot), assignment, machine, now),
         },

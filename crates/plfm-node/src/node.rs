@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, watch};
 use crate::NodeError;
 use crate::capacity;
 use crate::executor::{Ended, Executor};
-use crate::hands::Hands;
+use crate::hands::{Hands, Unsettled};
 use crate::join::{Invitation, Membership, join};
 use crate::link::{self, Link, Word};
 use crate::logs::Logs;
@@ -103,6 +103,8 @@ impl Node {
         };
         let (memory, remembered) = Memory::open(data)?;
         let observed = observe(&*runtime).await?;
+        let runs = observed.iter().filter(|(_, found)| matches!(found, Found::Runs(_)));
+        let unsettled = watch::Sender::new(runs.map(|(id, _)| (*id, Unsettled::Found)).collect());
         let limits = limits(&*runtime);
         let local = remembered.unwrap_or_else(|| Local::new(limits.clone())).wake(limits, &observed, now());
         let logs = Logs::open(data.join("logs")).map_err(NodeError::file(data))?;
@@ -118,7 +120,7 @@ impl Node {
             seeds: Default::default(),
             attended: Default::default(),
             resting: Default::default(),
-            unfinished: Default::default(),
+            unsettled,
         };
         let executor = Executor {
             local,

@@ -1,5 +1,6 @@
 //! The node's door for servers and edges: byte streams into instances, and their logs. Mutual TLS; nobody else comes in.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +23,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
 use crate::NodeError;
-use crate::hands::Hands;
+use crate::hands::{Hands, Unsettled};
 
 /// One who says nothing holds a socket no longer than this.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
@@ -80,9 +81,16 @@ async fn tunnel(
     if role == Role::Edge && !is_for_edges(wanted) {
         return problem(StatusCode::FORBIDDEN, format!("port {wanted} is not for edges"));
     }
-    if hands.unfinished.lock().expect("no panic while it is held").contains(&instance) {
-        return problem(StatusCode::SERVICE_UNAVAILABLE, format!("{instance} is being made"));
+    let is_settled = |them: &BTreeMap<_, _>| match them.get(&instance) {
+        Some(Unsettled::Made) => false,
+        Some(Unsettled::Found) => wanted != ENVD,
+        None => true,
+    };
+    let mut unsettled = hands.unsettled.subscribe();
+    if tokio::time::timeout(CONNECT_MAX, unsettled.wait_for(is_settled)).await.is_err() {
+        return problem(StatusCode::SERVICE_UNAVAILABLE, format!("{instance} is not ready"));
     }
+    drop(unsettled);
     let target = if wanted == ENVD { port::ENVD } else { port::dial(wanted) };
     let connected = tokio::time::timeout(CONNECT_MAX, hands.runtime.connect(instance, target)).await;
     let mut inner = match connected {

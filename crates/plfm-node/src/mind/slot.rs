@@ -139,7 +139,8 @@ impl Slot {
         let rests = self.status.phase.is_at_rest();
         match found {
             Some(Found::Runs(boot)) if Some(boot) == self.status.boot && !rests => {}
-            Some(Found::Runs(boot)) if Some(boot) == self.status.boot => self.enter(InstancePhase::Ready, now),
+            // What runs in it may be at rest still: it is ready when it has been spoken to.
+            Some(Found::Runs(boot)) if Some(boot) == self.status.boot => self.enter(InstancePhase::Resuming, now),
             Some(Found::Rests(boot)) if Some(boot) == self.status.boot && self.status.phase.has_come_up() => {
                 self.enter(InstancePhase::Paused, now);
             }
@@ -262,7 +263,7 @@ impl Slot {
         match outcome {
             Outcome::Prepared => self.prepared = true,
             Outcome::Started { boot, hello_ms } => self.started(boot, hello_ms, now),
-            Outcome::Adopted { boot } if self.status.boot == Some(boot) => self.attached = true,
+            Outcome::Adopted { boot } if self.status.boot == Some(boot) => self.adopted(now),
             Outcome::Adopted { .. } => self.fail(vanished(), None, now),
             Outcome::Failed(failure) if matches!(doing, Some(Action::Stop { .. } | Action::Destroy(_))) => {
                 self.rests_until = Some(now + REST);
@@ -302,6 +303,11 @@ impl Slot {
             self.enter(InstancePhase::Paused, now);
             self.tries_later(failure, now);
         }
+    }
+
+    fn adopted(&mut self, now: Timestamp) {
+        self.attached = true;
+        self.resumed(now);
     }
 
     fn resumed(&mut self, now: Timestamp) {

@@ -1,5 +1,6 @@
 //! A sandbox that is paused and goes on, whatever happens to its node meanwhile.
 
+use super::super::probe::ALIVE_IS_READY;
 use super::*;
 
 const BOOT: u128 = 1;
@@ -103,16 +104,22 @@ fn a_node_that_restarts_finds_it_as_it_is() {
     let (runs, rests) = (Found::Runs(id(BOOT)), Found::Rests(id(BOOT)));
     let adopt = || vec![Action::Adopt(id(1), id(BOOT))];
     for (world, found, phase, next) in [
-        (pausing(), runs, InstancePhase::Ready, adopt()),
+        (pausing(), runs, InstancePhase::Resuming, adopt()),
         (pausing(), rests, InstancePhase::Paused, Vec::new()),
         (wanted(Desired::Paused), rests, InstancePhase::Paused, Vec::new()),
         (paused(), rests, InstancePhase::Paused, Vec::new()),
         (resuming(), rests, InstancePhase::Paused, vec![resume()]),
-        (resuming(), runs, InstancePhase::Ready, adopt()),
+        (resuming(), runs, InstancePhase::Resuming, adopt()),
     ] {
         let before = world.slot().status.phase;
         let world = wakes(world, found);
         assert_eq!((world.slot().status.phase, world.step(NOW)), (phase, next), "{before}, {found:?}");
+    }
+    for (world, next) in [(pausing(), pause()), (resuming(), Action::Probe(id(1)))] {
+        let mut world = wakes(world, runs);
+        world.does(adopt().remove(0), Outcome::Adopted { boot: id(BOOT) });
+        assert_eq!(world.slot().status.phase, InstancePhase::Ready, "it has been woken");
+        assert_eq!(world.step(NOW + ALIVE_IS_READY), [next]);
     }
     for (world, found) in [(pausing(), Found::Ended), (paused(), Found::Ended), (paused(), Found::Rests(id(9)))] {
         assert_eq!(wakes(world, found).slot().status.phase, InstancePhase::Failed, "{found:?}");
