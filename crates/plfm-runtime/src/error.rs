@@ -11,6 +11,8 @@ pub enum RuntimeError {
     NoSuchMachine(InstanceId),
     #[error("machine {0} exists with another specification")]
     SpecDiffers(InstanceId),
+    #[error("machine {0} exists")]
+    AlreadyExists(InstanceId),
     #[error("machine {id} cannot be made: {why}")]
     BadSpec { id: InstanceId, why: &'static str },
     #[error("machine {id} already runs as {boot}")]

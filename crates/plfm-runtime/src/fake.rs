@@ -141,7 +141,7 @@ impl Runtime for FakeRuntime {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { snapshot: true, pause: true }
+        Capabilities { snapshot: true, pause: true, hand_over: true }
     }
 
     async fn snapshot(&self, id: InstanceId, as_: SnapshotId, _durable: bool) -> Result<(), RuntimeError> {
@@ -207,6 +207,19 @@ impl Runtime for FakeRuntime {
             return Err(RuntimeError::Restore { id, source: fault() });
         }
         self.change(id, |machine| (machine.alive, machine.paused) = (true, false));
+        Ok(())
+    }
+
+    async fn hand_over(&self, id: InstanceId, to: InstanceId) -> Result<(), RuntimeError> {
+        self.running(id)?;
+        if self.look(to).is_ok() {
+            return Err(RuntimeError::AlreadyExists(to));
+        }
+        self.world.send_modify(|world| {
+            if let Some((spec, machine)) = world.machines.remove(&id) {
+                world.machines.insert(to, (MachineSpec { id: to, ..spec }, Machine { id: to, ..machine }));
+            }
+        });
         Ok(())
     }
 

@@ -101,6 +101,13 @@ pub trait Runtime: Send + Sync + 'static {
         Err(RuntimeError::Unsupported("pause"))
     }
 
+    /// Makes a running machine another instance's, which has none yet: from then on there is none by the former id. Streams into it
+    /// end; its guest does not notice.
+    async fn hand_over(&self, id: InstanceId, to: InstanceId) -> Result<(), RuntimeError> {
+        let _ = (id, to);
+        Err(RuntimeError::Unsupported("hand over"))
+    }
+
     /// A byte stream to a port of the guest daemon. Waits for a guest that still boots: the caller sets the deadline.
     async fn connect(&self, id: InstanceId, port: u32) -> Result<BoxedStream, RuntimeError>;
 }
@@ -111,6 +118,8 @@ pub struct Capabilities {
     pub snapshot: bool,
     /// [`Runtime::pause`] and [`Runtime::resume`].
     pub pause: bool,
+    /// [`Runtime::hand_over`].
+    pub hand_over: bool,
 }
 
 /// What a machine is made of.

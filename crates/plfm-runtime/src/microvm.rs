@@ -202,7 +202,7 @@ impl Runtime for MicroVmRuntime {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { snapshot: true, pause: true }
+        Capabilities { snapshot: true, pause: true, hand_over: true }
     }
 
     async fn snapshot(&self, id: InstanceId, as_: SnapshotId, durable: bool) -> Result<(), RuntimeError> {
@@ -253,6 +253,31 @@ impl Runtime for MicroVmRuntime {
     async fn resume(&self, id: InstanceId, net: Option<Tap>) -> Result<(), RuntimeError> {
         let (slot, host) = (self.known(id)?, self.host.clone());
         finished("a resume", async move { slot.resume(&host, net).await }).await
+    }
+
+    async fn hand_over(&self, id: InstanceId, to: InstanceId) -> Result<(), RuntimeError> {
+        let _turn = self.making.lock().await;
+        if self.slot(to).is_some() {
+            return Err(RuntimeError::AlreadyExists(to));
+        }
+        let fail = |source| RuntimeError::Io { operation: "hand over", id, source };
+        let record = self.known(id)?.leave().await?;
+        let (from, dir) = (self.machines.join(id.to_string()), self.machines.join(to.to_string()));
+        let renamed = fs::rename(&from, &dir);
+        // Whatever becomes of it has an attendant again.
+        let (owner, dir) = if renamed.is_ok() { (to, dir) } else { (id, from) };
+        Point::HandedOver.pass();
+        let record = record.of(owner);
+        let saved = record.save(&dir);
+        let slot = Arc::new(Slot::adopt(&self.host, dir, record).await);
+        let alive = slot.look().alive;
+        {
+            let mut slots = self.slots.lock().expect("no panic while it is held");
+            slots.remove(&id);
+            slots.insert(owner, slot);
+        }
+        renamed.and(saved).map_err(fail)?;
+        if alive { Ok(()) } else { Err(RuntimeError::NotRunning(to)) }
     }
 
     async fn connect(&self, id: InstanceId, port: u32) -> Result<BoxedStream, RuntimeError> {
@@ -316,7 +341,9 @@ async fn adopt_all(host: &Host, machines: &Path) -> io::Result<BTreeMap<Instance
             continue;
         }
         match (name.parse(), Record::load(&dir)) {
-            (Ok(id), Ok(record)) => drop(slots.insert(id, Arc::new(Slot::adopt(host, dir.clone(), record).await))),
+            (Ok(id), Ok(record)) => {
+                drop(slots.insert(id, Arc::new(Slot::adopt(host, dir.clone(), record.of(id)).await)))
+            }
             (_, record) => tracing::error!(?dir, error = ?record.err(), "not a machine's directory"),
         }
     }

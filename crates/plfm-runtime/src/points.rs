@@ -31,6 +31,8 @@ pub enum Point {
     PictureNamed,
     /// The monitor has ended.
     Ended,
+    /// A machine's directory has another's name.
+    HandedOver,
     /// The directory of a machine that goes has no machine's name.
     MachineGone,
     SnapshotGone,

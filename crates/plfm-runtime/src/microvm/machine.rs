@@ -126,7 +126,7 @@ impl Slot {
             Some(dir) => self.saved(host, &owned.record.spec, net.is_some(), dir)?,
         };
         let (from_saved, card) = (picture.is_some(), net.is_some());
-        owned.record.run = Some(Run { boot, process: None, from_saved, card, secret: secret.clone() });
+        owned.record.run = Some(Run { boot, process: None, former: None, from_saved, card, secret: secret.clone() });
         owned.record.save(&self.dir).map_err(fail)?;
         Point::StartNoted.pass();
         let start = self.prepare(host, &owned.record, net, boot, source)?;
@@ -142,7 +142,8 @@ impl Slot {
         Point::Runs.pass();
         let process = Arc::new(started.process);
         let console = Ok((console, started.console));
-        let attended = self.attend(host, boot, process, console, secret, Some(started.words)).await;
+        let run = owned.record.run.as_ref().expect("it was written before the process started");
+        let attended = self.attend(host, run, process, console, Some(started.words)).await;
         owned.attended = Some(attended.map_err(fail)?);
         Ok(())
     }
@@ -161,6 +162,15 @@ impl Slot {
         Point::Ended.pass();
         owned.attended = None;
         Ok(())
+    }
+
+    /// It runs on, and nobody here attends to it: whoever takes its directory over does.
+    pub async fn leave(&self) -> Result<Record, RuntimeError> {
+        let mut owned = self.turn.lock().await;
+        if !self.life.borrow().alive || owned.attended.take().is_none() {
+            return Err(RuntimeError::NotRunning(self.id));
+        }
+        Ok(owned.record.clone())
     }
 
     pub async fn ended(&self) -> Machine {
@@ -235,14 +245,15 @@ impl Slot {
     async fn take_over(&self, host: &Host) {
         let owned = &mut *self.turn.lock().await;
         let Some(run) = &owned.record.run else { return };
-        let name = process_name(self.id, run.boot);
+        let whose = run.former.unwrap_or(self.id);
+        let name = process_name(whose, run.boot);
         let found = run.process.map_or_else(|| Process::with_argument(&name), Process::find);
-        let Some(process) = found else { return remove_cgroup(self.id).await };
+        let Some(process) = found else { return remove_cgroup(whose).await };
         if self.dir.join(PAUSED).exists() {
             // It was about to end, or had not answered yet since it went on: what is on disk counts.
             process.kill();
             process.ended().await;
-            return remove_cgroup(self.id).await;
+            return remove_cgroup(whose).await;
         }
         // Somebody may have died while it was halted for a picture.
         let (vmm, dir) = (host.vmm.clone(), self.dir.clone());
@@ -256,27 +267,26 @@ impl Slot {
     async fn reattach(&self, host: &Host, run: &Run, process: Process) -> io::Result<Attended> {
         let console = Console::open(&self.dir);
         let console = console.and_then(|console| Ok((console, start::output(host.vmm.manner(), &self.dir)?)));
-        self.attend(host, run.boot, Arc::new(process), console, run.secret.clone(), None).await
+        self.attend(host, run, Arc::new(process), console, None).await
     }
 
     /// Either the process has an attendant, or it is ended: one that nobody attends to could be started twice.
     async fn attend(
         &self,
         host: &Host,
-        boot: BootId,
+        run: &Run,
         process: Arc<Process>,
         console: io::Result<(Console, Output)>,
-        secret: Secret,
         words: Option<JoinHandle<String>>,
     ) -> io::Result<Attended> {
         match console.and_then(|(console, from)| Ok((console, from, self.door()?))) {
             Ok((console, from, door)) => {
                 let drain = AbortOnDropHandle::new(tokio::spawn(console.drain(from)));
-                let attendant =
-                    Attendant { id: self.id, process: process.clone(), drain, words, life: self.life.clone() };
-                self.life.send_replace(Life { boot: Some(boot), alive: true });
+                let whose = run.former.unwrap_or(self.id);
+                let attendant = Attendant { whose, process: process.clone(), drain, words, life: self.life.clone() };
+                self.life.send_replace(Life { boot: Some(run.boot), alive: true });
                 let (announce, openers) = watch::channel(None);
-                let work = door::serve(host.vmm.clone(), self.dir.clone(), door, secret, announce);
+                let work = door::serve(host.vmm.clone(), self.dir.clone(), door, run.secret.clone(), announce);
                 let attendant = attendant.run(work);
                 Ok(Attended { process, openers, _attendant: AbortOnDropHandle::new(tokio::spawn(attendant)) })
             }
@@ -296,7 +306,7 @@ impl Slot {
 }
 
 struct Attendant {
-    id: InstanceId,
+    whose: InstanceId,
     process: Arc<Process>,
     drain: AbortOnDropHandle<io::Result<()>>,
     words: Option<JoinHandle<String>>,
@@ -312,9 +322,9 @@ impl Attendant {
         let _ = tokio::time::timeout(LAST_WORDS_WAIT, self.drain).await;
         if let Some(words) = self.words {
             let words = words.await.unwrap_or_default();
-            tracing::debug!(instance = %self.id, words = words.trim(), "the monitor has ended");
+            tracing::debug!(instance = %self.whose, words = words.trim(), "the monitor has ended");
         }
-        remove_cgroup(self.id).await;
+        remove_cgroup(self.whose).await;
         self.life.send_modify(|life| life.alive = false);
     }
 }

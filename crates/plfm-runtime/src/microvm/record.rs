@@ -30,6 +30,9 @@ pub struct Record {
 pub struct Run {
     pub boot: BootId,
     pub process: Option<ProcessId>,
+    /// As whose its monitor was started, if it has been handed over since: its process and cgroup are named so.
+    #[serde(default)]
+    pub former: Option<InstanceId>,
     /// Its memory began as the file [`MEMORY`](super::vmm::MEMORY) in the machine's directory.
     #[serde(default)]
     pub from_saved: bool,
@@ -45,6 +48,15 @@ impl Record {
     pub fn load(dir: &Path) -> io::Result<Self> {
         let file = File::open(dir.join(FILE))?;
         Ok(serde_json::from_reader(io::Read::take(file, RECORD_BYTES_MAX))?)
+    }
+
+    /// Whose directory it is in counts: one that was handed over may not have been written again.
+    pub fn of(mut self, id: InstanceId) -> Self {
+        let former = std::mem::replace(&mut self.spec.id, id);
+        if let Some(run) = self.run.as_mut().filter(|_| former != id) {
+            run.former.get_or_insert(former);
+        }
+        self
     }
 
     /// In one step: a reader finds the record as it was or as it is now.

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use plfm_core::ids::InstanceId;
 use plfm_core::units::{Mebibytes, MilliCpu};
 use plfm_runtime::fake::{FakeRuntime, Faults};
 use plfm_runtime::{MachineSpec, Runtime, RuntimeError};
@@ -72,6 +73,11 @@ async fn keeps_the_contract(runtime: &dyn Runtime, spec: &dyn Fn(u128) -> Machin
         forks(runtime, &spec(3), [&spec(4), &spec(5)]).await;
     } else {
         refuses_to_fork(runtime, &spec(3)).await;
+    }
+    if can.hand_over {
+        hands_over(runtime, &spec(6), spec(7).id).await;
+    } else {
+        refuses_to_hand_over(runtime, &spec(6), spec(7).id).await;
     }
     assert_eq!(runtime.list().await.unwrap(), [], "nothing is left");
 }
@@ -166,7 +172,38 @@ async fn refuses_to_fork(runtime: &dyn Runtime, spec: &MachineSpec) {
     runtime.destroy(spec.id).await.unwrap();
 }
 
+async fn hands_over(runtime: &dyn Runtime, spec: &MachineSpec, to: InstanceId) {
+    let id = spec.id;
+    assert!(matches!(runtime.hand_over(id, to).await, Err(RuntimeError::NoSuchMachine(_))));
+    runtime.create(spec).await.unwrap();
+    assert!(matches!(runtime.hand_over(id, to).await, Err(RuntimeError::NotRunning(_))));
+    runtime.start(id, boot(1), None).await.unwrap();
+    answers(runtime, id).await;
+    assert!(matches!(runtime.hand_over(id, id).await, Err(RuntimeError::AlreadyExists(_))));
+    runtime.hand_over(id, to).await.unwrap();
+    let found = runtime.list().await.unwrap();
+    assert_eq!((found.len(), found[0].id, found[0].boot, found[0].alive), (1, to, Some(boot(1)), true));
+    assert!(matches!(runtime.ended(id).await, Err(RuntimeError::NoSuchMachine(_))));
+    answers(runtime, to).await;
+    let theirs = MachineSpec { id: to, ..spec.clone() };
+    runtime.create(&theirs).await.unwrap();
+    runtime.destroy(id).await.unwrap();
+    assert!(runtime.list().await.unwrap()[0].alive, "what goes by the former name is nothing");
+    runtime.stop(to).await.unwrap();
+    runtime.start(to, boot(2), None).await.unwrap();
+    answers(runtime, to).await;
+    runtime.destroy(to).await.unwrap();
+}
+
+async fn refuses_to_hand_over(runtime: &dyn Runtime, spec: &MachineSpec, to: InstanceId) {
+    runtime.create(spec).await.unwrap();
+    runtime.start(spec.id, boot(1), None).await.unwrap();
+    assert!(matches!(runtime.hand_over(spec.id, to).await, Err(RuntimeError::Unsupported(_))));
+    assert!(runtime.list().await.unwrap()[0].alive, "and it runs on");
+    runtime.destroy(spec.id).await.unwrap();
+}
+
 /// A guest has to be there to be made quiet; a runtime without guests has none to wait for.
-async fn answers(runtime: &dyn Runtime, id: plfm_core::ids::InstanceId) {
+async fn answers(runtime: &dyn Runtime, id: InstanceId) {
     let _ = tokio::time::timeout(std::time::Duration::from_secs(60), runtime.connect(id, 1)).await.expect("it answers");
 }

@@ -24,6 +24,7 @@ enum Act {
     Pause,
     Resume,
     Restore,
+    HandOver,
     Destroy,
 }
 
@@ -36,6 +37,7 @@ const PATHS: &[(Act, &[Point])] = &[
     (Act::Pause, &[Saved, DiskKept, PictureNamed, Ended]),
     (Act::Resume, &[MemoryLinked, StartNoted, ProcessStarted, ProcessNoted, Runs, Answered, PauseForgotten]),
     (Act::Restore, &[DiskMade, MachineNamed, MemoryLinked, StartNoted, ProcessStarted, ProcessNoted, Runs, Answered]),
+    (Act::HandOver, &[HandedOver]),
     (Act::Destroy, &[Ended, MachineGone]),
 ];
 
@@ -68,6 +70,7 @@ impl Stage {
         let told = format!("{act:?} at {point:?}, killed {killed:?}");
         let (number, runtime, id) = (self.number(), self.ward.runtime.clone(), self.ward.id);
         let (kept, fresh) = (snapshot(number), self.house.spec(number));
+        let heir = self.house.spec(number + 1_000_000).id;
         match act {
             Act::Resume => {
                 client(&runtime, id).quiesce().await.unwrap();
@@ -79,7 +82,7 @@ impl Stage {
                 client(&runtime, id).thaw(Default::default()).await.unwrap();
             }
             Act::Start => runtime.create(&fresh).await.unwrap(),
-            Act::Destroy => {
+            Act::Destroy | Act::HandOver => {
                 runtime.create(&fresh).await.unwrap();
                 runtime.start(fresh.id, boot(number), None).await.unwrap();
             }
@@ -91,6 +94,7 @@ impl Stage {
             Act::Create => ("create".to_owned(), fresh.clone()),
             Act::Start => (format!("start {}", boot(number)), fresh.clone()),
             Act::Restore => (format!("restore {kept} {}", boot(number)), fresh.clone()),
+            Act::HandOver => (format!("hand {heir}"), fresh.clone()),
             Act::Destroy => ("destroy".to_owned(), fresh.clone()),
             Act::Keep => (format!("keep {kept}"), spec),
             Act::Forget => (format!("forget {kept}"), spec),
@@ -128,9 +132,14 @@ impl Stage {
         assert!(act != Act::Keep || !done || snapshots.contains(&kept), "{told}");
         assert!(act != Act::Forget || !done || !snapshots.contains(&kept), "{told}");
         // What it was about is there whole, or not at all, and goes.
+        if act == Act::HandOver {
+            let found = machine(&runtime, heir).await;
+            assert_eq!(found.alive, !killed.monitor(), "{told}: another's from the moment that its directory is");
+        }
+        runtime.destroy(heir).await.unwrap();
         runtime.destroy(fresh.id).await.unwrap();
         runtime.forget(kept).await.unwrap();
-        self.only_the_ward(&runtime, &[id, fresh.id], &told).await;
+        self.only_the_ward(&runtime, &[id, fresh.id, heir], &told).await;
         eprintln!("{told}: acknowledged {done}");
     }
 

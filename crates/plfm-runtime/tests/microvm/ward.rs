@@ -71,6 +71,7 @@ async fn a_keeper() {
         "create" => runtime.create(&spec).await.unwrap(),
         "start" => runtime.start(id, words[1].parse().unwrap(), None).await.unwrap(),
         "restore" => runtime.restore(&spec, words[1].parse().unwrap(), words[2].parse().unwrap(), None).await.unwrap(),
+        "hand" => runtime.hand_over(id, words[1].parse().unwrap()).await.unwrap(),
         "destroy" => runtime.destroy(id).await.unwrap(),
         "forget" => runtime.forget(words[1].parse().unwrap()).await.unwrap(),
         other => panic!("{other}"),
