@@ -67,6 +67,13 @@ impl Net {
         made.map_err(|source| NetError { operation: "make", id, source })
     }
 
+    /// Makes one instance's network another's, with an address of its own; the machine in it does not notice.
+    pub async fn hand_over(&self, id: InstanceId, to: InstanceId, address: Ipv6Addr) -> Result<(), NetError> {
+        let _turn = self.turn.lock().await;
+        let handed = blocking(move || pass_on(id, to, address)).await;
+        handed.map_err(|source| NetError { operation: "hand over", id, source })
+    }
+
     /// Removes all that was made for the instance. A machine that still holds its tap keeps the namespace, without a name.
     pub async fn remove(&self, id: InstanceId) -> Result<(), NetError> {
         let _turn = self.turn.lock().await;
@@ -111,6 +118,19 @@ fn make_new(link: Link) -> io::Result<Link> {
     })?;
     apply::ip(&link.finish())?;
     Ok(link)
+}
+
+/// Cut off in the middle, something of it goes by either name, and goes with either.
+fn pass_on(id: InstanceId, to: InstanceId, address: Ipv6Addr) -> io::Result<()> {
+    let links = apply::links()?;
+    let link = links.iter().find(|link| link.id == id).ok_or(io::ErrorKind::NotFound)?;
+    let (former, namespace) = (plan::namespace(id), plan::namespace(to));
+    apply::name_too(&former, &namespace)?;
+    let heir = Link { id: to, address, ..link.clone() };
+    let rules = heir.rules();
+    apply::inside(&namespace, move || apply::nft(&rules))?;
+    apply::ip(&[vec![link.unroute(), heir.route()], heir.finish()].concat())?;
+    apply::unname(&former)
 }
 
 fn take_down(id: InstanceId) -> io::Result<()> {

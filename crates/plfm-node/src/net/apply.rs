@@ -3,11 +3,13 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 
 use nix::libc;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns};
 use plfm_core::ids::InstanceId;
 use serde::Deserialize;
@@ -96,6 +98,20 @@ pub fn namespaces() -> io::Result<Vec<InstanceId>> {
             Ok(entries?.flatten().filter_map(|entry| plan::namespace_owner(entry.file_name().to_str()?)).collect())
         }
     }
+}
+
+/// Gives a namespace a second name, as `ip netns` makes one: a file that it is mounted on.
+pub fn name_too(namespace: &str, name: &str) -> io::Result<()> {
+    let (from, to) = (Path::new(NAMESPACES).join(namespace), Path::new(NAMESPACES).join(name));
+    File::options().write(true).create_new(true).mode(0o444).open(&to)?;
+    Ok(mount(Some(&from), &to, None::<&str>, MsFlags::MS_BIND, None::<&str>)?)
+}
+
+/// Takes a name away; the namespace stays if it has another.
+pub fn unname(name: &str) -> io::Result<()> {
+    let path = Path::new(NAMESPACES).join(name);
+    umount2(&path, MntFlags::MNT_DETACH)?;
+    fs::remove_file(path)
 }
 
 /// Runs `act` on a thread of its own inside the namespace: a thread that changed its namespace must not be used for anything else.

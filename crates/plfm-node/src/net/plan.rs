@@ -122,7 +122,7 @@ impl Link {
 
     /// On the host, first.
     pub fn outside(&self) -> Vec<String> {
-        let Self { name, address, transit, id } = self;
+        let Self { name, transit, id, .. } = self;
         let namespace = namespace(*id);
         vec![
             format!("netns add {namespace}"),
@@ -136,8 +136,17 @@ impl Link {
             format!("link set {name} up"),
             format!("neigh replace fe80::2 lladdr {INNER_MAC} dev {name} nud permanent"),
             format!("route replace {transit}/32 via inet6 fe80::2 dev {name}"),
-            format!("route replace {address}/128 via fe80::2 dev {name} src {HOST}"),
+            self.route(),
         ]
+    }
+
+    /// To the instance's own address.
+    pub fn route(&self) -> String {
+        format!("route replace {}/128 via fe80::2 dev {} src {HOST}", self.address, self.name)
+    }
+
+    pub fn unroute(&self) -> String {
+        format!("route del {}/128 dev {}", self.address, self.name)
     }
 
     /// In the namespace.

@@ -122,33 +122,34 @@ fn refused_anywhere(id: InstanceId) -> u64 {
     refused() + apply::inside(&plan::namespace(id), || Ok(refused())).unwrap()
 }
 
+/// The host reaches it by its address, and it reaches the internet.
+fn is_reached_and_reaches(world: &World, card: &mut Card, address: Ipv6Addr) {
+    let caller = socket("::", 0);
+    let call = card.receive_sent_again(|| {
+        caller.send_to(b"are you there", (address, 80)).unwrap();
+    });
+    assert_eq!((call.to, call.body), (SocketAddr::new(guest::IPV6.into(), 80), b"are you there".to_vec()));
+    card.send_as(call.to, call.from, b"yes");
+    assert_eq!(receive(&caller), (b"yes".to_vec(), SocketAddr::new(address.into(), 80)));
+
+    for (resolver, host) in RESOLVER.iter().zip(["100.66.0.1", "2600::1"]) {
+        let listener = apply::inside(&world.internet, || Ok(socket(resolver, 53))).unwrap();
+        card.send(listener.local_addr().unwrap(), b"question");
+        let (question, from) = receive(&listener);
+        assert_eq!((question, from.ip()), (b"question".to_vec(), host.parse().unwrap()), "as the host, masqueraded");
+        listener.send_to(b"answer", from).unwrap();
+        let answer = card.receive();
+        assert_eq!((answer.from, answer.body), (listener.local_addr().unwrap(), b"answer".to_vec()));
+    }
+}
+
 #[test]
 fn an_instance_reaches_the_internet_and_the_host_reaches_it() {
     on_a_host("reach", async |world| {
         let (id, address) = (unique(100), address(0x100));
         let mut card = Card::new(world.net.ensure(id, address).await.unwrap().fd);
 
-        let caller = socket("::", 0);
-        let call = card.receive_sent_again(|| {
-            caller.send_to(b"are you there", (address, 80)).unwrap();
-        });
-        assert_eq!((call.to, call.body), (SocketAddr::new(guest::IPV6.into(), 80), b"are you there".to_vec()));
-        card.send_as(call.to, call.from, b"yes");
-        assert_eq!(receive(&caller), (b"yes".to_vec(), SocketAddr::new(address.into(), 80)));
-
-        for (resolver, host) in RESOLVER.iter().zip(["100.66.0.1", "2600::1"]) {
-            let listener = apply::inside(&world.internet, || Ok(socket(resolver, 53))).unwrap();
-            card.send(listener.local_addr().unwrap(), b"question");
-            let (question, from) = receive(&listener);
-            assert_eq!(
-                (question, from.ip()),
-                (b"question".to_vec(), host.parse().unwrap()),
-                "as the host, masqueraded"
-            );
-            listener.send_to(b"answer", from).unwrap();
-            let answer = card.receive();
-            assert_eq!((answer.from, answer.body), (listener.local_addr().unwrap(), b"answer".to_vec()));
-        }
+        is_reached_and_reaches(world, &mut card, address);
         drop(card);
         world.net.remove(id).await.unwrap();
     });
@@ -210,6 +211,25 @@ fn a_network_is_made_once_and_leaves_nothing() {
         assert!(!net.list().await.unwrap().contains(&id));
         assert!(!interfaces().contains("plfmv") && !routes().contains("fd51:"), "{}", interfaces());
         assert!(!std::path::Path::new("/run/netns").join(plan::namespace(id)).exists());
+    });
+}
+
+#[test]
+fn it_is_handed_over_whole() {
+    on_a_host("heir", async |world| {
+        let (id, to, net) = (unique(106), unique(107), &world.net);
+        let mut card = Card::new(net.ensure(id, address(0x106)).await.unwrap().fd);
+        net.hand_over(id, to, address(0x107)).await.unwrap();
+        assert!(routes().contains("fd51:1:2:1::107") && !routes().contains("fd51:1:2:1::106"), "{}", routes());
+        let listed = net.list().await.unwrap();
+        assert!(listed.contains(&to) && !listed.contains(&id));
+        let made = interfaces();
+        drop(net.ensure(to, address(0x107)).await.err().expect("its only queue is held"));
+        assert_eq!(interfaces(), made, "it is the heir's, and whole");
+        is_reached_and_reaches(world, &mut card, address(0x107));
+        assert!(net.hand_over(id, unique(108), address(0x108)).await.is_err(), "there is none any more");
+        net.remove(to).await.unwrap();
+        assert!(!interfaces().contains("plfmv") && !routes().contains("fd51:"), "{}", interfaces());
     });
 }
 
