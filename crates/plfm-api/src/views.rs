@@ -2,7 +2,7 @@
 
 use std::net::Ipv6Addr;
 
-use plfm_core::event::{Entry, Envelope, Target, Waiting};
+use plfm_core::event::{Entry, Envelope, Start, Target, Waiting};
 use plfm_core::ids::*;
 use plfm_core::labels::Labels;
 use plfm_core::phase::{DeployStatus, Desired, InstancePhase};
@@ -121,6 +121,8 @@ pub struct InstanceView {
     pub restarts: u32,
     pub boot: Option<BootId>,
     pub hello_ms: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<Start>,
     pub address: Ipv6Addr,
     pub memory: Mebibytes,
     pub created_at: Timestamp,
@@ -234,6 +236,7 @@ pub fn instance(state: &State, id: InstanceId, instance: &Instance) -> Option<In
         restarts: instance.status.restarts,
         boot: instance.status.boot,
         hello_ms: instance.status.hello_ms,
+        start: instance.status.start,
         address: instance.address,
         memory: instance.resources.memory,
         created_at: instance.created_at,

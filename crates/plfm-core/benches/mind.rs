@@ -172,7 +172,7 @@ fn status(phase: InstancePhase) -> InstanceStatus {
     use plfm_core::reason::{Failure, Reason};
     let failure = (phase == InstancePhase::Unready).then(|| Failure::new(Reason::HealthcheckFailed, "no answer"));
     let boot = Some(BootId::new(Ulid::nil()));
-    InstanceStatus { phase, boot, failure, exit_code: None, restarts: 0, hello_ms: None }
+    InstanceStatus { phase, boot, failure, exit_code: None, restarts: 0, hello_ms: None, start: None }
 }
 
 fn capacity(number: u32) -> Capacity {

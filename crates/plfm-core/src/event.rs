@@ -323,6 +323,35 @@ pub struct InstanceStatus {
     pub restarts: u32,
     /// From the start of the machine to the first word of the guest.
     pub hello_ms: Option<u64>,
+    /// How its newest boot came to run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<Start>,
+}
+
+/// The way that a machine was started, and how long each part of it took; a part that there was none of took nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Start {
+    pub way: StartWay,
+    /// Until its image was on the node and its disk was made.
+    pub prepare_ms: u64,
+    pub network_ms: u64,
+    /// Until its guest daemon answered.
+    pub machine_ms: u64,
+    /// Until its workload ran as itself.
+    pub identity_ms: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StartWay {
+    /// From its kernel.
+    Boot,
+    /// From what the node keeps of a machine of its kind, as it was when it had booted.
+    Restore,
+    /// One that ran already, kept ready for whoever came next.
+    Parked,
+    /// From a snapshot: another sandbox, or one that was named.
+    Snapshot,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

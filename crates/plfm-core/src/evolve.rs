@@ -348,6 +348,7 @@ fn enters(state: &mut State, id: InstanceId, seed: Seed, seq: Seq, at: Timestamp
         exit_code: None,
         restarts: 0,
         hello_ms: None,
+        start: None,
     };
     let rests = matches!(role, Role::Snapshot(_));
     let record = Instance {

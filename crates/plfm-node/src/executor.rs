@@ -100,13 +100,16 @@ impl Executor {
             let hands = self.hands.clone();
             drop(tokio::spawn(async move { hands.make_room().await }));
         } else {
-            self.hands.seeds.open();
+            self.hands.plant_again();
         }
         self.capacity.degraded = degraded;
+        let hands = self.hands.clone();
+        drop(tokio::spawn(async move { hands.make_way().await }));
     }
 
     fn act(&mut self) {
         let at = now();
+        self.hands.park.set_room(self.capacity.memory - self.local.promised(&self.plan).min(self.capacity.memory));
         for action in step(&self.local, &self.plan, &self.observed, at) {
             let id = action.instance();
             self.local.begin(&action, &self.plan, at);

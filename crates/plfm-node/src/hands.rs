@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use plfm_api::documents::Workload;
 use plfm_api::guest::Client;
+use plfm_core::event::{Start, StartWay};
 use plfm_core::ids::{BootId, InstanceId};
 use plfm_core::reason::{Failure, Reason, chain};
 use plfm_image::{Image, ImageRef, ImageStore, Platform, Registries};
@@ -20,18 +21,19 @@ use crate::mind::{Action, Outcome};
 use crate::net::Net;
 
 use self::forks::snapshot_id;
+pub use self::park::Park;
 pub use self::seeds::Seeds;
 use self::seeds::Sowing;
 
 mod forks;
+mod park;
+mod pauses;
 mod seeds;
 
 /// Between the guest's own end of a stop and ours (P-VM-32).
 const STOP_MARGIN: Duration = Duration::from_secs(2);
 /// For a workload to come to rest, and to go on: each process has to leave the system call that it is in.
 const REST_WAIT: Duration = Duration::from_secs(15);
-/// What was brought to rest is asked so often to go on.
-const WAKES_MAX: usize = 5;
 /// Without connections before an instance that leaves is told: edges may hear of it a moment later.
 const QUIET: Duration = Duration::from_secs(1);
 /// What a workload gets when the whole node stops.
@@ -51,6 +53,8 @@ pub struct Hands {
     pub outcomes: mpsc::UnboundedSender<(InstanceId, Outcome)>,
     /// What sandboxes begin with.
     pub seeds: Seeds,
+    /// And become.
+    pub park: Park,
     /// The machines that run, as far as this run of the node speaks with them.
     pub attended: Mutex<BTreeMap<InstanceId, Attended>>,
     /// Held while a machine is at rest: one that does not run cannot end in order.
@@ -71,7 +75,7 @@ pub enum Unsettled {
 /// A machine whose workload runs.
 struct Begun {
     boot: BootId,
-    hello_ms: u64,
+    start: Start,
     client: Client,
 }
 
@@ -96,11 +100,14 @@ impl Hands {
         let id = action.instance();
         let done = match (&action, &workload) {
             (Action::Prepare(_), Some(workload)) => self.prepare(id, workload).await,
-            (Action::Boot(_), Some(workload)) => self.boot(id, workload).await,
+            (Action::Boot(_), Some(workload)) => self.start(id, workload).await,
             (Action::Probe(_), Some(workload)) => Ok(self.probe(id, workload).await),
             (Action::Adopt(_, boot), _) => self.adopt(id, *boot).await,
             (Action::Pause(_, boot), _) => self.pause(id, *boot).await,
-            (Action::Resume(_, boot), Some(workload)) => self.resume(id, *boot, workload).await,
+            (Action::Resume(_, boot), Some(workload)) => {
+                self.make_way().await;
+                self.resume(id, *boot, workload).await
+            }
             (Action::Take { of, boot, .. }, Some(workload)) => self.take(id, *of, *boot, workload).await,
             (Action::Stop { grace, .. }, _) => self.stop(id, *grace, QUIET).await,
             (Action::Destroy(_), _) => self.destroy(id).await,
@@ -148,6 +155,7 @@ impl Hands {
         if workload.is_sandbox() {
             self.unsettled.send_modify(|them| _ = them.insert(id, Unsettled::Made));
         }
+        let mut clock = Instant::now();
         let image = self.image(workload).await?;
         self.images.acquire(image.digest, id).map_err(|error| error.failure())?;
         // A boot begins on a fresh disk (P-VM-13).
@@ -156,7 +164,7 @@ impl Hands {
         if workload.from().is_none() && self.seed(workload).is_none() {
             self.runtime.create(&spec(id, workload, &image)).await.map_err(|error| failure(&error))?;
         }
-        Ok(Outcome::Prepared)
+        Ok(Outcome::Prepared { took_ms: lap(&mut clock) })
     }
 
     async fn image(&self, workload: &Workload) -> Result<Image, Failure> {
@@ -166,26 +174,39 @@ impl Hands {
         ensured.map_err(|error| error.failure())
     }
 
+    async fn start(self: &Arc<Self>, id: InstanceId, workload: &Workload) -> Result<Outcome, Failure> {
+        self.make_way().await;
+        let started = self.boot(id, workload).await?;
+        self.expect_more(workload);
+        Ok(started)
+    }
+
     async fn boot(self: &Arc<Self>, id: InstanceId, workload: &Workload) -> Result<Outcome, Failure> {
         if let Some(from) = workload.from() {
             return self.go_on(id, from, workload).await;
         }
         let image = self.image(workload).await?;
+        if let Some(started) = self.moves_in(id, workload, &image).await? {
+            return Ok(started);
+        }
         if let Some(started) = self.grow(id, workload, &image).await? {
             return Ok(started);
         }
         let sowing = self.sowing(workload).await;
         let mut started = self.begin(id, workload, &image, sowing.as_ref().map(Sowing::nobody)).await?;
+        let mut clock = Instant::now();
         if let Some(sowing) = sowing
             && let Err(failure) = self.sow(id, started.boot, workload, &image, sowing).await
         {
             tracing::warn!(instance = %id, %failure, "it is booted again, as itself: sandboxes of this kind have no seed");
             self.runtime.destroy(id).await.map_err(|error| self::failure(&error))?;
             started = self.begin(id, workload, &image, None).await?;
+        } else {
+            started.start.identity_ms += lap(&mut clock);
         }
-        let Begun { boot, hello_ms, client } = started;
+        let Begun { boot, start, client } = started;
         self.attend(id, boot, client);
-        Ok(Outcome::Started { boot, hello_ms })
+        Ok(Outcome::Started { boot, start })
     }
 
     /// From nothing until its workload runs; as nobody in particular, or as itself.
@@ -197,9 +218,10 @@ impl Hands {
         nobody: Option<InstanceId>,
     ) -> Result<Begun, Failure> {
         self.runtime.create(&spec(id, workload, image)).await.map_err(|error| failure(&error))?;
+        let mut clock = Instant::now();
         let tap = self.tap(id, workload).await?;
+        let network_ms = lap(&mut clock);
         let (boot, card) = (fresh_boot(), tap.is_some());
-        let begun = Instant::now();
         self.runtime.start(id, boot, tap).await.map_err(|error| failure(&error))?;
         let configuration = match nobody {
             Some(nobody) => guest::configuration(nobody, fresh_boot(), &seeds::nobodys(workload), image, card)?,
@@ -207,21 +229,22 @@ impl Hands {
         };
         let client = guest::client(self.runtime.clone(), id);
         let wait = patience(self.runtime.class(), HELLO_WAIT);
-        let hello_ms = self.alive(id, async {
+        let hello = self.alive(id, async {
             let hello = tokio::time::timeout(wait, guest::hello(&client)).await;
             hello.map_err(|_| {
                 Failure::new(Reason::ConfigHandshakeFailed, format!("the guest said nothing for {wait:?}"))
             })??;
-            let hello_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+            let machine_ms = lap(&mut clock);
             let configured = within(wait, "took no configuration", client.configure(configuration)).await?;
             configured.map_err(|error| guest::refused(&error))?;
-            Ok(hello_ms)
+            Ok(machine_ms)
         });
-        let hello_ms = hello_ms.await?;
+        let machine_ms = hello.await?;
         let prestart: u32 = workload.prestart.iter().map(|step| step.timeout_seconds).sum();
         let wait = wait + Duration::from_secs(prestart.into());
         within(wait, "did not start its workload", self.running(id, &client)).await??;
-        Ok(Begun { boot, hello_ms, client })
+        let start = Start { way: StartWay::Boot, prepare_ms: 0, network_ms, machine_ms, identity_ms: lap(&mut clock) };
+        Ok(Begun { boot, start, client })
     }
 
     async fn tap(&self, id: InstanceId, workload: &Workload) -> Result<Option<Tap>, Failure> {
@@ -270,61 +293,6 @@ impl Hands {
         self.wake(&client).await?;
         self.attend(id, boot, client);
         Ok(Outcome::Adopted { boot })
-    }
-
-    /// What cannot be kept goes on.
-    async fn pause(self: &Arc<Self>, id: InstanceId, boot: BootId) -> Result<Outcome, Failure> {
-        let _rests = self.resting.read().await;
-        let client = guest::client(self.runtime.clone(), id);
-        let attended = self.attended.lock().expect("no panic while it is held").remove(&id);
-        attended.iter().for_each(|it| it.watch.abort());
-        if let Err(failure) = self.keep(id, &client).await {
-            attended.iter().for_each(|it| it.follow.abort());
-            self.wake_or_end(id, &client).await;
-            self.attend(id, boot, client);
-            return Err(failure);
-        }
-        if let Some(net) = &self.net
-            && let Err(error) = net.remove(id).await
-        {
-            tracing::warn!(instance = %id, error = chain(&error), "its network stays while it is paused");
-        }
-        Ok(Outcome::Paused)
-    }
-
-    async fn keep(&self, id: InstanceId, client: &Client) -> Result<(), Failure> {
-        self.rest(client).await?;
-        self.runtime.pause(id).await.map_err(|error| Failure::new(Reason::SnapshotFailed, chain(&error)))
-    }
-
-    async fn resume(self: &Arc<Self>, id: InstanceId, boot: BootId, workload: &Workload) -> Result<Outcome, Failure> {
-        let tap = self.tap(id, workload).await?;
-        let resumed = self.runtime.resume(id, tap).await;
-        resumed.map_err(|error| Failure::new(Reason::RestoreFailed, chain(&error)))?;
-        let client = guest::client(self.runtime.clone(), id);
-        self.wake(&client).await?;
-        self.attend(id, boot, client);
-        Ok(Outcome::Resumed { boot })
-    }
-
-    /// What cannot be woken is no good to anybody: whoever attends to it sees it end.
-    async fn wake_or_end(&self, id: InstanceId, client: &Client) {
-        for _ in 0..WAKES_MAX {
-            match self.wake(client).await {
-                Ok(()) => return,
-                Err(why) => tracing::warn!(instance = %id, %why, "what could not be paused does not wake"),
-            }
-            tokio::time::sleep(RETRY_AFTER).await;
-        }
-        if let Err(error) = self.runtime.stop(id).await {
-            tracing::warn!(instance = %id, error = chain(&error), "what does not wake cannot be ended");
-        }
-    }
-
-    async fn wake(&self, client: &Client) -> Result<(), Failure> {
-        let wait = patience(self.runtime.class(), REST_WAIT);
-        let awake = within_or(Reason::RestoreFailed, wait, "did not wake", client.thaw(guest::waking())).await?;
-        awake.map(drop).map_err(|error| Failure::new(Reason::RestoreFailed, error.to_string()))
     }
 
     /// Follows a running machine in the background: its output into the log, its end to the mind.
@@ -377,6 +345,7 @@ impl Hands {
 
     /// Every machine, at once, with the time to end in order.
     pub async fn stop_all(&self) {
+        self.clear_park().await;
         let wait = patience(self.runtime.class(), REST_WAIT);
         let _awake = tokio::time::timeout(wait, self.resting.write()).await;
         let machines = self.runtime.list().await.unwrap_or_else(|error| {
@@ -459,6 +428,12 @@ fn spec(id: InstanceId, workload: &Workload, image: &Image) -> MachineSpec {
         disk: workload.resources.disk,
         images: image.devices.clone(),
     }
+}
+
+/// Milliseconds since the clock was looked at last.
+fn lap(clock: &mut Instant) -> u64 {
+    let now = Instant::now();
+    u64::try_from(now.saturating_duration_since(std::mem::replace(clock, now)).as_millis()).unwrap_or(u64::MAX)
 }
 
 fn fresh_boot() -> BootId {

@@ -289,3 +289,6 @@ fn wind_down(id: InstanceId, slot: Option<&Slot>, grace: Duration) -> Option<Act
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+pub(crate) use tests::workload;

@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, watch};
 use crate::NodeError;
 use crate::capacity;
 use crate::executor::{Ended, Executor};
-use crate::hands::{Hands, Unsettled};
+use crate::hands::{Hands, Park, Unsettled};
 use crate::join::{Invitation, Membership, join};
 use crate::link::{self, Link, Word};
 use crate::logs::Logs;
@@ -42,6 +42,8 @@ pub struct Config {
     pub memory: Option<Mebibytes>,
     /// What its operator says of it.
     pub labels: Labels,
+    /// How many machines of a kind are kept ready at most.
+    pub parked_max: usize,
 }
 
 /// What becomes of the machines when the node stops in order.
@@ -118,6 +120,7 @@ impl Node {
             logs,
             outcomes: tell,
             seeds: Default::default(),
+            park: Park::new(config.parked_max),
             attended: Default::default(),
             resting: Default::default(),
             unsettled,
@@ -164,8 +167,9 @@ impl Node {
             () = self.link.clone().follow(self.words, followed, astray) => Ok(()),
             () = self.link.report(reports, life) => Ok(()),
         };
-        if at_end == AtEnd::StopMachines {
-            hands.stop_all().await;
+        match at_end {
+            AtEnd::StopMachines => hands.stop_all().await,
+            AtEnd::LeaveMachines => hands.clear_park().await,
         }
         ended
     }

@@ -140,7 +140,15 @@ impl Node {
             0 => (InstancePhase::Unready, Some(unready())),
             _ => (InstancePhase::Ready, None),
         };
-        InstanceStatus { phase, boot: Some(self.boot), failure, exit_code: None, restarts: 0, hello_ms: Some(120) }
+        InstanceStatus {
+            phase,
+            boot: Some(self.boot),
+            failure,
+            exit_code: None,
+            restarts: 0,
+            hello_ms: Some(120),
+            start: None,
+        }
     }
 }
 

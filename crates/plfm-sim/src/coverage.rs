@@ -81,7 +81,7 @@ names! { action, ACTIONS, Action {
 }}
 
 names! { outcome, OUTCOMES, Outcome {
-    Outcome::Prepared => "prepared",
+    Outcome::Prepared { .. } => "prepared",
     Outcome::Started { .. } => "started",
     Outcome::Adopted { .. } => "adopted",
     Outcome::Paused => "paused",

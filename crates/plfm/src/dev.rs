@@ -126,6 +126,7 @@ fn node_config(args: &DevArgs, claim: Claim, invitation: Option<Invitation>) -> 
         registries: role::registries(&args.machines.images)?,
         memory: role::memory(&args.machines),
         labels: distinct(&args.machines.label)?,
+        parked_max: args.machines.parked_max,
     })
 }
 

@@ -26,6 +26,7 @@ pub async fn run(args: NodeArgs, out: &mut Printer) -> Result<Exit, CliError> {
         registries: role::registries(&args.machines.images)?,
         memory: role::memory(&args.machines),
         labels: distinct(&args.machines.label)?,
+        parked_max: args.machines.parked_max,
     };
     let node = Node::build(config, runtime).await.map_err(failed("the node"))?;
     out.done(format_args!("{} runs instances here; its machines outlive this process", node.id()));

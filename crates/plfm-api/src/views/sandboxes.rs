@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use plfm_core::event::{OnTimeout, Origin, Resources};
+use plfm_core::event::{OnTimeout, Origin, Resources, Start};
 use plfm_core::ids::*;
 use plfm_core::manifest::Resources as Size;
 use plfm_core::phase::{Desired, InstancePhase};
@@ -126,6 +126,8 @@ pub struct SandboxView {
     pub disk: Mebibytes,
     pub boot: Option<BootId>,
     pub hello_ms: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<Start>,
     pub created_at: Timestamp,
     /// None until its time has begun, and while it is paused.
     pub ends_at: Option<Timestamp>,
@@ -181,6 +183,7 @@ pub fn sandbox(state: &State, id: InstanceId, instance: &Instance) -> Option<San
         disk,
         boot: instance.status.boot,
         hello_ms: instance.status.hello_ms,
+        start: instance.status.start,
         created_at: instance.created_at,
         ends_at: sandbox.ends_at.filter(|_| instance.desired != Desired::Paused),
         on_timeout: sandbox.on_timeout,

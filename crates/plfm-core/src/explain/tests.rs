@@ -90,7 +90,7 @@ impl World {
         let (id, instance) = self.state.instances.iter().next().expect("an instance is placed");
         let boot = Some(BootId::new(Ulid::from_parts(1, u128::from(restarts))));
         let exit_code = failure.as_ref().filter(|it| it.reason == Reason::WorkloadExited).map(|_| 1);
-        let status = InstanceStatus { phase, boot, failure, exit_code, restarts, hello_ms: Some(5) };
+        let status = InstanceStatus { phase, boot, failure, exit_code, restarts, hello_ms: Some(5), start: None };
         let command = Command::Observe { node: instance.node, capacity: None, instances: vec![(*id, status)] };
         self.command(command);
         self.settle();

@@ -115,6 +115,20 @@ fn one_of_each() -> Vec<Event> {
             ..sandbox_created(id(15), org, node)
         })),
         Event::InstanceDesiredChanged { instance: id(14), desired: Desired::Stopped, why: DesiredChange::Unused },
+        Event::InstanceStatusChanged {
+            instance: id(15),
+            node,
+            status: InstanceStatus {
+                start: Some(Start {
+                    way: StartWay::Parked,
+                    prepare_ms: 2,
+                    network_ms: 14,
+                    machine_ms: 9,
+                    identity_ms: 31,
+                }),
+                ..status(InstancePhase::Ready, None)
+            },
+        },
     ]
 }
 
@@ -172,7 +186,7 @@ fn sandbox_created(instance: InstanceId, org: OrgId, node: NodeId) -> SandboxCre
 
 fn status(phase: InstancePhase, failure: Option<Failure>) -> InstanceStatus {
     let exit_code = failure.is_some().then_some(1);
-    InstanceStatus { phase, boot: Some(id(12)), failure, exit_code, restarts: 2, hello_ms: Some(140) }
+    InstanceStatus { phase, boot: Some(id(12)), failure, exit_code, restarts: 2, hello_ms: Some(140), start: None }
 }
 
 fn envelopes() -> Vec<Envelope> {

@@ -291,7 +291,7 @@ impl Fleet {
             _ => known.status.boot.or(Some(BootId::new(Ulid::from_parts(self.facts.now.0, self.log.len() as u128)))),
         };
         let failure = reason.map(|reason| Failure::new(parse_reason(reason), "as told"));
-        let status = InstanceStatus { phase, boot, failure, exit_code: None, restarts: 0, hello_ms: None };
+        let status = InstanceStatus { phase, boot, failure, exit_code: None, restarts: 0, hello_ms: None, start: None };
         let node = known.node;
         self.submit(Command::Observe { node, capacity: None, instances: vec![(id, status)] }).unwrap();
     }

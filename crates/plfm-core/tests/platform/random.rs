@@ -215,6 +215,7 @@ fn status() -> impl Strategy<Value = InstanceStatus> {
             exit_code,
             restarts,
             hello_ms: None,
+            start: None,
         },
     )
 }

@@ -45,7 +45,8 @@ fn named(app: &str, env: &str, org: &str) -> Command {
 }
 
 fn observe(fleet: &Fleet, node: NodeId, phase: InstancePhase) -> Command {
-    let status = InstanceStatus { phase, boot: None, failure: None, exit_code: None, restarts: 0, hello_ms: None };
+    let status =
+        InstanceStatus { phase, boot: None, failure: None, exit_code: None, restarts: 0, hello_ms: None, start: None };
     let instance = *fleet.state().instances.keys().next().expect("there is an instance");
     Command::Observe { node, capacity: None, instances: vec![(instance, status)] }
 }

@@ -5,12 +5,12 @@ use std::time::Instant;
 
 use plfm_api::documents::{Purpose, Workload};
 use plfm_api::guest::{Client, RefreshRequest};
-use plfm_core::event::Origin;
+use plfm_core::event::{Origin, Start, StartWay};
 use plfm_core::ids::{BootId, InstanceId, SnapshotId};
 use plfm_core::reason::{Failure, Reason, chain};
 use plfm_runtime::microvm::patience;
 
-use super::{Attended, Hands, REST_WAIT, failure, fresh_boot, spec, within_or};
+use super::{Attended, Hands, REST_WAIT, failure, fresh_boot, lap, spec, within_or};
 use crate::guest;
 use crate::mind::Outcome;
 
@@ -23,14 +23,17 @@ impl Hands {
         workload: &Workload,
     ) -> Result<Outcome, Failure> {
         let image = self.image(workload).await?;
+        let (boot, mut clock) = (fresh_boot(), Instant::now());
         let tap = self.tap(id, workload).await?;
-        let (boot, begun) = (fresh_boot(), Instant::now());
+        let network_ms = lap(&mut clock);
         let restored = self.runtime.restore(&spec(id, workload, &image), snapshot_id(from.snapshot), boot, tap).await;
         restored.map_err(|error| Failure::new(Reason::RestoreFailed, chain(&error)))?;
-        let hello_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let machine_ms = lap(&mut clock);
         let client = self.becomes(id, guest::renewal(id, boot, workload, &image, from.generation)).await?;
+        let identity_ms = lap(&mut clock);
         self.attend(id, boot, client);
-        Ok(Outcome::Started { boot, hello_ms })
+        let start = Start { way: StartWay::Snapshot, prepare_ms: 0, network_ms, machine_ms, identity_ms };
+        Ok(Outcome::Started { boot, start })
     }
 
     /// What rests becomes somebody of its own, and goes on.

@@ -9,13 +9,14 @@ use std::time::Instant;
 
 use plfm_api::documents::Workload;
 use plfm_core::digest::Digest;
+use plfm_core::event::{Start, StartWay};
 use plfm_core::ids::{BootId, InstanceId, OrgId, SnapshotId};
 use plfm_core::reason::{Failure, Reason, chain};
 use plfm_core::units::Mebibytes;
 use plfm_image::Image;
 use plfm_runtime::Tap;
 
-use super::{Hands, failure, fresh_boot, spec};
+use super::{Hands, failure, fresh_boot, lap, spec};
 use crate::guest;
 use crate::mind::Outcome;
 
@@ -38,7 +39,7 @@ struct Plot {
 
 /// Whose sandboxes, and which, are alike until they are somebody.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Kind {
+pub(super) struct Kind {
     org: OrgId,
     image: Digest,
     memory: Mebibytes,
@@ -114,7 +115,7 @@ impl Seeds {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn sown(&self, kind: &Kind) -> Option<SnapshotId> {
+    pub(super) fn sown(&self, kind: &Kind) -> Option<SnapshotId> {
         let mut plot = self.plot();
         plot.clock += 1;
         let clock = plot.clock;
@@ -160,7 +161,7 @@ impl Seeds {
         std::mem::take(&mut plot.seeds).into_values().filter_map(Seed::sown).collect()
     }
 
-    pub fn open(&self) {
+    fn open(&self) {
         self.plot().is_closed = false;
     }
 }
@@ -183,7 +184,7 @@ impl Seed {
     }
 }
 
-fn kind(workload: &Workload) -> Option<Kind> {
+pub(super) fn kind(workload: &Workload) -> Option<Kind> {
     let resources = &workload.resources;
     let (memory, disk, cpu) = (resources.memory, resources.disk, resources.cpu.0);
     let is_plain = workload.is_sandbox() && workload.from().is_none();
@@ -206,8 +207,9 @@ impl Hands {
         let Some(seed) = self.seeds.sown(&kind) else { return Ok(None) };
         // It may have been given a disk of its own before there was a seed.
         self.runtime.destroy(id).await.map_err(|error| failure(&error))?;
+        let mut clock = Instant::now();
         let tap = self.tap(id, workload).await?;
-        let grown = self.grown(id, seed, tap, workload, image).await;
+        let grown = self.grown(id, seed, (tap, lap(&mut clock)), workload, image).await;
         let gone = self.seeds.came(&kind, seed, grown.is_ok());
         match grown {
             Ok(started) => return Ok(Some(started)),
@@ -227,17 +229,19 @@ impl Hands {
         self: &Arc<Self>,
         id: InstanceId,
         seed: SnapshotId,
-        tap: Option<Tap>,
+        (tap, network_ms): (Option<Tap>, u64),
         workload: &Workload,
         image: &Image,
     ) -> Result<Outcome, Failure> {
-        let (boot, begun) = (fresh_boot(), Instant::now());
+        let (boot, mut clock) = (fresh_boot(), Instant::now());
         let restored = self.runtime.restore(&spec(id, workload, image), seed, boot, tap).await;
         restored.map_err(|error| Failure::new(Reason::RestoreFailed, chain(&error)))?;
-        let hello_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let machine_ms = lap(&mut clock);
         let client = self.becomes(id, guest::renewal(id, boot, workload, image, 0)).await?;
+        let identity_ms = lap(&mut clock);
         self.attend(id, boot, client);
-        Ok(Outcome::Started { boot, hello_ms })
+        let start = Start { way: StartWay::Restore, prepare_ms: 0, network_ms, machine_ms, identity_ms };
+        Ok(Outcome::Started { boot, start })
     }
 
     /// Whether a machine that is about to boot is to be kept before it is somebody.
@@ -276,11 +280,18 @@ impl Hands {
         kept.map(drop)
     }
 
-    /// All of them, and no more until it is said; those that went on from one go on.
+    /// All of them and all that is kept ready, and no more until it is said; those that went on from one go on.
     pub async fn root_out(&self) {
+        self.clear_park().await;
         for seed in self.seeds.close() {
             self.uproot(seed).await;
         }
+    }
+
+    /// There is room again.
+    pub fn plant_again(&self) {
+        self.seeds.open();
+        self.park.open();
     }
 
     async fn uproot(&self, seed: SnapshotId) {

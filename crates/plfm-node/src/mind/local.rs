@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use plfm_api::documents::{InstanceReport, PlanMessage};
+use plfm_api::documents::{InstanceReport, PlanMessage, Purpose};
 use plfm_core::ids::InstanceId;
-use plfm_core::phase::InstancePhase;
+use plfm_core::phase::{Desired, InstancePhase};
 use plfm_core::reason::Failure;
 use plfm_core::state::Position;
-use plfm_core::units::Timestamp;
+use plfm_core::units::{Mebibytes, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::slot::{Outcome, REST, Slot};
@@ -80,6 +80,22 @@ impl Local {
     /// Nothing of an instance is left but the memory of it.
     pub fn is_empty(&self) -> bool {
         self.strays.is_empty() && self.slots.values().all(|slot| slot.status.phase == InstancePhase::Gone)
+    }
+
+    /// The memory of what is planned or here, besides what is kept on disk.
+    pub fn promised(&self, plan: &Plan) -> Mebibytes {
+        let planned = plan.assignments.iter().map(|(id, it)| (id, &it.workload));
+        let unplanned = self.slots.iter().filter(|(id, _)| !plan.assignments.contains_key(id));
+        let all = planned.chain(unplanned.map(|(id, slot)| (id, &slot.workload)));
+        let is_kept = |id: &InstanceId| {
+            let phase = self.slots.get(id).map(|slot| slot.status.phase);
+            matches!(phase, Some(InstancePhase::Paused | InstancePhase::Gone))
+        };
+        let runs = all.filter(|(id, workload)| {
+            let is_picture = matches!(workload.purpose, Purpose::Snapshot { .. });
+            !is_picture && (!is_kept(id) || plan.assignments.get(id).is_some_and(|it| it.desired == Desired::Running))
+        });
+        runs.map(|(_, workload)| workload.resources.memory + workload.resources.overhead).sum()
     }
 
     /// An operator says that the plan's log is the right one: from here on it is followed.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use plfm_api::documents::{Assignment, Purpose, Workload};
-use plfm_core::event::InstanceStatus;
+use plfm_core::event::{InstanceStatus, Start};
 use plfm_core::ids::{BootId, InstanceId};
 use plfm_core::phase::{Desired, InstancePhase};
 use plfm_core::reason::{Failure, Reason};
@@ -32,6 +32,8 @@ pub struct Slot {
     pub machine: bool,
     pub retry_at: Option<Timestamp>,
     pub history: History,
+    #[serde(skip)]
+    prepared_in_ms: u64,
     /// This run of the node speaks with the machine.
     #[serde(skip)]
     pub attached: bool,
@@ -50,11 +52,13 @@ pub struct Slot {
 /// What came of an action, or happened by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    Prepared,
+    Prepared {
+        took_ms: u64,
+    },
     /// The workload runs.
     Started {
         boot: BootId,
-        hello_ms: u64,
+        start: Start,
     },
     Adopted {
         boot: BootId,
@@ -86,7 +90,7 @@ pub enum Outcome {
 impl Outcome {
     fn answers(&self, doing: &Action) -> bool {
         match self {
-            Self::Prepared => matches!(doing, Action::Prepare(_)),
+            Self::Prepared { .. } => matches!(doing, Action::Prepare(_)),
             Self::Started { .. } => matches!(doing, Action::Boot(_)),
             Self::Adopted { .. } => matches!(doing, Action::Adopt(..)),
             Self::Paused => matches!(doing, Action::Pause(..)),
@@ -111,12 +115,14 @@ impl Slot {
             exit_code: None,
             restarts: 0,
             hello_ms: None,
+            start: None,
         };
         Self {
             workload,
             status,
             since: now,
             prepared: false,
+            prepared_in_ms: 0,
             machine: false,
             retry_at: None,
             history: History::default(),
@@ -261,8 +267,8 @@ impl Slot {
     fn done(&mut self, outcome: Outcome, limits: &Limits, now: Timestamp) {
         let doing = self.doing.take();
         match outcome {
-            Outcome::Prepared => self.prepared = true,
-            Outcome::Started { boot, hello_ms } => self.started(boot, hello_ms, now),
+            Outcome::Prepared { took_ms } => (self.prepared, self.prepared_in_ms) = (true, took_ms),
+            Outcome::Started { boot, start } => self.started(boot, start, now),
             Outcome::Adopted { boot } if self.status.boot == Some(boot) => self.adopted(now),
             Outcome::Adopted { .. } => self.fail(vanished(), None, now),
             Outcome::Failed(failure) if matches!(doing, Some(Action::Stop { .. } | Action::Destroy(_))) => {
@@ -286,8 +292,9 @@ impl Slot {
         }
     }
 
-    fn started(&mut self, boot: BootId, hello_ms: u64, now: Timestamp) {
-        (self.status.boot, self.status.hello_ms, self.status.exit_code) = (Some(boot), Some(hello_ms), None);
+    fn started(&mut self, boot: BootId, start: Start, now: Timestamp) {
+        (self.status.boot, self.status.hello_ms, self.status.exit_code) = (Some(boot), Some(start.machine_ms), None);
+        self.status.start = Some(Start { prepare_ms: self.prepared_in_ms, ..start });
         (self.prepared, self.attached, self.tally) = (false, true, Tally::default());
         self.since = now;
         if self.workload.is_sandbox() {

@@ -1,6 +1,6 @@
 use plfm_api::documents::{ImageSource, Purpose, WORKLOAD_VERSION, Workload};
 use plfm_core::digest::Digest;
-use plfm_core::event::Resources;
+use plfm_core::event::{Resources, Start, StartWay};
 use plfm_core::ids::{LogId, OrgId, ReleaseId};
 use plfm_core::manifest::{Restart, RestartPolicy};
 use plfm_core::reason::{Failure, Reason};
@@ -18,7 +18,12 @@ fn id<I: From<Ulid>>(number: u128) -> I {
     Ulid::from(number).into()
 }
 
-pub(super) fn workload() -> Workload {
+fn started(boot: BootId) -> Outcome {
+    let start = Start { way: StartWay::Boot, prepare_ms: 0, network_ms: 3, machine_ms: 4, identity_ms: 5 };
+    Outcome::Started { boot, start }
+}
+
+pub(crate) fn workload() -> Workload {
     Workload {
         version: WORKLOAD_VERSION,
         org: id::<OrgId>(1),
@@ -88,8 +93,8 @@ impl World {
 
     fn brings_up(&mut self, number: u128) {
         let boot = id(number);
-        self.does(Action::Prepare(id(number)), Outcome::Prepared);
-        self.does(Action::Boot(id(number)), Outcome::Started { boot, hello_ms: 1 });
+        self.does(Action::Prepare(id(number)), Outcome::Prepared { took_ms: 2 });
+        self.does(Action::Boot(id(number)), started(boot));
         let probe = Action::Probe(id(number));
         let later = NOW + probe::ALIVE_IS_READY;
         assert_eq!(self.step(later), std::slice::from_ref(&probe));
@@ -139,7 +144,7 @@ fn what_is_not_planned_leaves_before_anything_boots() {
     assert!(world.hears(full(1, 1, &[(1, Desired::Running)])));
     assert_eq!(world.step(NOW), [Action::Prepare(planned), Action::Destroy(stray)]);
     for (action, outcome) in
-        [(Action::Prepare(planned), Outcome::Prepared), (Action::Destroy(stray), Outcome::Destroyed)]
+        [(Action::Prepare(planned), Outcome::Prepared { took_ms: 2 }), (Action::Destroy(stray), Outcome::Destroyed)]
     {
         assert_eq!(world.step(NOW).into_iter().filter(|it| matches!(it, Action::Boot(_))).count(), 0);
         world.local.begin(&action, &world.plan, NOW);
@@ -210,8 +215,8 @@ fn who_does_not_answer_while_booting_is_told_once() {
     let PlanChange::Full { assignments } = &mut message.change else { unreachable!("it was made so") };
     assignments[0].workload.ports = vec![8080];
     assert!(world.hears(message));
-    world.does(Action::Prepare(id(1)), Outcome::Prepared);
-    world.does(Action::Boot(id(1)), Outcome::Started { boot: id(1), hello_ms: 1 });
+    world.does(Action::Prepare(id(1)), Outcome::Prepared { took_ms: 2 });
+    world.does(Action::Boot(id(1)), started(id(1)));
     let mut seen = Vec::new();
     for half_seconds in 0..24 {
         let now = NOW + Duration::from_millis(500) * half_seconds;
@@ -264,9 +269,7 @@ fn an_answer_to_another_question_is_none() {
     let mut world = World::new();
     assert!(world.hears(full(1, 1, &[(1, Desired::Running)])));
     world.local.begin(&Action::Prepare(id(1)), &world.plan, NOW);
-    for outcome in
-        [Outcome::Started { boot: id(1), hello_ms: 1 }, Outcome::Destroyed, Outcome::Stopped { exit_code: None }]
-    {
+    for outcome in [started(id(1)), Outcome::Destroyed, Outcome::Stopped { exit_code: None }] {
         world.local.absorb(id(1), outcome, NOW);
         assert_eq!((world.slot().doing.as_ref(), world.slot().prepared), (Some(&Action::Prepare(id(1))), false));
     }
@@ -406,8 +409,8 @@ fn a_machine_of_another_boot_is_not_spoken_to() {
 fn who_never_answered_at_all_is_taken_down_too() {
     let mut world = World::new();
     assert!(world.hears(full(1, 1, &[(1, Desired::Running)])));
-    world.does(Action::Prepare(id(1)), Outcome::Prepared);
-    world.does(Action::Boot(id(1)), Outcome::Started { boot: id(1), hello_ms: 1 });
+    world.does(Action::Prepare(id(1)), Outcome::Prepared { took_ms: 2 });
+    world.does(Action::Boot(id(1)), started(id(1)));
     let late = NOW + Limits::default().startup_max;
     world.local.begin(&Action::Stop { instance: id(1), grace: Duration::ZERO }, &world.plan, late);
     let failure = world.slot().status.failure.as_ref().map(ToString::to_string);
@@ -426,7 +429,7 @@ fn a_dismissed_node_takes_down_what_it_has() {
 fn what_cannot_be_started_has_failed() {
     let mut world = World::new();
     assert!(world.hears(full(1, 1, &[(1, Desired::Running)])));
-    world.does(Action::Prepare(id(1)), Outcome::Prepared);
+    world.does(Action::Prepare(id(1)), Outcome::Prepared { took_ms: 2 });
     world.local.begin(&Action::Boot(id(1)), &world.plan, NOW);
     let failure = Failure::new(Reason::VmmStartFailed, "no memory");
     world.local.absorb(id(1), Outcome::Failed(failure.clone()), NOW);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use plfm_core::event::{Start, StartWay};
 use plfm_core::ids::{BootId, InstanceId};
 use plfm_core::reason::{Failure, Reason};
 use plfm_node::mind::{Action, Outcome};
@@ -133,7 +134,7 @@ impl Node {
         match action {
             Action::Prepare(_) if fails => failed(Reason::ImagePullFailed),
             Action::Prepare(_) if ctx.glitch(self.index, Glitch::DiskFull) => failed(Reason::DiskFull),
-            Action::Prepare(_) => Outcome::Prepared,
+            Action::Prepare(_) => Outcome::Prepared { took_ms: 10 },
             Action::Boot(id) => self.booted(ctx, *id, fails),
             Action::Adopt(id, boot) if !fails && self.host.runs(*id, *boot) => Outcome::Adopted { boot: *boot },
             Action::Adopt(..) => failed(Reason::ConfigHandshakeFailed),
@@ -181,7 +182,8 @@ impl Node {
         if matches!(machine.temper, Temper::Crashes | Temper::EndsWell) {
             ctx.soon(100..5_000, Happening::WorkloadEnds { node, id, boot });
         }
-        Outcome::Started { boot, hello_ms: 150 }
+        let start = Start { way: StartWay::Boot, prepare_ms: 0, network_ms: 5, machine_ms: 150, identity_ms: 20 };
+        Outcome::Started { boot, start }
     }
 
     fn probed(&self, ctx: &Ctx, id: InstanceId, fails: bool) -> Outcome {

@@ -92,6 +92,10 @@ pub struct MachineArgs {
     /// What this host is known by, for who wants certain hosts; repeat for more
     #[arg(long, value_name = "KEY=VALUE", value_parser = super::orgs::pair)]
     pub label: Vec<(String, String)>,
+    /// Sandboxes of a kind to keep ready for whoever comes next, while memory is left; as many as were started within a minute, and no
+    /// more than this
+    #[arg(long, value_name = "COUNT", default_value_t = 4)]
+    pub parked_max: usize,
     #[command(flatten)]
     pub images: ImageArgs,
 }

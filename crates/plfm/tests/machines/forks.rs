@@ -10,7 +10,7 @@ use crate::sandboxes::{Sandbox, sandboxes, with_base};
 use crate::world::{Process, World, until};
 
 /// What two machines must not have in common.
-const WHO: [&str; 4] = [
+pub const WHO: [&str; 4] = [
     "cat /proc/sys/kernel/random/uuid",
     "head -c 16 /dev/urandom | busybox od -An -tx1",
     "busybox hostname",

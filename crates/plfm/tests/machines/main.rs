@@ -8,6 +8,7 @@ mod forks;
 mod images;
 mod limits;
 mod notap;
+mod parked;
 mod pauses;
 mod randomness;
 mod sandboxes;

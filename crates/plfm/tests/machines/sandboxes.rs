@@ -12,10 +12,14 @@ const SDKS: [&str; 2] = ["2.45.1", "2.63.0"];
 
 /// A cluster with the template `base`.
 pub fn with_base(world: &World) -> crate::world::Process {
-    let image = Layout::new(world.path("layout")).add("base", Image::sandbox());
     let dev = world.dev();
-    world.said(&["template", "add", "base", "--image", &image, "--memory", "192Mi", "--disk", "1Gi"]);
+    add_base(world);
     dev
+}
+
+pub fn add_base(world: &World) {
+    let image = Layout::new(world.path("layout")).add("base", Image::sandbox());
+    world.said(&["template", "add", "base", "--image", &image, "--memory", "192Mi", "--disk", "1Gi"]);
 }
 
 pub fn sandboxes(world: &World) -> Vec<Value> {

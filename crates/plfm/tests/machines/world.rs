@@ -99,6 +99,11 @@ impl World {
 
     pub fn dev_by(&self, mut command: Command) -> Process {
         command.args(self.dev_args());
+        self.start(command)
+    }
+
+    /// A `plfm dev`, with what else it is told.
+    pub fn start(&self, command: Command) -> Process {
         Process::start(command, &self.path("dev.log"), "ready;")
     }
 
@@ -167,6 +172,11 @@ impl World {
         self.instances(app).pop().unwrap_or_default()
     }
 
+    /// Those that have a directory, instances or not.
+    pub fn machines(&self) -> Vec<left::Machine> {
+        left::machines(self.dir.path())
+    }
+
     /// The process id of an instance's monitor.
     pub fn monitor(&self, instance: &Value) -> String {
         let id = instance["id"].as_str().unwrap();
@@ -199,7 +209,10 @@ impl World {
         let events = self.said(&["events", "--json"]);
         let events = events.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
         let ids = events.filter(|event| event["kind"] == "instance.allocated");
-        let ids = ids.map(|event| event["body"]["instance"].as_str().unwrap().to_owned()).collect();
+        let ids = ids.map(|event| event["body"]["instance"].as_str().unwrap().to_owned());
+        // What is kept ready is in no event.
+        let here = left::machines(self.dir.path());
+        let ids = ids.chain(here.iter().flat_map(left::Machine::names).cloned()).collect();
         Left { ids, dir: self.dir.path().display().to_string() }
     }
 }

@@ -21,8 +21,8 @@ fn failed(reason: Reason) -> Outcome {
 fn wanted(desired: Desired) -> World {
     let mut world = World::new();
     assert!(world.hears(sandbox(1, Desired::Running)));
-    world.does(Action::Prepare(id(1)), Outcome::Prepared);
-    world.does(Action::Boot(id(1)), Outcome::Started { boot: id(BOOT), hello_ms: 1 });
+    world.does(Action::Prepare(id(1)), Outcome::Prepared { took_ms: 2 });
+    world.does(Action::Boot(id(1)), started(id(BOOT)));
     assert!(world.hears(sandbox(2, desired)));
     world
 }

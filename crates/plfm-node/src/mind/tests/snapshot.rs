@@ -30,8 +30,8 @@ fn running() -> World {
         assignments.truncate(1);
     }
     assert!(world.hears(first));
-    world.does(Action::Prepare(id(1)), Outcome::Prepared);
-    world.does(Action::Boot(id(1)), Outcome::Started { boot: id(BOOT), hello_ms: 1 });
+    world.does(Action::Prepare(id(1)), Outcome::Prepared { took_ms: 2 });
+    world.does(Action::Boot(id(1)), started(id(BOOT)));
     world
 }
 
@@ -42,7 +42,7 @@ fn asked() -> World {
     // What can be done beforehand is.
     assert_eq!(world.step(NOW), [take(), Action::Prepare(id(3))]);
     world.local.begin(&Action::Prepare(id(3)), &world.plan, NOW);
-    world.local.absorb(id(3), Outcome::Prepared, NOW);
+    world.local.absorb(id(3), Outcome::Prepared { took_ms: 2 }, NOW);
     assert_eq!(world.step(NOW), [take()], "it goes on when the snapshot is there");
     world
 }
@@ -63,7 +63,7 @@ fn what_goes_on_from_it_waits_until_it_is_there() {
     let mut world = asked();
     world.does(take(), Outcome::Taken);
     assert_eq!((phase(&world, 1), phase(&world, 2)), (Some(InstancePhase::Ready), Some(InstancePhase::Paused)));
-    world.does(Action::Boot(id(3)), Outcome::Started { boot: id(7), hello_ms: 1 });
+    world.does(Action::Boot(id(3)), started(id(7)));
     assert_eq!((phase(&world, 3), world.step(NOW)), (Some(InstancePhase::Ready), Vec::new()));
 }
 

@@ -224,7 +224,7 @@ fn it_is_handed_over_whole() {
         let listed = net.list().await.unwrap();
         assert!(listed.contains(&to) && !listed.contains(&id));
         let made = interfaces();
-        drop(net.ensure(to, address(0x107)).await.err().expect("its only queue is held"));
+        net.ensure(to, address(0x107)).await.expect_err("its only queue is held");
         assert_eq!(interfaces(), made, "it is the heir's, and whole");
         is_reached_and_reaches(world, &mut card, address(0x107));
         assert!(net.hand_over(id, unique(108), address(0x108)).await.is_err(), "there is none any more");

@@ -35,6 +35,7 @@ fn instance(number: u128, phase: InstancePhase, failure: Option<Failure>) -> Ins
         exit_code: None,
         boot: None,
         hello_ms: None,
+        start: None,
         address: Ipv6Addr::LOCALHOST,
         memory: Mebibytes(64),
         created_at: ago(600),

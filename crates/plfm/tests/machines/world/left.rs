@@ -41,17 +41,25 @@ const CGROUPS: &[&str] =
 /// A machine as its record has it.
 pub struct Machine {
     pub id: String,
+    /// As whom it was started, if that was another.
+    pub former: Option<String>,
     pub pid: Option<u32>,
 }
 
 impl Machine {
     pub fn kill(&self) {
         let Some(pid) = self.pid else { return };
-        if command_line(&pid.to_string()).contains(&self.id) {
-            signal("KILL", pid);
+        for name in self.names() {
+            if command_line(&pid.to_string()).contains(name) {
+                signal("KILL", pid);
+            }
+            let _ = Command::new("ip").args(["netns", "del", &format!("plfm-{name}")]).output();
+            CGROUPS.iter().for_each(|parent| drop(fs::remove_dir(format!("{parent}/{name}"))));
         }
-        let _ = Command::new("ip").args(["netns", "del", &format!("plfm-{}", self.id)]).output();
-        CGROUPS.iter().for_each(|parent| drop(fs::remove_dir(format!("{parent}/{}", self.id))));
+    }
+
+    pub fn names(&self) -> impl Iterator<Item = &String> {
+        std::iter::once(&self.id).chain(&self.former)
     }
 }
 
@@ -65,6 +73,7 @@ fn machine(path: &Path) -> Option<Machine> {
     let pid = record.pointer("/run/process/pid").and_then(Value::as_u64);
     Some(Machine {
         id: record.pointer("/spec/id")?.as_str()?.to_owned(),
+        former: record.pointer("/run/former").and_then(Value::as_str).map(str::to_owned),
         pid: pid.and_then(|pid| u32::try_from(pid).ok()),
     })
 }
