@@ -11,6 +11,7 @@ use crate::quota::Excess;
 use crate::state::{Committed, Footprint, Instance, Node, State};
 use crate::units::Timestamp;
 
+use self::board::Asked;
 pub(crate) use self::board::Kind;
 pub use self::board::{Wish, is_eligible};
 use self::session::Session;
@@ -89,9 +90,31 @@ pub fn no_room_to_resume(state: &State, facts: &Facts, it: &Instance) -> Option<
     if node.phase != NodePhase::Active || facts.silent(it.node) >= INELIGIBLE_AFTER {
         return Some(Waiting::NoNodesActive);
     }
+    if is_kept_for_others(state, facts, it.node) {
+        return Some(Waiting::Reserved);
+    }
     let wanted = Committed::from(&it.resources).memory - it.held().memory;
     let free = node.capacity.memory - state.index().held(it.node).memory;
     (wanted > free).then_some(Waiting::NoCapacityMemory { wanted, largest_free: free })
+}
+
+/// Why no other of its kind comes to be beside it, where alone that could be, with `more` that is decided in the same moment.
+pub fn no_room_beside(state: &State, facts: &Facts, it: &Instance, more: Committed) -> Option<Waiting> {
+    let (node, asked) = (state.nodes.get(&it.node)?, Asked::of(state, it.org, None));
+    if !asked.are_on(node) {
+        return Some(Waiting::NoNodeLabelled { asked: asked.all() });
+    }
+    if is_kept_for_others(state, facts, it.node) {
+        return Some(Waiting::Reserved);
+    }
+    no_room_there(state, facts, it.node, more, Committed::from(&it.resources))
+}
+
+/// Somebody has waited long for the room that its node has.
+fn is_kept_for_others(state: &State, facts: &Facts, node: NodeId) -> bool {
+    let mut session = Session::new(state, facts);
+    session.respect_the_patient();
+    session.is_reserved(node)
 }
 
 /// Why its node, where alone it can be, does not take this much beside what it holds and `more` that is decided in the same moment.

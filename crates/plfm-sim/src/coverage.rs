@@ -147,8 +147,14 @@ names! { fault, FAULTS, Fault {
 }}
 
 /// What follows from faults, and has to have followed.
-const CONSEQUENCES: &[&str] =
-    &["fail-over", "overtaken by another writer", "un-synced append lost", "foreign log adopted", "request routed"];
+const CONSEQUENCES: &[&str] = &[
+    "fail-over",
+    "overtaken by another writer",
+    "what was said to have failed was stored",
+    "un-synced append lost",
+    "foreign log adopted",
+    "request routed",
+];
 
 impl Default for Coverage {
     fn default() -> Self {

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use plfm_api::documents::{PlanMessage, Report};
-use plfm_core::ids::{BootId, InstanceId, NodeId};
+use plfm_core::ids::{BootId, InstanceId, LogId, NodeId};
 use plfm_core::phase::Desired;
 use plfm_core::sequencer::desk::{Ask, Rules};
-use plfm_core::units::Timestamp;
+use plfm_core::units::{Seq, Timestamp};
 use plfm_node::mind::{Action, Local, Observed, Plan, step};
 use ulid::Ulid;
 
@@ -135,6 +135,8 @@ pub struct Ctx {
     pub calm: bool,
     /// What should be, by the newest durable event.
     pub desired: BTreeMap<InstanceId, Desired>,
+    /// Of this log a backup has kept so much; the plans of what came after are on their way still.
+    pub lost: Option<(LogId, Seq)>,
     pub glitches: BTreeMap<(usize, Glitch), u32>,
     pub appends: Vec<Append>,
     pub violation: Option<String>,
@@ -150,6 +152,7 @@ impl Ctx {
             coverage: Coverage::default(),
             calm: true,
             desired: BTreeMap::new(),
+            lost: None,
             glitches: BTreeMap::new(),
             appends: Vec::new(),
             violation: None,

@@ -60,6 +60,7 @@ impl Judge {
         self.state = State::default();
         log.iter().for_each(|envelope| evolve(&mut self.state, envelope));
         let kept = self.state.seq;
+        ctx.lost = self.state.log.map(|log| (log, kept));
         self.requests.retain(|_, seq| *seq <= kept);
         ctx.desired = self.state.instances.iter().map(|(id, it)| (*id, it.desired)).collect();
     }

@@ -10,7 +10,7 @@ use clap::Parser;
 use plfm_sim::{Coverage, KEPT, Minds, Scenario, run, shrink};
 
 /// Runs of fewer seeds may leave out what is rare.
-const COVERED_BY: u64 = 200;
+const COVERED_BY: u64 = 1_000;
 
 /// Runs the fleet in virtual time, once for each seed
 #[derive(Debug, Parser)]

@@ -234,7 +234,10 @@ impl Node {
         let serves = slot.is_some_and(|slot| {
             slot.status.phase == InstancePhase::Ready && slot.status.boot.is_some_and(|boot| self.host.runs(id, boot))
         });
-        let wanted = ctx.desired.get(&id) == Some(&Desired::Running);
+        // What the plan of a log says that a backup has taken the place of, nobody remembers.
+        let planned = self.mind.as_ref().and_then(|mind| mind.plan.position);
+        let is_lost = planned.zip(ctx.lost).is_some_and(|(at, (log, kept))| at.log == log && at.seq > kept);
+        let wanted = ctx.desired.get(&id) == Some(&Desired::Running) && !is_lost;
         let is_foreign = self.mind.as_ref().is_some_and(|mind| mind.local.is_foreign(&mind.plan));
         ctx.expect(!(takes_down && serves && wanted), || format!("{action:?} takes down what serves and is wanted"));
         ctx.expect(!(takes_down && serves && is_foreign), || format!("{action:?} is of another log"));

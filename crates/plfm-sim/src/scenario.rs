@@ -350,22 +350,22 @@ fn clocks(rng: &mut Rng) -> Vec<Step> {
 impl Drawn for Operation {
     fn draw(rng: &mut Rng) -> Self {
         let (app, prod) = (rng.u8(..3), rng.u8(..4) == 0);
-        match rng.u8(..23) {
+        match rng.u8(..28) {
             0 | 1 => Self::Scale { app, prod, replicas: rng.u32(0..5) },
             2 => Self::Stop { app, prod },
             3 if rng.bool() => Self::DeleteRoute { which: rng.usize(..8) },
-            3 if rng.bool() => Self::RevokeToken { which: rng.usize(..3) },
-            3 => Self::CreateToken,
+            3 | 17 => Self::CreateToken,
+            18 => Self::RevokeToken { which: rng.usize(..3) },
             10 | 11 => {
                 let goes_on = rng.u8(..4) == 0;
                 Self::CreateSandbox { timeout_seconds: rng.u64(1..90), urgent: rng.bool(), goes_on }
             }
             12 if rng.bool() => Self::SetSandboxTimeout { which: rng.usize(..4), timeout_seconds: rng.u64(..90) },
             12 => Self::KillSandbox { which: rng.usize(..4) },
-            13 if rng.bool() => Self::PauseSandbox { which: rng.usize(..4) },
-            13 => Self::ResumeSandbox { which: rng.usize(..4), timeout_seconds: rng.u64(1..90) },
-            14 => Self::SnapshotSandbox { which: rng.usize(..4), named: rng.bool() },
-            16 => Self::ReleaseSnapshot { which: rng.usize(..4) },
+            13 | 21 if rng.bool() => Self::PauseSandbox { which: rng.usize(..4) },
+            13 | 21 => Self::ResumeSandbox { which: rng.usize(..4), timeout_seconds: rng.u64(1..90) },
+            14 | 19 => Self::SnapshotSandbox { which: rng.usize(..4), named: rng.bool() },
+            16 | 20 => Self::ReleaseSnapshot { which: rng.usize(..4) },
             15 => {
                 let count = rng.u8(1..5);
                 Self::ForkSandbox { which: rng.usize(..4), count, timeout_seconds: rng.u64(1..90) }
@@ -431,8 +431,9 @@ impl Drawn for Fault {
             18 if rng.bool() => Self::NodeDiskFills { node },
             18 => Self::NodeDiskEmpties { node },
             // What is seldom done seldom fails.
-            _ if rng.u8(..8) == 0 => {
-                let glitch = [Glitch::PauseFails, Glitch::ResumeFails, Glitch::TakeFails][rng.usize(..3)];
+            _ if rng.u8(..4) == 0 => {
+                let seldom = [Glitch::PauseFails, Glitch::ResumeFails, Glitch::ResumeFails, Glitch::TakeFails];
+                let glitch = seldom[rng.usize(..4)];
                 Self::Next { node, glitch }
             }
             _ => Self::Next { node, glitch: Glitch::ALL[rng.usize(..Glitch::ALL.len())] },

@@ -7,12 +7,12 @@ use std::time::Duration;
 use plfm_api::documents::{Newest, Report};
 use plfm_core::command::Command;
 use plfm_core::digest::Digest;
-use plfm_core::event::Actor;
+use plfm_core::event::{Actor, Envelope};
 use plfm_core::evolve::evolve;
 use plfm_core::ids::{NodeId, RequestId};
 use plfm_core::reconcile::FORGET_AFTER;
 use plfm_core::refusal::{Refusal, RefusalClass};
-use plfm_core::sequencer::desk::{Ask, Desk, ROUNDS_MAX};
+use plfm_core::sequencer::desk::{Ask, Desk, Found, ROUNDS_MAX};
 use plfm_core::state::State;
 use plfm_core::units::{Seq, Timestamp};
 use plfm_store::StoreError;
@@ -52,6 +52,8 @@ pub struct Mind {
     /// Of those, so many are in flight.
     launched: usize,
     busy: bool,
+    /// Of what the log says: it decides nothing until it has read that.
+    is_unsure: bool,
     rounds: usize,
     looks_at: Option<Timestamp>,
     pub streams: Streams,
@@ -105,7 +107,7 @@ impl Server {
             ServerEvent::Looks => self.looks(ctx),
             ServerEvent::Writes => self.writes(ctx, disk),
             ServerEvent::Stored => return self.stored(ctx),
-            ServerEvent::NotStored => self.not_stored(ctx),
+            ServerEvent::NotStored => return self.not_stored(ctx, disk),
             ServerEvent::Follows => self.follows(ctx, disk),
         }
         Acknowledged::new()
@@ -125,6 +127,7 @@ impl Server {
             mind.is_writer = false;
             mind.inbox.clear();
         }
+        self.becomes_sure(ctx, disk);
         self.follows(ctx, disk);
     }
 
@@ -134,7 +137,7 @@ impl Server {
         let Some(mind) = &mut self.mind else { return };
         ctx.note(Note::Server(self.index, "takes over"));
         mind.desk = Desk::new(State::clone(mind.desk.state()), now, ctx.minds.rules);
-        (mind.is_writer, mind.opens, mind.newest) = (true, true, Newest::default());
+        (mind.is_writer, mind.opens, mind.is_unsure, mind.newest) = (true, true, false, Newest::default());
         let first = (mind.desk.state().cluster.is_none()).then(first);
         let log = disk.is_restored.then_some(Command::StartLog);
         for command in first.into_iter().chain(log).chain([Command::StartWriter]) {
@@ -167,7 +170,7 @@ impl Server {
     }
 
     fn takes(&mut self, ctx: &mut Ctx, input: Input) {
-        let Some(mind) = self.mind.as_mut().filter(|mind| mind.is_writer) else { return };
+        let Some(mind) = self.mind.as_mut().filter(|mind| mind.is_writer && !mind.is_unsure) else { return };
         mind.inbox.push_back(input);
         // What comes while something is being stored is decided on top of it, or a moment later.
         if !mind.busy || ctx.rng.bool() {
@@ -180,7 +183,7 @@ impl Server {
         // One that a sooner look has overtaken finds that already set anew.
         if mind.looks_at.is_some_and(|at| at <= ctx.queue.now()) {
             mind.looks_at = None;
-            if !mind.busy {
+            if !mind.busy && !mind.is_unsure {
                 self.works(ctx);
             }
         }
@@ -236,7 +239,8 @@ impl Server {
         let now = self.clock.shows(ctx.now());
         let Some(mind) = &mut self.mind else { return };
         if self.is_cut_off || disk.is_down || full(ctx) {
-            return self.not_stored(ctx);
+            drop(self.not_stored(ctx, disk));
+            return;
         }
         let since = mind.desk.heard().since;
         let Some(batch) = mind.desk.in_flight().map(|batch| batch.to_vec()) else { return };
@@ -250,10 +254,7 @@ impl Server {
                 ctx.coverage.consequence("overtaken by another writer");
                 ctx.note(Note::Server(self.index, "is overtaken"));
                 let tail = disk.tail(mind.desk.state().seq);
-                let decided = mind.desk.overtaken(&tail, now, &mut || ctx.rng.u128(..));
-                mind.answers.iter_mut().zip(decided).for_each(|((_, answer), decided)| *answer = decided);
-                mind.launched = 0;
-                mind.streams.tell(ctx, &mind.desk.state().clone());
+                mind.overtaken(ctx, &tail, now);
                 self.goes_on(ctx);
             }
             // What came before is not durable yet: the store makes the second wait.
@@ -275,8 +276,25 @@ impl Server {
         answers.filter_map(|(request, answer)| Some((request, answer.ok()?))).collect()
     }
 
-    fn not_stored(&mut self, ctx: &mut Ctx) {
-        let Some(mind) = &mut self.mind else { return };
+    /// As far as it was told: what the log says is read, and until it can be nothing is decided.
+    fn not_stored(&mut self, ctx: &mut Ctx, disk: &Disk) -> Acknowledged {
+        let is_blind = self.is_cut_off || disk.is_down;
+        let now = self.clock.shows(ctx.now());
+        let Some(mind) = &mut self.mind else { return Acknowledged::new() };
+        let tail = disk.tail(mind.desk.state().seq);
+        match mind.desk.found(&tail) {
+            _ if is_blind => mind.is_unsure = true,
+            Found::Stored => {
+                ctx.coverage.consequence("what was said to have failed was stored");
+                return self.stored(ctx);
+            }
+            Found::Others => {
+                mind.overtaken(ctx, &tail, now);
+                self.goes_on(ctx);
+                return Acknowledged::new();
+            }
+            Found::Nothing => {}
+        }
         mind.desk.failed();
         mind.answers.clear();
         (mind.launched, mind.busy) = (0, false);
@@ -285,10 +303,21 @@ impl Server {
         // What the platform itself began to say, it says again.
         let at = ctx.now() + Duration::from_secs(1);
         self.looks_again(ctx, at);
+        Acknowledged::new()
+    }
+
+    /// What it could not read when it had to.
+    fn becomes_sure(&mut self, ctx: &mut Ctx, disk: &Disk) {
+        let now = self.clock.shows(ctx.now());
+        let Some(mind) = self.mind.as_mut().filter(|mind| mind.is_unsure) else { return };
+        mind.is_unsure = false;
+        let tail = disk.tail(mind.desk.state().seq);
+        mind.overtaken(ctx, &tail, now);
+        self.works(ctx);
     }
 
     /// So long after the end that the state drops what ended.
-    pub fn much_later(&mut self, ctx: &mut Ctx) -> Vec<plfm_core::event::Envelope> {
+    pub fn much_later(&mut self, ctx: &mut Ctx) -> Vec<Envelope> {
         let now = ctx.now() + FORGET_AFTER + FORGET_AFTER;
         ctx.queue.skip_to(now);
         let Some(mind) = &mut self.mind else { return Vec::new() };
@@ -317,10 +346,18 @@ impl Mind {
             answers: Vec::new(),
             launched: 0,
             busy: false,
+            is_unsure: false,
             rounds: 0,
             looks_at: None,
             streams: Streams::default(),
         }
+    }
+
+    fn overtaken(&mut self, ctx: &mut Ctx, tail: &[Envelope], now: Timestamp) {
+        let decided = self.desk.overtaken(tail, now, &mut || ctx.rng.u128(..));
+        self.answers.iter_mut().zip(decided).for_each(|((_, answer), decided)| *answer = decided);
+        self.launched = 0;
+        self.streams.tell(ctx, &self.desk.state().clone());
     }
 
     /// Whether something is to be stored that was not before.

@@ -6,6 +6,7 @@ use plfm_api::views::route_table;
 use plfm_core::ids::{EnvId, InstanceId};
 use plfm_core::phase::{DeployStatus, Desired, InstancePhase, NodePhase};
 use plfm_core::state::{Instance, State};
+use plfm_core::units::Timestamp;
 use plfm_node::mind::Slot;
 
 use crate::edge::Edge;
@@ -20,6 +21,17 @@ pub fn unsettled(state: &State, nodes: &[Node], edges: &[Edge]) -> Option<String
         .or_else(|| live(state))
         .or_else(|| nodes.iter().find_map(|node| left_over(state, node)))
         .or_else(|| edges.iter().find_map(|edge| lags(state, edge)))
+}
+
+/// A sandbox whose time is over by then.
+pub fn ends_by(state: &State, at: Timestamp) -> Option<String> {
+    let ends = |it: &Instance| {
+        let runs = it.holds_resources() && it.desired == Desired::Running;
+        let ends_at = it.sandbox().and_then(|it| it.ends_at).filter(|_| runs);
+        ends_at.is_some_and(|ends| ends <= at)
+    };
+    let ending = state.instances.iter().find(|(_, it)| ends(it));
+    ending.map(|(id, _)| format!("the time of {id} is about to be over"))
 }
 
 fn deploys(state: &State) -> Option<String> {

@@ -20,7 +20,7 @@ use crate::judge::Judge;
 use crate::node::Node;
 use crate::scenario::{BAD_TIMES_MS, EDGES, NODES, SERVERS, Scenario};
 use crate::server::Server;
-use crate::settled::{does_not_speak, unsettled};
+use crate::settled::{does_not_speak, ends_by, unsettled};
 
 mod faults;
 mod happens;
@@ -189,7 +189,13 @@ impl World {
 
     fn inspects(&mut self) {
         let (now, seq) = (self.ctx.now(), self.judge.state.seq);
-        match (unsettled(&self.judge.state, &self.nodes, &self.edges), self.settled) {
+        let unsettled = unsettled(&self.judge.state, &self.nodes, &self.edges);
+        // Whose time is over before it has been quiet for long enough is waited for first.
+        let unsettled = unsettled.or_else(|| {
+            let until = now + QUIET + INSPECTION;
+            self.settled.is_none().then(|| ends_by(&self.judge.state, until)).flatten()
+        });
+        match (unsettled, self.settled) {
             (Some(what), Some(_)) => self.ctx.violate(|| format!("it was settled, and now {what}")),
             (Some(what), None) => {
                 let waited = self.ordered_at.map(|at| now.since(at)).unwrap_or_default();

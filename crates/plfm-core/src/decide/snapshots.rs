@@ -179,7 +179,7 @@ fn goes_on(
     let cluster = state.cluster.as_ref().ok_or(Refusal::NotBootstrapped)?;
     let beside = Committed { instances: more.instances.saturating_sub(1), ..more };
     quotas::fork(state, it.org, &it.resources, beside, facts.now).map_err(Refusal::QuotaExceeded)?;
-    if let Some(waiting) = place::no_room_there(state, facts, it.node, more, Committed::from(&it.resources)) {
+    if let Some(waiting) = place::no_room_beside(state, facts, it, more) {
         return Err(refused_there(state, it, waiting));
     }
     let node = state.nodes.get(&it.node).ok_or(Refusal::NodeNotFound(it.node))?;

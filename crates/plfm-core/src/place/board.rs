@@ -125,6 +125,10 @@ impl<'a> Board<'a> {
         place.is_some()
     }
 
+    pub fn is_reserved(&self, node: NodeId) -> bool {
+        self.seats.iter().any(|seat| seat.id == node && seat.reserved)
+    }
+
     /// Everything there is, for shares of it.
     pub fn capacity(&self) -> Amounts {
         let of = |seat: &Seat<'_>| {
@@ -291,7 +295,7 @@ impl<'a> Asked<'a> {
     }
 
     /// Both where they contradict each other.
-    fn all(self) -> Vec<String> {
+    pub fn all(self) -> Vec<String> {
         let asked: BTreeSet<_> = self.0.into_iter().flatten().flat_map(|asked| &asked.0).collect();
         asked.into_iter().map(|(key, value)| format!("{key}={value}")).collect()
     }

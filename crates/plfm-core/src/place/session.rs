@@ -79,6 +79,10 @@ impl<'a> Session<'a> {
         }
     }
 
+    pub fn is_reserved(&self, node: NodeId) -> bool {
+        self.board.is_reserved(node)
+    }
+
     pub fn queue<'w>(&self, wanted: &'w [Wanted]) -> Queue<&'w Wanted> {
         let mut queue = Queue::new(self.now, self.board.capacity());
         let mut used = BTreeMap::<OrgId, Committed>::new();

@@ -2,8 +2,9 @@
 //!
 //! No storage and no waiting: the server and the simulator bring those. Things are asked with [`Desk::ask`], the platform's own
 //! wishes with [`Desk::reconcile`], round after round. What [`Desk::launch`] gives is stored, and the desk is told what came of it:
-//! [`stored`](Desk::stored), [`failed`](Desk::failed), or [`overtaken`](Desk::overtaken) by another writer. What is asked meanwhile is
-//! decided on top of what is in flight, and shares its fate.
+//! [`stored`](Desk::stored), [`failed`](Desk::failed), or [`overtaken`](Desk::overtaken) by another writer. An append that failed may be
+//! in the log all the same: before anything else is decided the log has to be read, and [`found`](Desk::found) says which it is. What is
+//! asked meanwhile is decided on top of what is in flight, and shares its fate.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -67,6 +68,16 @@ pub struct Desk {
     /// Of those, so many are in flight.
     launched: usize,
     next_run: NextRun,
+}
+
+/// What the log has where a batch was to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    /// All of it.
+    Stored,
+    Nothing,
+    /// What another writer wrote.
+    Others,
 }
 
 /// A command with the seq of its last event, or why it was refused.
@@ -182,6 +193,16 @@ impl Desk {
         }
         self.asked.drain(..std::mem::take(&mut self.launched));
         self.sequencer.commit()
+    }
+
+    /// What `tail`, the log after what is durable here, has of the batch in flight. Events of two writers differ in their requests at
+    /// least.
+    pub fn found(&self, tail: &[Envelope]) -> Found {
+        match self.in_flight() {
+            _ if tail.is_empty() => Found::Nothing,
+            Some(batch) if tail.starts_with(batch) => Found::Stored,
+            _ => Found::Others,
+        }
     }
 
     /// What was launched was not stored: as if nothing of it, or after it, had been asked.

@@ -36,6 +36,28 @@ fn forks_are_where_it_is_and_each_has_its_own() {
     assert_eq!(generations, [None, Some(1), Some(1)]);
 }
 
+/// P-SCH-20: it would be on a node that the org does not want.
+#[test]
+fn forks_are_not_where_their_org_does_not_want_them() {
+    let mut fleet = fleet(&format!("{ONE}; require zone=x"));
+    let denied = fleet.forks("1", 1).unwrap_err();
+    assert!(matches!(denied, Refusal::NoRoomThere { waiting: Waiting::NoNodeLabelled { .. }, .. }), "{denied}");
+    assert_eq!(fleet.state().index().sandboxes().count(), 1);
+}
+
+/// A-TEN-12.
+#[test]
+fn neither_forks_nor_who_is_resumed_pass_by_one_that_has_waited_long() {
+    let mut fleet =
+        fleet("node a memory=1000; template 256; sandbox 9000; sandbox 9000; ready; deploy v1 x1 memory=700; pass 60");
+    let denied = fleet.forks("1", 1).unwrap_err();
+    assert!(matches!(denied, Refusal::NoRoomThere { waiting: Waiting::Reserved, .. }), "{denied}");
+    fleet.pauses("2").unwrap();
+    fleet.follow("paused 2");
+    let denied = fleet.resumes("2", 60).unwrap_err();
+    assert!(matches!(denied, Refusal::NoRoomThere { waiting: Waiting::Reserved, .. }), "{denied}");
+}
+
 #[test]
 fn what_was_taken_for_forks_goes_with_the_last_of_them() {
     check_script(

@@ -18,7 +18,7 @@ use plfm_core::event::{Actor, Envelope};
 use plfm_core::ids::{NodeId, RequestId};
 use plfm_core::reason::chain;
 use plfm_core::refusal::Refusal;
-use plfm_core::sequencer::desk::{Ask, Desk, Heard, ROUNDS_MAX, Rules};
+use plfm_core::sequencer::desk::{Ask, Desk, Found, Heard, ROUNDS_MAX, Rules};
 use plfm_core::state::State;
 use plfm_core::units::{Seq, Timestamp};
 use plfm_store::{Store, StoreError};
@@ -66,6 +66,8 @@ pub struct Work {
     /// In which it wanted something, without being asked anything in between.
     rounds: usize,
     tries: usize,
+    /// Why it is not known what the log says: until it is, nobody is told anything, for it may be untrue.
+    unsure: Option<String>,
     /// Whom the batch in flight answers, then whom the next does; in the order of what the desk was asked.
     flying: Vec<Answer>,
     waiting: Vec<Answer>,
@@ -107,6 +109,7 @@ impl Work {
             heard_someone: true,
             rounds: 0,
             tries: 0,
+            unsure: None,
             flying: Vec::new(),
             waiting: Vec::new(),
         };
@@ -185,9 +188,18 @@ impl Work {
     /// What waits, decided, as far as there is room; whether it was asked to stop.
     fn take(&mut self, first: Input) -> bool {
         let (mut old, mut is_stopping) = (Vec::new(), false);
-        let inbox = self.inbox.clone();
+        let (inbox, is_sure) = (self.inbox.clone(), self.is_sure());
         for input in std::iter::once(first).chain(inbox.try_iter()).take(self.room().max(1)) {
             let (decided, reply) = match input {
+                Input::Command(.., reply) if !is_sure => {
+                    self.refuse(reply);
+                    continue;
+                }
+                Input::Report(node, report, _, reply) if !is_sure => {
+                    self.hear(node, &report);
+                    self.refuse(reply);
+                    continue;
+                }
                 Input::Command(command, actor, request, reply) => (Some(self.ask(command, actor, request)), reply),
                 Input::Report(node, report, request, reply) => (self.report(node, *report, request), reply),
                 Input::Stop => {
@@ -215,11 +227,20 @@ impl Work {
         if !self.newest.admit(node, report.number) {
             return None;
         }
-        self.heard_someone = true;
-        self.desk.hears(node, report.images.into_iter().take(IMAGES_MAX).collect(), now());
+        self.hear(node, &report);
         let instances = report.instances.into_iter().map(|it| (it.instance, it.status)).collect();
         let command = Command::Observe { node, capacity: Some(report.capacity), instances };
         Some(self.ask(command, Actor::Node(node), request))
+    }
+
+    fn hear(&mut self, node: NodeId, report: &Report) {
+        self.heard_someone = true;
+        self.desk.hears(node, report.images.iter().take(IMAGES_MAX).copied().collect(), now());
+    }
+
+    fn refuse(&self, reply: Reply) {
+        let why = self.unsure.clone().unwrap_or_default();
+        drop(reply.send(Err(SubmitError::Store(why))));
     }
 
     fn ask(&mut self, command: Command, actor: Actor, request: RequestId) -> Result<Seq, Refusal> {
@@ -228,6 +249,10 @@ impl Work {
 
     /// One round of what the platform itself wants, on top of all that is decided.
     fn reconcile(&mut self) {
+        if !self.is_sure() {
+            (self.is_news, self.look_at) = (false, Some(now() + Duration::from_secs(1)));
+            return;
+        }
         if self.rounds > ROUNDS_MAX {
             (self.is_news, self.look_at) = (false, Some(now() + Duration::from_secs(1)));
             self.rounds = 0;
@@ -292,11 +317,47 @@ impl Work {
             }
             Err(StoreError::Conflict { .. }) if self.tries < TRIES_MAX => {
                 self.tries += 1;
-                self.follow().map_err(|error| self.give_up(&chain(&error)))
+                match self.tail() {
+                    Ok(tail) => self.is_overtaken(&tail),
+                    Err(error) => {
+                        let why = chain(&error);
+                        self.unsure = Some(why.clone());
+                        return Err(self.give_up(&why));
+                    }
+                }
+                Ok(())
             }
             Err(StoreError::Conflict { .. }) => Err(self.give_up("other servers write all the time")),
-            Err(error) => Err(self.give_up(&chain(&error))),
+            Err(error) => self.look_back(&chain(&error)),
         }
+    }
+
+    /// An append that failed may have been stored all the same.
+    fn look_back(&mut self, why: &str) -> Result<(), String> {
+        let tail = match self.tail() {
+            Ok(tail) => tail,
+            Err(_) => {
+                self.unsure = Some(why.to_owned());
+                return Err(self.give_up(why));
+            }
+        };
+        match self.desk.found(&tail) {
+            Found::Stored => self.announce(),
+            Found::Nothing => return Err(self.give_up(why)),
+            Found::Others => self.is_overtaken(&tail),
+        }
+        Ok(())
+    }
+
+    /// Whether it knows what the log says; if not, it reads it.
+    fn is_sure(&mut self) -> bool {
+        if self.unsure.is_none() {
+            return true;
+        }
+        let Ok(tail) = self.tail() else { return false };
+        self.unsure = None;
+        self.is_overtaken(&tail);
+        true
     }
 
     /// The disk gets something to do before anybody is told: all that follows here it would wait for.
@@ -330,8 +391,8 @@ impl Work {
         why.to_owned()
     }
 
-    /// Takes in what another writer wrote and decides again on the truth.
-    fn follow(&mut self) -> Result<(), StoreError> {
+    /// What the log has beyond what is published.
+    fn tail(&self) -> Result<Vec<Envelope>, StoreError> {
         let mut tail = Vec::new();
         loop {
             let seq = tail.last().map_or(self.desk.state().seq, |last: &Envelope| last.seq);
@@ -339,17 +400,20 @@ impl Work {
             let is_last = page.len() < PAGE;
             tail.extend(page);
             if is_last {
-                break;
+                return Ok(tail);
             }
         }
+    }
+
+    /// Takes in what another writer wrote and decides again on the truth.
+    fn is_overtaken(&mut self, tail: &[Envelope]) {
         let entropy = &mut self.entropy;
-        let again = self.desk.overtaken(&tail, now(), &mut || entropy.next());
+        let again = self.desk.overtaken(tail, now(), &mut || entropy.next());
         let asked = self.flying.drain(..).chain(self.waiting.drain(..));
         self.waiting = asked.zip(again).map(|(answer, decided)| Answer { decided, ..answer }).collect();
         self.heard.send_replace(self.desk.heard());
         self.publish.send_replace(self.desk.state().clone());
         self.is_news = true;
-        Ok(())
     }
 }
 

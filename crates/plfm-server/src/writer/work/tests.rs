@@ -16,6 +16,9 @@ struct Troubled {
     appends: AtomicUsize,
     fails: std::ops::Range<usize>,
     overtakes: Option<usize>,
+    /// This one is stored, and said to have failed; then so many reads fail.
+    unheard: Option<usize>,
+    blind: AtomicUsize,
 }
 
 impl Store for Troubled {
@@ -33,10 +36,17 @@ impl Store for Troubled {
             let other = Envelope { event: plfm_core::event::Event::WriterStarted { term: TERM }, ..batch[0].clone() };
             self.log.append(&[other])?;
         }
-        self.log.append(batch)
+        self.log.append(batch)?;
+        if self.unheard == Some(number) { Err(StoreError::DiskFull) } else { Ok(()) }
     }
 
     fn read(&self, after: Seq, limit: usize) -> Result<Vec<Envelope>, StoreError> {
+        let fewer = |left: usize| left.checked_sub(1);
+        if self.unheard.is_some_and(|number| number < self.appends.load(Ordering::SeqCst))
+            && self.blind.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fewer).is_ok()
+        {
+            return Err(StoreError::DiskFull);
+        }
         self.log.read(after, limit)
     }
 
@@ -69,6 +79,8 @@ fn troubled(fails: std::ops::Range<usize>, overtakes: Option<usize>) -> Arc<Trou
         appends: AtomicUsize::new(0),
         fails,
         overtakes,
+        unheard: None,
+        blind: AtomicUsize::new(0),
     })
 }
 
@@ -123,6 +135,36 @@ async fn what_is_answered_is_stored_and_published_and_nothing_else_is() {
             tokens(&writer).await;
         }
         assert!(tokens(&writer).await.iter().all(Result::is_ok), "it goes on");
+        writer.stop();
+        thread.join().unwrap();
+        assert_eq!(super::super::fold(&*store).unwrap().seq, store.head().unwrap());
+    }
+}
+
+/// An append can fail and be in the log all the same: nobody is told what was so before it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_stored_unheard_counts() {
+    for blind in [0, 1, 3] {
+        let store = Arc::new(Troubled {
+            unheard: Some(OPENING),
+            blind: AtomicUsize::new(blind),
+            ..Arc::into_inner(troubled(0..0, None)).unwrap()
+        });
+        let (writer, thread) = start(&store);
+        let request = || Facts { entropy: 7, ..Facts::default() }.ids().fresh();
+        let make = Command::CreateToken { org: None, hash: Digest::of(b"one"), scopes: Vec::new() };
+        let made = writer.submit(make, Actor::System, request()).await;
+        assert_eq!(made.is_ok(), blind == 0, "{made:?}: it is in the log, and was read there");
+        let newest = store.log.read(Seq(0), usize::MAX).unwrap().pop().unwrap().event;
+        let plfm_core::event::Event::TokenCreated { token, .. } = newest else { panic!("{newest:?}") };
+        // Who does not know of it says that there is none.
+        let revoked = loop {
+            match writer.submit(Command::RevokeToken { token }, Actor::System, request()).await {
+                Err(SubmitError::Store(_)) => {}
+                told => break told,
+            }
+        };
+        assert!(revoked.is_ok(), "{revoked:?}: decided on what the log says");
         writer.stop();
         thread.join().unwrap();
         assert_eq!(super::super::fold(&*store).unwrap().seq, store.head().unwrap());
