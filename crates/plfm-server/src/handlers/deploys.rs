@@ -34,6 +34,7 @@ pub async fn create(
     org(&shared.writer.state(), &caller, &org_name)?;
     let actor = caller.actor()?;
     let mut manifest = Manifest::parse(request.manifest.as_bytes()).map_err(|errors| ApiError::manifest(&errors))?;
+    supported(&manifest)?;
     let image = pin(&shared, request.image.as_ref().or(manifest.image.reference.as_ref())).await?;
     let vars = shared.vault.redact(&mut manifest);
     let vars = if vars.values().all(|vars| vars.is_empty()) {
@@ -45,6 +46,18 @@ pub async fn create(
     let wanted = Deploy { org: org_name, app, env, image, manifest, vars, expose };
     let seq = shared.writer.submit(Command::Deploy(Box::new(wanted)), actor, current_request()).await?;
     Ok(accepted(StatusCode::ACCEPTED, seq, receipt(&shared, seq).await?))
+}
+
+/// What the manifest can say and this server cannot do yet: an app must not be left to think that its files are kept.
+fn supported(manifest: &Manifest) -> Result<(), ApiError> {
+    let unsupported = manifest.processes.iter().find_map(|(name, process)| match process {
+        _ if !process.mounts.is_empty() => Some((name, "mounts", "volumes cannot be mounted yet")),
+        _ if process.secrets.required => Some((name, "secrets.required", "there are no secrets yet")),
+        _ => None,
+    });
+    let Some((process, field, why)) = unsupported else { return Ok(()) };
+    let hint = format!("leave `processes.{process}.{field}` out; variables (`[env.vars]`) are sealed");
+    Err(ApiError::new(StatusCode::NOT_IMPLEMENTED, "not_implemented", why, hint))
 }
 
 /// A tag is looked up once, here; from now on only its digest counts.
@@ -103,4 +116,23 @@ async fn receipt(shared: &Shared, seq: Seq) -> Result<DeployReceipt, ApiError> {
     let state = shared.writer.state();
     let image = state.releases.get(&release).ok_or_else(|| ApiError::not_found("release", release))?.image.digest;
     Ok(DeployReceipt { deploy, release, image, seq })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_done_is_refused() {
+        let manifest = |lines: &str| {
+            let text =
+                format!("schema_version = \"v1\"\n[processes.web]\nresources = {{ memory = \"64Mi\" }}\n{lines}");
+            Manifest::parse(text.as_bytes()).unwrap()
+        };
+        assert!(supported(&manifest("")).is_ok());
+        let mounts = "mounts = [{ volume = \"data\", path = \"/data\" }]\n[[volumes]]\nname = \"data\"\nsize = \"1Gi\"";
+        for lines in ["secrets = { required = true }", mounts] {
+            assert!(supported(&manifest(lines)).is_err(), "{lines}");
+        }
+    }
 }
