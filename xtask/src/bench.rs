@@ -31,6 +31,8 @@ struct Bench {
 
 const BENCHES: &[Bench] = &[
     Bench { name: "boot", package: "plfm-runtime", target: "machines", needs_guest: true },
+    Bench { name: "restore", package: "plfm-runtime", target: "machines", needs_guest: true },
+    Bench { name: "density", package: "plfm-runtime", target: "machines", needs_guest: true },
     Bench { name: "fork", package: "plfm-runtime", target: "machines", needs_guest: true },
     Bench { name: "pause", package: "plfm-runtime", target: "machines", needs_guest: true },
     Bench { name: "resume", package: "plfm-runtime", target: "machines", needs_guest: true },

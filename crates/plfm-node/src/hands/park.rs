@@ -301,7 +301,7 @@ impl Hands {
     }
 
     /// What the first command of a machine takes besides its own work is paid before anybody waits for it.
-    async fn first_exec(&self, id: InstanceId) {
+    pub(super) async fn first_exec(&self, id: InstanceId) {
         let runtime = self.runtime.clone();
         let target = Target::new(move || {
             let runtime = runtime.clone();

@@ -265,7 +265,13 @@ impl Hands {
     ) -> Result<(), Failure> {
         let (seed, _rests) = (sowing.id, self.resting.read().await);
         let kept = async {
-            self.rest(&guest::client(self.runtime.clone(), id)).await?;
+            let client = guest::client(self.runtime.clone(), id);
+            self.rest(&client).await?;
+            // What each of them does first has been done once, and need not be read or made again.
+            let nobodys = nobodys(workload);
+            self.becomes(id, guest::renewal(sowing.nobody(), fresh_boot(), &nobodys, image, 0)).await?;
+            self.first_exec(id).await;
+            self.rest(&client).await?;
             let kept = self.runtime.snapshot(id, seed, false).await;
             kept.map_err(|error| Failure::new(Reason::SnapshotFailed, chain(&error)))?;
             self.becomes(id, guest::renewal(id, boot, workload, image, 0)).await

@@ -75,19 +75,23 @@ fn process_mib(id: InstanceId) -> f64 {
     mebibytes(maps.lines(), "Anonymous:")
 }
 
-fn mebibytes<'a>(mut lines: impl Iterator<Item = &'a str>, name: &str) -> f64 {
+pub fn mebibytes<'a>(mut lines: impl Iterator<Item = &'a str>, name: &str) -> f64 {
     let field = lines.find_map(|line| line.strip_prefix(name)).expect("the kernel says so of every map");
     let kib: f64 = field.trim().trim_end_matches(" kB").parse().unwrap();
     kib / 1024.0
 }
 
 fn of_monitor(id: InstanceId, file: &str) -> String {
+    fs::read_to_string(format!("/proc/{}/{file}", monitor(id))).unwrap()
+}
+
+/// The process.
+pub fn monitor(id: InstanceId) -> u32 {
     let entries = fs::read_dir("/proc").unwrap().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     let is_its = |pid: &u32| {
         let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         String::from_utf8_lossy(&line).contains(&format!("plfm-{id}"))
     };
-    let mut texts = pids.filter(is_its).filter_map(|pid| fs::read_to_string(format!("/proc/{pid}/{file}")).ok());
-    texts.next().expect("its monitor runs")
+    pids.into_iter().find(is_its).expect("its monitor runs")
 }

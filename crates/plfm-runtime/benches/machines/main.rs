@@ -1,4 +1,4 @@
-//! Lives of real machines: `boot`, `fork`, `pause`, `resume`. The argument says which; without one, all. They need what the tests of real
+//! Lives of real machines: `boot`, `restore`, `density`, `fork`, `pause`, `resume`. The argument says which; without one, all. They need what the tests of real
 //! machines need.
 
 use std::env;
@@ -21,8 +21,10 @@ use tempfile::TempDir;
 use ulid::Ulid;
 
 mod boot;
+mod byhand;
 mod forks;
 mod rest;
+mod restore;
 
 /// How soon a call that failed, or a socket that is not there yet, is tried again.
 const AGAIN: Duration = Duration::from_millis(5);
@@ -37,6 +39,9 @@ async fn main() {
     };
     if wanted("boot") {
         boot::measure(&house).await;
+    }
+    if wanted("restore") || wanted("density") {
+        restore::measure(&house, &wanted).await;
     }
     if wanted("fork") {
         forks::measure(&house).await;
@@ -83,13 +88,17 @@ impl House {
         spec
     }
 
-    async fn answers(&self, id: InstanceId) {
+    fn client(&self, id: InstanceId) -> Client {
         let runtime = self.runtime.clone();
         let connect = move || {
             let runtime = runtime.clone();
             async move { runtime.connect(id, port::GUEST).await.map_err(io::Error::other) }
         };
-        self.hello(&Client::new(Target::new(connect))).await;
+        Client::new(Target::new(connect))
+    }
+
+    async fn answers(&self, id: InstanceId) {
+        self.hello(&self.client(id)).await;
     }
 
     async fn hello(&self, client: &Client) {
@@ -109,14 +118,23 @@ async fn again<T, E, F: Future<Output = Result<T, E>>>(attempt: impl Fn() -> F) 
 
 fn erofs(dir: &Path) -> io::Result<PathBuf> {
     let (tree, image) = (dir.join("tree"), dir.join("image.erofs"));
-    fs::create_dir(&tree)?;
-    fs::write(tree.join("hello"), "from an image")?;
+    fs::create_dir_all(tree.join("bin"))?;
+    // Static, as Debian's `busybox-static` is.
+    fs::copy("/bin/busybox", tree.join("bin/busybox"))?;
     let made = Command::new("mkfs.erofs").args([&image, &tree]).output()?;
     if made.status.success() { Ok(image) } else { Err(io::Error::other(String::from_utf8_lossy(&made.stderr))) }
 }
 
 fn milliseconds(since: Instant) -> f64 {
     since.elapsed().as_secs_f64() * 1e3
+}
+
+/// Lower is better; taken by turns, or one after the other.
+fn row_beside(name: &str, unit: &str, samples: &[f64], peer: &str, peer_samples: &[f64]) {
+    let row = serde_json::json!({
+        "name": name, "unit": unit, "better": "lower", "samples": samples, "peer": peer, "peer_samples": peer_samples,
+    });
+    println!("{row}");
 }
 
 /// Lower is better; without a peer.
