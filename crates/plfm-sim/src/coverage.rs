@@ -19,6 +19,10 @@ pub enum Sort {
     Action,
     Outcome,
     Fault,
+    /// The node crashed when it had begun an action, and had not written that down.
+    CrashBefore,
+    /// When the action was done, and it had not heard of it.
+    CrashAfter,
 }
 
 macro_rules! names {
@@ -195,6 +199,16 @@ impl Coverage {
 
     pub fn glitch(&mut self, of: &Glitch) {
         self.count(Sort::Fault, glitch(of));
+    }
+
+    /// A node crashed at an action; not every run of many seeds sees all of them.
+    pub fn crash(&mut self, sort: Sort, of: &Action) {
+        self.count(sort, action(of));
+    }
+
+    /// Actions at which no node crashed so.
+    pub fn without_crash(&self, sort: Sort) -> Vec<&'static str> {
+        ACTIONS.iter().copied().filter(|name| !self.0.contains_key(&(sort, name))).collect()
     }
 
     pub fn append(&mut self, of: &Append) {

@@ -10,6 +10,7 @@ use plfm_core::phase::{Desired, InstancePhase};
 use plfm_core::units::Timestamp;
 use plfm_node::mind::{Action, Hearing, Limits, Local, Plan, next_step};
 
+use crate::coverage::Sort;
 use crate::ctx::{Clock, Ctx, Happening};
 use crate::host::Host;
 use crate::scenario::Glitch;
@@ -220,9 +221,11 @@ impl Node {
         }
         let twice = mind.doing.insert(action.instance(), action.clone());
         ctx.expect(twice.is_none(), || format!("{action:?} begins while {twice:?} is under way"));
+        let begun = action.clone();
         self.executes(ctx, action);
         if let (Some(before), Some(mind)) = (before, &mut self.mind) {
             mind.local = before;
+            ctx.coverage.crash(Sort::CrashBefore, &begun);
             self.stumbles(ctx);
         }
     }

@@ -8,6 +8,7 @@ use plfm_core::reason::{Failure, Reason};
 use plfm_node::mind::{Action, Outcome};
 
 use super::Node;
+use crate::coverage::Sort;
 use crate::ctx::{Ctx, Happening};
 use crate::host::Machine;
 use crate::scenario::{Glitch, Temper};
@@ -93,6 +94,7 @@ impl Node {
         if ctx.glitch(self.index, Glitch::CrashUnheard) {
             // What was done is done, and nobody wrote it down.
             self.effect(ctx, &action, fails);
+            ctx.coverage.crash(Sort::CrashAfter, &action);
             return self.stumbles(ctx);
         }
         let outcome = self.effect(ctx, &action, fails);
