@@ -20,9 +20,9 @@ use serde::de::DeserializeOwned;
 use crate::tls::{self, Identity, TlsError};
 use crate::views::{
     ApiKeyView, Capabilities, ConstraintsRequest, DeployReceipt, DeployRequest, EnvView, EventLine, Explanation,
-    ForkRequest, ForksView, InstanceView, Items, JoinTokenRequest, JoinTokenView, LimitsRequest, LogLine,
-    NewApiKeyView, NodeOrder, NodeOrderRequest, NodeView, NodesView, OrgView, RouteView, SandboxRequest, SandboxView,
-    SnapshotRequest, SnapshotView, TemplateRequest, TemplateView, TimeoutRequest, WeightRequest,
+    ForkRequest, ForksView, InstanceStats, InstanceView, Items, JoinTokenRequest, JoinTokenView, LimitsRequest,
+    LogLine, NewApiKeyView, NodeOrder, NodeOrderRequest, NodeView, NodesView, OrgView, RouteView, SandboxRequest,
+    SandboxView, SnapshotRequest, SnapshotView, TemplateRequest, TemplateView, TimeoutRequest, WeightRequest,
 };
 
 mod answer;
@@ -162,6 +162,10 @@ impl Client {
 
     pub async fn instance(&self, org: &str, instance: InstanceId) -> Result<InstanceView, ApiError> {
         self.get(&["v1", "orgs", org, "instances", &instance.to_string()]).await
+    }
+
+    pub async fn instance_stats(&self, org: &str, instance: InstanceId) -> Result<InstanceStats, ApiError> {
+        self.get(&["v1", "orgs", org, "instances", &instance.to_string(), "stats"]).await
     }
 
     /// With `follow` the stream ends with the instance; else with the newest line.

@@ -129,6 +129,30 @@ pub struct InstanceView {
     pub changed_at: Timestamp,
 }
 
+/// What a running instance has taken of its node since its machine was started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceStats {
+    pub instance: InstanceId,
+    /// Of its processors and whoever serves them.
+    pub cpu_ms: u64,
+    /// What is resident of its memory and of the process around it; pages shared with others count in part.
+    pub memory_bytes: u64,
+    /// What its writable disk takes on the node.
+    pub disk_bytes: u64,
+    /// From and to the node's disks.
+    pub read_bytes: u64,
+    pub written_bytes: u64,
+    /// None where machines have no network card.
+    pub network: Option<NetworkStats>,
+}
+
+/// As the instance sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkStats {
+    pub received_bytes: u64,
+    pub sent_bytes: u64,
+}
+
 /// A page or the whole of a list.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Items<T> {

@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 
 use plfm_api::documents::Workload;
 use plfm_api::guest::Client;
+use plfm_api::views::{InstanceStats, NetworkStats};
 use plfm_core::event::{Start, StartWay};
 use plfm_core::ids::{BootId, InstanceId};
 use plfm_core::reason::{Failure, Reason, chain};
 use plfm_image::{Image, ImageRef, ImageStore, Platform, Registries};
 use plfm_runtime::microvm::{HELLO_WAIT, patience};
-use plfm_runtime::{MachineSpec, Runtime, RuntimeError, Tap};
+use plfm_runtime::{MachineSpec, Runtime, RuntimeError, Stats, Tap};
 use tokio::sync::{RwLock, mpsc, watch};
 use tokio::task::AbortHandle;
 
@@ -341,6 +342,18 @@ impl Hands {
         }
         self.runtime.stop(id).await.map_err(|error| failure(&error))?;
         Ok(Outcome::Stopped { exit_code: None })
+    }
+
+    pub async fn stats(&self, id: InstanceId) -> Result<InstanceStats, RuntimeError> {
+        let taken = self.runtime.stats(id).await?;
+        // A counter that cannot be read is no reason to say nothing.
+        let passed = match &self.net {
+            Some(net) => net.passed(id).await.ok().flatten(),
+            None => None,
+        };
+        let network = passed.map(|(received_bytes, sent_bytes)| NetworkStats { received_bytes, sent_bytes });
+        let Stats { cpu_ms, memory_bytes, disk_bytes, read_bytes, written_bytes } = taken;
+        Ok(InstanceStats { instance: id, cpu_ms, memory_bytes, disk_bytes, read_bytes, written_bytes, network })
     }
 
     /// Every machine, at once, with the time to end in order.

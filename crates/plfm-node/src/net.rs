@@ -80,6 +80,17 @@ impl Net {
         blocking(move || take_down(id)).await.map_err(|source| NetError { operation: "remove", id, source })
     }
 
+    /// What came to the instance and what it sent, in bytes; none without a network.
+    pub async fn passed(&self, id: InstanceId) -> io::Result<Option<(u64, u64)>> {
+        blocking(move || {
+            let link = apply::links()?.into_iter().find(|link| link.id == id);
+            // What the host's end sends, the instance receives.
+            link.map(|link| Ok((apply::counted(&link.name, "tx_bytes")?, apply::counted(&link.name, "rx_bytes")?)))
+                .transpose()
+        })
+        .await
+    }
+
     /// The instances of which there is anything, whole or in part.
     pub async fn list(&self) -> io::Result<Vec<InstanceId>> {
         blocking(|| {

@@ -41,6 +41,7 @@ pub async fn serve(listener: TcpListener, identity: &Identity, hands: Arc<Hands>
     let router = Router::new()
         .route("/v1/instances/{instance}/tunnel/{port}", get(tunnel))
         .route("/v1/instances/{instance}/logs", get(logs_of))
+        .route("/v1/instances/{instance}/stats", get(stats_of))
         .with_state(hands);
     loop {
         match listener.accept().await {
@@ -120,6 +121,20 @@ struct Wanted {
     follow: bool,
     #[serde(default)]
     console: bool,
+}
+
+async fn stats_of(
+    State(hands): State<Arc<Hands>>,
+    Extension(role): Extension<Role>,
+    Path(instance): Path<InstanceId>,
+) -> Response {
+    if role != Role::Server {
+        return problem(StatusCode::FORBIDDEN, "stats are not for edges".to_owned());
+    }
+    match hands.stats(instance).await {
+        Ok(stats) => axum::Json(stats).into_response(),
+        Err(error) => problem(StatusCode::NOT_FOUND, plfm_core::reason::chain(&error)),
+    }
 }
 
 async fn logs_of(

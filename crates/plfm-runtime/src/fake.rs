@@ -11,7 +11,7 @@ use plfm_core::ids::{BootId, InstanceId, SnapshotId};
 use plfm_core::units::Mebibytes;
 use tokio::sync::watch;
 
-use crate::{BoxedStream, Capabilities, Machine, MachineSpec, Runtime, RuntimeError, Tap};
+use crate::{BoxedStream, Capabilities, Machine, MachineSpec, Runtime, RuntimeError, Stats, Tap};
 
 /// How often, in thousandths of the operations.
 #[derive(Debug, Clone, Copy, Default)]
@@ -221,6 +221,11 @@ impl Runtime for FakeRuntime {
             }
         });
         Ok(())
+    }
+
+    async fn stats(&self, id: InstanceId) -> Result<Stats, RuntimeError> {
+        self.running(id)?;
+        Ok(Stats::default())
     }
 
     async fn connect(&self, id: InstanceId, port: u32) -> Result<BoxedStream, RuntimeError> {

@@ -108,8 +108,24 @@ pub trait Runtime: Send + Sync + 'static {
         Err(RuntimeError::Unsupported("hand over"))
     }
 
+    /// What a running machine has taken of its host since it was started here.
+    async fn stats(&self, id: InstanceId) -> Result<Stats, RuntimeError>;
+
     /// A byte stream to a port of the guest daemon. Waits for a guest that still boots: the caller sets the deadline.
     async fn connect(&self, id: InstanceId, port: u32) -> Result<BoxedStream, RuntimeError>;
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Of its processors and whoever serves them.
+    pub cpu_ms: u64,
+    /// What is resident of its memory and of the process around it. Pages that are shared with others count in part.
+    pub memory_bytes: u64,
+    /// What its writable disk takes.
+    pub disk_bytes: u64,
+    /// From and to the host's disks.
+    pub read_bytes: u64,
+    pub written_bytes: u64,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

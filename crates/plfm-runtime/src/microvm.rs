@@ -43,6 +43,7 @@ mod qmp;
 mod record;
 mod sockets;
 mod start;
+mod stats;
 mod tap;
 pub(crate) mod tools;
 mod vmm;
@@ -52,7 +53,7 @@ pub use accel::{Accel, EMULATED_FACTOR, HELLO_WAIT, patience};
 pub use probe::{Verdict, opens as kvm_opens};
 
 use crate::points::Point;
-use crate::{BoxedStream, Capabilities, IMAGES_MAX, Machine, MachineSpec, Runtime, RuntimeError, Tap};
+use crate::{BoxedStream, Capabilities, IMAGES_MAX, Machine, MachineSpec, Runtime, RuntimeError, Stats, Tap};
 use host::{Host, unprepared};
 use machine::{DISK, Slot};
 use record::Record;
@@ -278,6 +279,15 @@ impl Runtime for MicroVmRuntime {
         }
         renamed.and(saved).map_err(fail)?;
         if alive { Ok(()) } else { Err(RuntimeError::NotRunning(to)) }
+    }
+
+    async fn stats(&self, id: InstanceId) -> Result<Stats, RuntimeError> {
+        let slot = self.known(id)?;
+        let stats =
+            tokio::task::spawn_blocking(move || slot.stats()).await.map_err(unprepared("what a machine takes"))?;
+        stats
+            .map_err(|source| RuntimeError::Io { operation: "measure", id, source })?
+            .ok_or(RuntimeError::NotRunning(id))
     }
 
     async fn connect(&self, id: InstanceId, port: u32) -> Result<BoxedStream, RuntimeError> {

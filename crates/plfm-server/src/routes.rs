@@ -121,6 +121,7 @@ pub fn table() -> Vec<Route> {
         route("GET",  "/v1/orgs/{org}/instances/{instance}",               Token(AppsRead),     get(instances::show)),
         route("GET",  "/v1/orgs/{org}/instances/{instance}/explain",       Token(AppsRead),     get(instances::explain)),
         route("GET",  "/v1/orgs/{org}/instances/{instance}/logs",          Token(LogsRead),     get(instances::logs)),
+        route("GET",  "/v1/orgs/{org}/instances/{instance}/stats",         Token(AppsRead),     get(instances::stats)),
         route("GET",  "/v1/orgs/{org}/instances/{instance}/exec",          Token(ExecWrite),    get(instances::exec)),
     ]
 }

@@ -76,6 +76,8 @@ pub enum Command {
     Nodes,
     /// Show what instances have written
     Logs(LogsArgs),
+    /// Show what an instance takes of its node
+    Stats(StatsArgs),
     /// Run a command in an instance
     Exec(ExecArgs),
     /// Say why something is here, or not
@@ -196,6 +198,19 @@ pub struct UnexposeArgs {
 }
 
 #[derive(Debug, Args)]
+pub struct StatsArgs {
+    /// An instance's id, or a sandbox's name
+    #[arg(value_parser = instance)]
+    pub instance: InstanceId,
+}
+
+/// By either name.
+fn instance(text: &str) -> Result<InstanceId, String> {
+    let named = text.parse().ok().or_else(|| plfm_api::views::sandbox_id(text));
+    named.ok_or_else(|| "no instance is called so: see `plfm instances` and `plfm sandbox ls`".to_owned())
+}
+
+#[derive(Debug, Args)]
 pub struct LogsArgs {
     /// App [default: that of plfm.toml here or above]
     #[arg(value_parser = NonEmptyStringValueParser::new(), env = "PLFM_APP", hide_env_values = true)]
@@ -209,7 +224,7 @@ pub struct LogsArgs {
     #[arg(short = 'n', long, value_name = "LINES", conflicts_with = "follow")]
     pub tail: Option<usize>,
     /// Only of this instance
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = instance)]
     pub instance: Option<InstanceId>,
     /// What the machine's kernel and guest daemon have said, too
     #[arg(long)]
@@ -224,7 +239,7 @@ pub struct ExecArgs {
     #[command(flatten)]
     pub env: EnvArgs,
     /// In this instance
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = instance)]
     pub instance: Option<InstanceId>,
     #[command(flatten)]
     pub run: RunArgs,

@@ -21,6 +21,7 @@ mod org;
 mod routes;
 mod sandbox;
 mod snapshot;
+mod stats;
 mod status;
 mod template;
 mod version;
@@ -35,6 +36,7 @@ pub async fn run(cli: Cli, out: &mut Printer) -> Result<Exit, CliError> {
         Command::Unexpose(args) => routes::unexpose(args, &context()?, out).await,
         Command::Nodes => nodes::run(&context()?, out).await,
         Command::Logs(args) => logs::run(args, &context()?, out).await,
+        Command::Stats(args) => stats::run(args, &context()?, out).await,
         Command::Exec(args) => exec::run(args, &context()?, out).await,
         Command::Explain(args) => explain::run(args, &context()?, out).await,
         Command::Events(args) => events::run(args, &context()?, out).await,

@@ -90,6 +90,12 @@ pub fn links() -> io::Result<Vec<Link>> {
     Ok(interfaces.iter().filter_map(|interface| Link::from_alias(&interface.ifname, &interface.ifalias)).collect())
 }
 
+/// A counter of an interface of the host.
+pub fn counted(interface: &str, name: &str) -> io::Result<u64> {
+    let text = fs::read_to_string(format!("/sys/class/net/{interface}/statistics/{name}"))?;
+    text.trim().parse().map_err(io::Error::other)
+}
+
 /// The instances that have a namespace.
 pub fn namespaces() -> io::Result<Vec<InstanceId>> {
     match fs::read_dir(NAMESPACES) {

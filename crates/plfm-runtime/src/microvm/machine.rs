@@ -25,9 +25,9 @@ use super::host::Host;
 use super::process::Process;
 use super::record::{Record, Run, process_name};
 use super::start::{Opened, Output, Source, Start};
-use super::{door, sockets, start};
+use super::{door, sockets, start, stats};
 use crate::points::Point;
-use crate::{Machine, MachineSpec, RuntimeError, Tap};
+use crate::{Machine, MachineSpec, RuntimeError, Stats, Tap};
 
 mod pictures;
 
@@ -96,6 +96,15 @@ impl Slot {
         let Life { boot, alive } = *self.life.borrow();
         let console_tail = if boot.is_some() { console::tail(&self.dir) } else { String::new() };
         Machine { id: self.id, boot, alive, paused: self.dir.join(PAUSED).exists(), console_tail }
+    }
+
+    /// None while it does not run.
+    pub fn stats(&self) -> io::Result<Option<Stats>> {
+        let Some(run) = self.life.borrow().alive.then(|| Record::load(&self.dir)).transpose()?.and_then(|it| it.run)
+        else {
+            return Ok(None);
+        };
+        run.process.map(|process| stats::of(process.pid, &self.dir.join(DISK))).transpose()
     }
 
     /// From the kernel. What it was when it was paused is lost.

@@ -177,14 +177,18 @@ async fn hands_over(runtime: &dyn Runtime, spec: &MachineSpec, to: InstanceId) {
     assert!(matches!(runtime.hand_over(id, to).await, Err(RuntimeError::NoSuchMachine(_))));
     runtime.create(spec).await.unwrap();
     assert!(matches!(runtime.hand_over(id, to).await, Err(RuntimeError::NotRunning(_))));
+    assert!(matches!(runtime.stats(id).await, Err(RuntimeError::NotRunning(_))));
     runtime.start(id, boot(1), None).await.unwrap();
     answers(runtime, id).await;
+    let former = runtime.stats(id).await.unwrap();
     assert!(matches!(runtime.hand_over(id, id).await, Err(RuntimeError::AlreadyExists(_))));
     runtime.hand_over(id, to).await.unwrap();
     let found = runtime.list().await.unwrap();
     assert_eq!((found.len(), found[0].id, found[0].boot, found[0].alive), (1, to, Some(boot(1)), true));
     assert!(matches!(runtime.ended(id).await, Err(RuntimeError::NoSuchMachine(_))));
     answers(runtime, to).await;
+    assert!(runtime.stats(to).await.unwrap().cpu_ms >= former.cpu_ms, "it is the same machine");
+    assert!(matches!(runtime.stats(id).await, Err(RuntimeError::NoSuchMachine(_))));
     let theirs = MachineSpec { id: to, ..spec.clone() };
     runtime.create(&theirs).await.unwrap();
     runtime.destroy(id).await.unwrap();

@@ -92,6 +92,23 @@ pub async fn logs(
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::new(answer.into_body())).into_response())
 }
 
+/// As its node counts it now.
+pub async fn stats(
+    State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
+    Path(path): Path<(String, InstanceId)>,
+) -> Result<Response, ApiError> {
+    let state = shared.writer.state();
+    let (id, instance) = find(&state, &caller, &path)?;
+    let target = shared.tunnel(&state, instance)?;
+    let answer = target.get(&format!("/v1/instances/{id}/stats")).await.map_err(|error| unreachable_node(&error))?;
+    if answer.status() != StatusCode::OK {
+        let detail = format!("{id} is {}: there is no machine that takes anything", instance.status.phase);
+        return Err(ApiError::new(StatusCode::CONFLICT, "instance_not_running", detail, "see `plfm instances`"));
+    }
+    Ok(([(header::CONTENT_TYPE, "application/json")], Body::new(answer.into_body())).into_response())
+}
+
 pub async fn exec(
     State(shared): State<Arc<Shared>>,
     Extension(caller): Extension<Caller>,

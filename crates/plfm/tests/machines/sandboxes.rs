@@ -85,6 +85,11 @@ fn a_sandbox_runs_is_found_again_and_leaves_nothing() {
     let first = sandboxes(&world).remove(0);
     assert_eq!((first["state"].as_str(), first["metadata"]["who"].as_str()), (Some("running"), Some("ada")));
 
+    let stats = world.json(&["stats", &name]);
+    assert_eq!(stats["instance"], first["id"]);
+    let took = |what: &str| stats[what].as_u64().unwrap_or_else(|| panic!("{what}: {stats}"));
+    assert!(took("cpu_ms") > 0 && took("memory_bytes") > 10 << 20 && took("disk_bytes") > 0, "{stats}");
+
     let full = world.plfm(&["template", "add", "huge", "--image", &image, "--memory", "900Gi"]);
     assert_eq!(full.code, Some(2), "no machine is that large: {}", full.err);
     world.said(&["template", "add", "huge", "--image", &image, "--memory", "200Gi"]);
