@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::Stream;
+use plfm_core::fair::Class;
 use plfm_core::ids::{InstanceId, TokenId};
 use plfm_core::labels::Labels;
 use plfm_core::units::Seq;
@@ -19,10 +20,11 @@ use serde::de::DeserializeOwned;
 
 use crate::tls::{self, Identity, TlsError};
 use crate::views::{
-    ApiKeyView, Capabilities, ConstraintsRequest, DeployReceipt, DeployRequest, EnvView, EventLine, Explanation,
-    ForkRequest, ForksView, InstanceStats, InstanceView, Items, JoinTokenRequest, JoinTokenView, LimitsRequest,
-    LogLine, NewApiKeyView, NodeOrder, NodeOrderRequest, NodeView, NodesView, OrgView, RouteView, SandboxRequest,
-    SandboxView, SnapshotRequest, SnapshotView, TemplateRequest, TemplateView, TimeoutRequest, WeightRequest,
+    ApiKeyView, Capabilities, ClassRequest, ConstraintsRequest, DeployReceipt, DeployRequest, EnvView, EventLine,
+    Explanation, ForkRequest, ForksView, InstanceStats, InstanceView, Items, JoinTokenRequest, JoinTokenView,
+    LimitsRequest, LogLine, NewApiKeyView, NodeOrder, NodeOrderRequest, NodeView, NodesView, OrgView, RouteView,
+    SandboxRequest, SandboxView, SnapshotRequest, SnapshotView, TemplateRequest, TemplateView, TimeoutRequest,
+    WeightRequest,
 };
 
 mod answer;
@@ -133,6 +135,10 @@ impl Client {
 
     pub async fn set_org_constraints(&self, org: &str, constraints: Labels) -> Result<OrgView, ApiError> {
         self.put(&["v1", "orgs", org, "constraints"], &ConstraintsRequest { constraints }).await
+    }
+
+    pub async fn set_env_class(&self, org: &str, app: &str, env: &str, class: Class) -> Result<EnvView, ApiError> {
+        self.put(&["v1", "orgs", org, "apps", app, "envs", env, "class"], &ClassRequest { class }).await
     }
 
     pub async fn set_env_constraints(

@@ -23,8 +23,6 @@ const BEFORE_SNAPSHOTS: u32 = 2;
 pub const NODE_DECOMMISSIONED: &str = "node_decommissioned";
 /// A report names no more images than this; which ones is the node's choice.
 pub const IMAGES_MAX: usize = 256;
-/// From "no new connections" to SIGKILL (P-SCH-34).
-pub const DRAIN_GRACE_SECONDS: u32 = 10;
 
 /// One line of the plan stream.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -222,7 +220,7 @@ fn assignment(state: &State, id: InstanceId) -> Option<Assignment> {
     Some(Assignment {
         instance: id,
         desired: instance.desired,
-        drain_grace_seconds: DRAIN_GRACE_SECONDS,
+        drain_grace_seconds: u32::try_from(state.grace(instance).as_secs()).unwrap_or(u32::MAX),
         workload: workload(state, id)?,
     })
 }

@@ -3,9 +3,11 @@
 use std::net::Ipv6Addr;
 
 use plfm_core::event::{Entry, Envelope, Start, Target, Waiting};
+use plfm_core::fair::Class;
 use plfm_core::ids::*;
 use plfm_core::labels::Labels;
 use plfm_core::phase::{DeployStatus, Desired, InstancePhase};
+use plfm_core::place::report::Verdict;
 use plfm_core::reason::Failure;
 use plfm_core::state::{Group, Instance, Route, State};
 use plfm_core::units::{Mebibytes, Seq, Timestamp};
@@ -19,7 +21,7 @@ pub use sandboxes::{
     sandbox_name, snapshot, snapshots, template, templates,
 };
 
-pub use orgs::{ConstraintsRequest, LimitView, LimitsRequest, OrgView, ProjectView, WeightRequest, org};
+pub use orgs::{ClassRequest, ConstraintsRequest, LimitView, LimitsRequest, OrgView, ProjectView, WeightRequest, org};
 
 pub use nodes::{
     JoinReply, JoinRequest, JoinTokenRequest, JoinTokenView, NodeOrder, NodeOrderRequest, NodeView, NodesView, node,
@@ -71,6 +73,9 @@ pub struct EnvView {
     /// Labels of the nodes that get what it starts, beside those that its org asks for.
     #[serde(default)]
     pub constraints: Labels,
+    /// As which its instances are served, within its project.
+    #[serde(default)]
+    pub class: Class,
     pub seq: Seq,
 }
 
@@ -168,10 +173,40 @@ pub struct Explanation {
     pub answer: String,
     /// The most urgent first; empty when all is well.
     pub lines: Vec<ExplainLine>,
+    /// What each node says to one more of each process type, as the fleet stands now.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub places: Vec<PlacesView>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlacesView {
+    pub process: String,
+    /// Why the next one has no place, where it waits for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<String>,
+    pub nodes: Vec<PlaceView>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlaceView {
+    pub node: String,
+    /// `fits`, or the first thing that is missing.
+    pub verdict: String,
+    /// The same, for people.
+    pub says: String,
+    /// Of one that fits, in thousandths of a point: the most is chosen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub score: Option<i64>,
+    /// Of one that has too little memory or disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub short_mib: Option<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExplainLine {
+    /// A phase, a reason, or a word of its own: stable, for programs.
+    #[serde(default)]
+    pub code: String,
     pub what: String,
     pub why: String,
     /// What to type or do next.
@@ -290,6 +325,7 @@ pub fn env(state: &State, id: EnvId, edge: EdgeStatus<'_>) -> Option<EnvView> {
         processes: env.groups.keys().filter_map(|name| process(state, id, name)).collect(),
         instances: instances.collect(),
         constraints: env.constraints.clone(),
+        class: env.class,
         seq: state.seq,
     })
 }
@@ -369,9 +405,31 @@ impl From<&Envelope> for EventLine {
     }
 }
 
-impl From<plfm_core::explain::Explanation> for Explanation {
-    fn from(core: plfm_core::explain::Explanation) -> Self {
-        let line = |it: plfm_core::explain::Finding| ExplainLine { what: it.what, why: it.why, next: it.next };
-        Self { subject: core.subject, answer: core.answer, lines: core.findings.into_iter().map(line).collect() }
+/// With the names of nodes.
+pub fn explanation(state: &State, core: plfm_core::explain::Explanation) -> Explanation {
+    let line = |it: plfm_core::explain::Finding| ExplainLine {
+        code: it.code.to_owned(),
+        what: it.what,
+        why: it.why,
+        next: it.next,
+    };
+    let place = |(node, verdict): (NodeId, Verdict)| {
+        let (score, short_mib) = match verdict {
+            Verdict::Fits { score } => (Some(score), None),
+            Verdict::Memory { short } | Verdict::Disk { short } => (None, Some(short.0)),
+            _ => (None, None),
+        };
+        let name = state.nodes.get(&node).map_or_else(|| node.to_string(), |node| node.name.clone());
+        PlaceView { node: name, verdict: verdict.code().to_owned(), says: verdict.to_string(), score, short_mib }
+    };
+    let places = core.places.into_iter().map(|it| {
+        let (waiting, nodes) = (it.waiting.map(str::to_owned), it.nodes.into_iter().map(place).collect());
+        PlacesView { process: it.process, waiting, nodes }
+    });
+    Explanation {
+        subject: core.subject,
+        answer: core.answer,
+        lines: core.findings.into_iter().map(line).collect(),
+        places: places.collect(),
     }
 }

@@ -74,6 +74,15 @@ pub enum Violation {
         from: String,
         to: String,
     },
+    /// An instance with a volume where the volume is not.
+    AwayFromVolume {
+        instance: InstanceId,
+        volume: String,
+    },
+    VolumeUsedTwice {
+        volume: String,
+        by: [InstanceId; 2],
+    },
     UnlabelledNode {
         instance: InstanceId,
         node: NodeId,
@@ -92,6 +101,7 @@ pub fn check(state: &State) -> Vec<Violation> {
     memory(state, &mut violations);
     ownership(state, &mut violations);
     instances(state, &mut violations);
+    volumes(state, &mut violations);
     deploys(state, &mut violations);
     weights(state, &mut violations);
     index(state, &mut violations);
@@ -266,6 +276,26 @@ fn instances(state: &State, violations: &mut Vec<Violation>) {
         };
         if unexplained {
             violations.push(Violation::PhaseWithoutCause { instance: *id, phase: status.phase });
+        }
+    }
+}
+
+/// A volume is in one place, and has one user.
+fn volumes(state: &State, violations: &mut Vec<Violation>) {
+    let mut users = BTreeMap::new();
+    for (id, it) in state.instances.iter().filter(|(_, it)| !has_ended(it)) {
+        let Role::Replica(replica) = &it.role else { continue };
+        let Some(release) = state.releases.get(&replica.release) else { continue };
+        let Some(process) = release.manifest.processes.get(&replica.process) else { continue };
+        for mount in &process.mounts {
+            let volume = mount.volume.clone();
+            let home = state.envs.get(&replica.env).and_then(|env| env.homes.get(&volume));
+            if home != Some(&it.node) {
+                violations.push(Violation::AwayFromVolume { instance: *id, volume: volume.clone() });
+            }
+            if let Some(other) = users.insert((replica.env, volume.clone()), *id) {
+                violations.push(Violation::VolumeUsedTwice { volume, by: [other, *id] });
+            }
         }
     }
 }

@@ -112,6 +112,11 @@ pub enum Command {
         env: EnvId,
         constraints: Labels,
     },
+    /// How urgent what an env starts from now on is, within its project.
+    SetEnvClass {
+        env: EnvId,
+        class: Class,
+    },
     /// What a node's report says that is new.
     Observe {
         node: NodeId,

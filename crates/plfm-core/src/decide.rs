@@ -81,6 +81,7 @@ pub fn decide(state: &State, command: Command, facts: &Facts) -> Result<Vec<Even
         Command::SetProjectWeight { project, weight } => quotas::set_project_weight(state, project, weight),
         Command::SetOrgConstraints { org, constraints } => constraints::set_of_org(state, org, constraints),
         Command::SetEnvConstraints { env, constraints } => constraints::set_of_env(state, env, constraints),
+        Command::SetEnvClass { env, class } => quotas::set_env_class(state, env, class),
         Command::NoteWaiting { env, process, waiting } => note_waiting(state, env, process, waiting),
         Command::SetDesired { instance, desired, why } => {
             let current = state.instances.get(&instance).ok_or(Refusal::InstanceNotFound(instance))?;
@@ -182,7 +183,7 @@ fn allocate(state: &State, choice: Choice, facts: &Facts) -> Result<Vec<Event>, 
     let group = owner.groups.get(&process).filter(|group| group.release == release).ok_or_else(stale)?;
     let kind = Kind::of_process(state, env, release, &process).ok_or_else(stale)?;
     let resources = kind.needs_on(host);
-    fresh(host.takes_work() && kind.suits(host), node)?;
+    fresh(host.takes_work() && kind.suits(node, host), node)?;
     fresh(place::has_room(host, state.index.held(node), &resources), node)?;
     quotas::start(state, owner.org, &resources, facts.now)?;
     Ok(vec![Event::InstanceAllocated(Box::new(InstanceAllocated {

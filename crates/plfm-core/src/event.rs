@@ -71,6 +71,9 @@ pub enum Event {
     OrgConstraintsSet { org: OrgId, constraints: Labels },
     #[serde(rename = "env.constraints_set")]
     EnvConstraintsSet { env: EnvId, org: OrgId, constraints: Labels },
+    /// How urgent what it starts is, within its project.
+    #[serde(rename = "env.class_set")]
+    EnvClassSet { env: EnvId, org: OrgId, class: Class },
     #[serde(rename = "project.weight_set")]
     ProjectWeightSet { project: ProjectId, weight: u32 },
     #[serde(rename = "project.created")]
@@ -436,6 +439,7 @@ impl Event {
         Self::OrgWeightSet { .. } => "org.weight_set",
         Self::OrgConstraintsSet { .. } => "org.constraints_set",
         Self::EnvConstraintsSet { .. } => "env.constraints_set",
+        Self::EnvClassSet { .. } => "env.class_set",
         Self::ProjectWeightSet { .. } => "project.weight_set",
         Self::ProjectCreated { .. } => "project.created",
         Self::TokenCreated { .. } => "token.created",

@@ -53,6 +53,9 @@ pub fn evolve(state: &mut State, envelope: &Envelope) {
         Event::EnvConstraintsSet { env, constraints, .. } => update(&mut state.envs, env, |env| {
             (env.constraints, env.version) = (constraints.clone(), seq);
         }),
+        Event::EnvClassSet { env, class, .. } => update(&mut state.envs, env, |env| {
+            (env.class, env.version) = (*class, seq);
+        }),
         Event::ProjectWeightSet { project, weight } => update(&mut state.projects, project, |project| {
             (project.weight, project.version) = (*weight, seq);
         }),
@@ -66,8 +69,9 @@ pub fn evolve(state: &mut State, envelope: &Envelope) {
         }
         Event::EnvCreated { env, org, app, name } => {
             let (name, groups, constraints) = (name.clone(), OrdMap::new(), Labels::default());
-            state.envs.insert(*env, Env { org: *org, app: *app, name, groups, constraints, version: seq });
-            state.index.own(*org, |usage| usage.envs += 1);
+            let (org, app, class, homes) = (*org, *app, Class::default(), OrdMap::new());
+            state.envs.insert(*env, Env { org, app, name, groups, constraints, class, homes, version: seq });
+            state.index.own(org, |usage| usage.envs += 1);
         }
         Event::ReleaseCreated(created) => release_created(state, created, at),
         Event::DeployCreated { deploy, org, app, env, release, processes } => {
@@ -279,10 +283,23 @@ fn instance_allocated(state: &mut State, allocated: &InstanceAllocated, seq: Seq
     let InstanceAllocated { instance, org, app, env, process, node, release, deploy, address, resources, class } =
         allocated.clone();
     let Some(project) = state.apps.get(&app).map(|app| app.project) else { return };
+    settle_volumes(state, env, release, &process, node);
     let role = Role::Replica(Replica { app, env, process, release, deploy });
     let seed = Seed { org, project, role, node, address, resources, class };
     enters(state, instance, seed, seq, at);
     settle(state, env);
+}
+
+/// A volume is where the first instance that has it is placed.
+fn settle_volumes(state: &mut State, env: EnvId, release: ReleaseId, process: &str, node: NodeId) {
+    let mounts = state.process(release, process).map(|process| process.mounts.clone()).unwrap_or_default();
+    if !mounts.is_empty() {
+        update(&mut state.envs, &env, |env| {
+            for mount in mounts {
+                env.homes.entry(mount.volume).or_insert(node);
+            }
+        });
+    }
 }
 
 fn sandbox_created(state: &mut State, created: &SandboxCreated, seq: Seq, at: Timestamp) {

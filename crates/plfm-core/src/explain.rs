@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::event::{Entry, Waiting};
 use crate::facts::{Facts, INELIGIBLE_AFTER};
-use crate::fair::Class;
 use crate::ids::*;
 use crate::labels::label;
 use crate::phase::{DeployStatus, Desired, InstancePhase, NodePhase};
@@ -17,6 +16,7 @@ use crate::state::{Env, Group, Instance, State};
 pub use self::node::node;
 
 mod node;
+mod rollout;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Explanation {
@@ -24,14 +24,29 @@ pub struct Explanation {
     pub answer: String,
     /// The most urgent first; empty when all is well.
     pub findings: Vec<Finding>,
+    /// What each node says to one more of each process type.
+    pub places: Vec<Places>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Places {
+    pub process: String,
+    /// Why the next one has no place.
+    pub waiting: Option<&'static str>,
+    pub nodes: Vec<(NodeId, Verdict)>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
+    /// Of a closed set: a phase, the reason of a failure or of waiting, or one that [`CODES`] adds.
+    pub code: &'static str,
     pub what: String,
     pub why: String,
     pub next: String,
 }
+
+/// What a finding is about where neither a phase nor a reason says it.
+pub const CODES: &[&str] = &["deploy_failed", "rolling", "port_closed", "node_silent", "node_degraded", "stays"];
 
 /// Ports of its table that an edge could not open, and why.
 pub type ClosedPorts = BTreeMap<u16, String>;
@@ -51,11 +66,18 @@ pub fn env(state: &State, facts: &Facts, closed: &ClosedPorts, id: EnvId) -> Opt
     let nodes = nodes.iter().filter_map(|id| node::degraded(state.nodes.get(id)?));
     let instances = wanted.iter().filter_map(|(id, it)| trouble(state, facts, *id, it));
     let ports = ports(state, id).filter_map(|port| Some(shut(port, closed.get(&port)?, app, &env.name)));
-    let findings: Vec<_> = deploys.into_iter().chain(rooms).chain(instances).chain(nodes).chain(ports).collect();
+    let rolling = env.groups.iter().filter_map(|(name, it)| rollout::rolling(state, id, name, it));
+    let findings = deploys.into_iter().chain(rooms).chain(rolling).chain(instances).chain(nodes).chain(ports);
+    let findings: Vec<_> = findings.collect();
+    let of_group = |(name, it): (&String, &Group)| {
+        let waiting = it.waiting.as_ref().map(Waiting::code);
+        Places { waiting, ..places(state, facts, id, name, it.release) }
+    };
+    let places = env.groups.iter().map(of_group).collect();
     let counts: Vec<_> = env.groups.iter().map(|(name, group)| count(state, id, name, group)).collect();
     let all = counts.iter().all(|(_, whole)| *whole) && findings.is_empty();
     let counts = counts.into_iter().map(|(text, _)| text).collect::<Vec<_>>().join(", ");
-    Some(Explanation { answer: answer(&subject, all, &counts), subject, findings })
+    Some(Explanation { answer: answer(&subject, all, &counts), subject, findings, places })
 }
 
 /// One instance. None when it is not known (any more).
@@ -68,7 +90,16 @@ pub fn instance(state: &State, facts: &Facts, id: InstanceId) -> Option<Explanat
         other => format!("{phase} on {node}, and should be {other}"),
     };
     let finding = leaving(id, instance).or_else(|| trouble(state, facts, id, instance));
-    Some(Explanation { subject: id.to_string(), answer, findings: finding.into_iter().collect() })
+    let places = instance.replica().map(|it| places(state, facts, it.env, &it.process, it.release));
+    let (findings, places) = (finding.into_iter().collect(), places.into_iter().collect());
+    Some(Explanation { subject: id.to_string(), answer, findings, places })
+}
+
+/// As the fleet stands now; what it was when something was placed there is not kept.
+fn places(state: &State, facts: &Facts, env: EnvId, process: &str, release: ReleaseId) -> Places {
+    let class = state.envs.get(&env).map(|env| env.class).unwrap_or_default();
+    let wanted = Wanted { env, process: process.to_owned(), release, count: 1, class, since: None };
+    Places { process: process.to_owned(), waiting: None, nodes: report(state, facts, wanted).nodes }
 }
 
 fn answer(subject: &str, all: bool, counts: &str) -> String {
@@ -92,7 +123,8 @@ fn ports(state: &State, env: EnvId) -> impl Iterator<Item = u16> + '_ {
 }
 
 fn shut(port: u16, why: &str, app: &str, env: &str) -> Finding {
-    Finding { what: format!("port {port} of the edge is not open"), why: why.to_owned(), next: reopen(port, app, env) }
+    let what = format!("port {port} of the edge is not open");
+    Finding { code: "port_closed", what, why: why.to_owned(), next: reopen(port, app, env) }
 }
 
 /// What to do about a port that an edge cannot open.
@@ -111,6 +143,7 @@ fn failed_deploy(state: &State, id: DeployId) -> Option<Finding> {
     let deploy = state.deploys.get(&id).filter(|deploy| deploy.status == DeployStatus::Failed)?;
     let failure = deploy.failure.as_ref();
     Some(Finding {
+        code: "deploy_failed",
         what: format!("{id} has failed: it tries one instance every few minutes"),
         why: failure.map_or_else(|| "no reason was given".to_owned(), ToString::to_string),
         next: match failure {
@@ -129,7 +162,8 @@ fn room(
     group: &Group,
 ) -> Option<Finding> {
     let waiting = group.waiting.as_ref()?;
-    let (process, class, since) = (name.to_owned(), Class::Normal, group.waiting_since);
+    let class = state.envs.get(&env).map(|env| env.class).unwrap_or_default();
+    let (process, since) = (name.to_owned(), group.waiting_since);
     let wanted = Wanted { env, process, release: group.release, count: 1, class, since };
     let asks_nodes =
         waiting.is_for_room() || matches!(waiting, Waiting::NoNodesActive | Waiting::NoNodeLabelled { .. });
@@ -137,6 +171,7 @@ fn room(
     let line = line.get_or_insert_with(|| crate::place::line::line(state, facts));
     let turn = turn(state, line, env, name);
     Some(Finding {
+        code: waiting.code(),
         what: format!("{name} waits for a place"),
         why: format!("{waiting}{nodes}{}", turn.unwrap_or_default()),
         next: make_room(state, env, waiting),
@@ -195,6 +230,13 @@ fn make_room(state: &State, env: EnvId, waiting: &Waiting) -> String {
         }
         Waiting::NoNodeLabelled { asked } => labels(state, env, asked),
         Waiting::NoCapacityInstances { .. } => "add a node: `plfm node token` prints the command".to_owned(),
+        Waiting::VolumeHomeNodeOffline { node } => {
+            format!("bring {node} back: `plfm node explain {node}` says what keeps it from taking work")
+        }
+        Waiting::VolumeLocalityNoNode { node } => {
+            format!("lower `resources.memory` or `resources.disk`, or let something else leave {node}")
+        }
+        Waiting::VolumeConstraintsInvalid => "mount volumes of one node only".to_owned(),
         Waiting::ImagePlatformUnavailable { nodes, .. } => format!("build the image for {} too", nodes.join(" or ")),
     }
 }
@@ -246,7 +288,8 @@ fn trouble(state: &State, facts: &Facts, id: InstanceId, instance: &Instance) ->
     };
     let why = failure.map_or_else(|| unexplained.to_owned(), |failure| explain_failure(failure, instance));
     let next = failure.map_or(next, |failure| failure.reason.hint().to_owned());
-    Some(Finding { what, why, next })
+    let code = failure.map_or(instance.status.phase.code(), |failure| failure.reason.code());
+    Some(Finding { code, what, why, next })
 }
 
 fn explain_failure(failure: &crate::reason::Failure, instance: &Instance) -> String {
@@ -274,6 +317,7 @@ fn lost(state: &State, facts: &Facts, id: InstanceId, instance: &Instance) -> Fi
         ),
     };
     Finding {
+        code: "node_silent",
         what: format!("{id} was {} when {node} was last heard", instance.status.phase),
         why: format!("{node} has been silent for {} s{frozen}", facts.silent(instance.node).as_secs()),
         next: format!("look at the host of {node}; `plfm nodes` shows when it is back{next}"),
@@ -290,6 +334,7 @@ fn leaving(id: InstanceId, instance: &Instance) -> Option<Finding> {
     };
     let failure = instance.status.failure.as_ref().map(|failure| format!("; before, {failure}")).unwrap_or_default();
     Some(Finding {
+        code: instance.desired.code(),
         what: format!("{id} is not wanted any more"),
         why: format!("{why}{failure}"),
         next: "see what is wanted with `plfm status`".to_owned(),

@@ -14,7 +14,7 @@ pub use self::error::{ManifestError, render};
 pub use self::image::{ImagePlace, ImageReference, image_reference};
 pub use self::model::{
     App, Health, HealthCheck, Image, Manifest, Mount, Port, Process, PullPolicy, Resources, Restart, RestartPolicy,
-    Scaling, SchemaVersion, Secrets, Settings, Volume,
+    Scaling, SchemaVersion, Secrets, Settings, TERMINATION_GRACE_SECONDS, Volume,
 };
 pub use self::notation::{mebibytes, millis};
 pub use self::rules::{Refusal, mount_path, mounts_overlap};

@@ -11,13 +11,15 @@ use crate::quota::Excess;
 use crate::state::{Committed, Footprint, Instance, Node, State};
 use crate::units::Timestamp;
 
-use self::board::Asked;
-pub(crate) use self::board::Kind;
-pub use self::board::{Wish, is_eligible};
+pub use self::board::is_eligible;
+use self::kind::Asked;
+pub(crate) use self::kind::Kind;
+pub use self::kind::Wish;
 use self::session::Session;
 
 mod board;
 pub mod figures;
+mod kind;
 mod ledger;
 pub mod line;
 pub mod report;

@@ -26,8 +26,8 @@ pub(crate) mod sandboxes;
 
 /// A record that ended stays visible this long.
 pub const FORGET_AFTER: Duration = Duration::from_secs(7 * 24 * 3600);
-/// The grace that a process gets to end, and the node's own time (P-SCH-34); then it is stopped outright.
-pub const DRAIN_MAX: Duration = Duration::from_secs(15);
+/// The node's own time beside the grace that a process gets to end (P-SCH-34); then it is stopped outright.
+pub const DRAIN_MARGIN: Duration = Duration::from_secs(5);
 /// Machines that are emulated get so many times longer.
 const EMULATED_PATIENCE: u32 = 10;
 
@@ -170,12 +170,17 @@ fn starts(state: &State, placement: &Placement, agenda: &mut Agenda) {
 fn drained(state: &State, fleet: &Fleet<'_>, agenda: &mut Agenda, commands: &mut Vec<Command>) {
     let members = fleet.groups.values().flatten().filter(|(_, it)| it.desired == Desired::Draining);
     for (id, it) in members {
-        let emulated = state.nodes.get(&it.node).is_some_and(|node| node.capacity.isolation == Isolation::Emulated);
-        let patience = if emulated { DRAIN_MAX * EMULATED_PATIENCE } else { DRAIN_MAX };
-        if agenda.is_due(it.desired_at + patience) {
+        if agenda.is_due(drain_deadline(state, it)) {
             commands.push(set_desired(*id, Desired::Stopped, DesiredChange::DrainDeadline));
         }
     }
+}
+
+/// By when an instance that takes leave has left: its process gets its grace, its node some time of its own.
+pub fn drain_deadline(state: &State, it: &Instance) -> Timestamp {
+    let emulated = state.nodes.get(&it.node).is_some_and(|node| node.capacity.isolation == Isolation::Emulated);
+    let patience = state.grace(it) + DRAIN_MARGIN;
+    it.desired_at + if emulated { patience * EMULATED_PATIENCE } else { patience }
 }
 
 fn forget(state: &State, agenda: &mut Agenda, commands: &mut Vec<Command>) {

@@ -69,6 +69,8 @@ pub enum Refusal {
     NodeOffline(NodeId),
     #[error("{node} still has work: {instances} instances")]
     NodeNotEmpty { node: NodeId, instances: usize },
+    #[error("{node} still has {volumes} volumes")]
+    NodeHasVolumes { node: NodeId, volumes: usize },
     #[error("{0} still takes new work")]
     NodeActive(NodeId),
     #[error("rescheduling is not frozen")]
@@ -144,6 +146,7 @@ impl Refusal {
             Self::NodeDecommissioned(_) => "node_decommissioned",
             Self::NodeOffline(_) => "node_offline",
             Self::NodeNotEmpty { .. } => "node_not_empty",
+            Self::NodeHasVolumes { .. } => "node_has_volumes",
             Self::NodeActive(_) => "node_active",
             Self::NotFrozen => "rescheduling_not_frozen",
             Self::QuotaExceeded(_) => "quota_exceeded",
@@ -230,6 +233,7 @@ impl Refusal {
                 "wait until it is drained (`plfm instances` shows what is left); what has volumes stays until it is deployed \
                  without them; after a mass failure, `plfm node reschedule` moves the rest"
             }
+            Self::NodeHasVolumes { .. } => "what is in them is nowhere else: keep the node, or let it take work again",
             Self::NodeActive(_) => "drain it first with `plfm node drain`",
             Self::NotFrozen => "nothing to do",
             Self::QuotaExceeded(Excess { dimension: Dimension::Apps, .. }) => {

@@ -135,6 +135,7 @@ fn org_of(state: &State, event: &Event) -> Option<OrgId> {
         | Event::OrgWeightSet { org, .. }
         | Event::OrgConstraintsSet { org, .. }
         | Event::EnvConstraintsSet { org, .. }
+        | Event::EnvClassSet { org, .. }
         | Event::ProjectCreated { org, .. }
         | Event::AppCreated { org, .. }
         | Event::EnvCreated { org, .. }

@@ -10,11 +10,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::digest::Digest;
 use crate::event::{Capacity, Entry, ReleaseImage, Scope, Target, Waiting};
-use crate::fair::Turns;
+use crate::fair::{Class, Turns};
 use crate::ids::*;
 use crate::index::Index;
 use crate::labels::Labels;
-use crate::manifest::{Manifest, Process, Resources as Size};
+use crate::manifest::{Manifest, Mount, Process, Resources as Size, TERMINATION_GRACE_SECONDS};
 use crate::phase::{DeployStatus, Desired, NodePhase};
 use crate::quota::Limits;
 use crate::reason::Failure;
@@ -144,6 +144,12 @@ pub struct Env {
     /// What its nodes must have, beside what its org asks for.
     #[serde(default)]
     pub constraints: Labels,
+    /// As which its instances are served, within its project.
+    #[serde(default)]
+    pub class: Class,
+    /// Where its volumes are, by name: where the first instance that had them was placed. They stay there (P-SCH-21).
+    #[serde(default)]
+    pub homes: OrdMap<String, NodeId>,
     pub version: Seq,
 }
 
@@ -351,8 +357,31 @@ impl State {
         if instance.desired == Desired::Paused || instance.status.phase.is_at_rest() {
             return true;
         }
+        !self.mounts(instance).is_empty()
+    }
+
+    /// The volumes that an instance has, and where it sees them.
+    pub fn mounts(&self, instance: &Instance) -> &[Mount] {
         let process = instance.replica().and_then(|it| self.process(it.release, &it.process));
-        process.is_some_and(|process| !process.mounts.is_empty())
+        process.map(|process| process.mounts.as_slice()).unwrap_or_default()
+    }
+
+    /// Whether it has a volume that this process type, of the same env, mounts.
+    pub fn share_volume(&self, instance: &Instance, process: &Process) -> bool {
+        let is_its = |volume: &str| process.mounts.iter().any(|mount| mount.volume == volume);
+        !process.mounts.is_empty() && self.mounts(instance).iter().any(|mount| is_its(&mount.volume))
+    }
+
+    /// From SIGTERM to SIGKILL (P-SCH-34).
+    pub fn grace(&self, instance: &Instance) -> Duration {
+        let process = instance.replica().and_then(|it| self.process(it.release, &it.process));
+        let seconds = process.map_or(TERMINATION_GRACE_SECONDS, |process| process.termination_grace_seconds);
+        Duration::from_secs(seconds.into())
+    }
+
+    /// Volumes whose home a node is.
+    pub fn volumes_on(&self, node: NodeId) -> usize {
+        self.envs.values().flat_map(|env| env.homes.values()).filter(|home| **home == node).count()
     }
 }
 

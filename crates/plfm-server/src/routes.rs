@@ -78,6 +78,7 @@ pub fn table() -> Vec<Route> {
         route("GET",  "/v1/orgs/{org}/apps/{app}/envs/{env}",              Token(AppsRead),     get(apps::env)),
         route("GET",  "/v1/orgs/{org}/apps/{app}/envs/{env}/explain",      Token(AppsRead),     get(apps::explain)),
         route("PUT",  "/v1/orgs/{org}/apps/{app}/envs/{env}/constraints",  Token(DeploysWrite), put(apps::set_constraints)),
+        route("PUT",  "/v1/orgs/{org}/apps/{app}/envs/{env}/class",        Token(DeploysWrite), put(apps::set_class)),
         route("DELETE", "/v1/orgs/{org}/apps/{app}/envs/{env}/routes/{route}", Token(DeploysWrite), delete(apps::delete_route)),
         route("POST", "/v1/orgs/{org}/apps/{app}/envs/{env}/deploys",      Token(DeploysWrite), post(deploys::create)),
         route("GET",  "/v1/orgs/{org}/api-keys",                           Token(NodesAdmin),   get(keys::list)),

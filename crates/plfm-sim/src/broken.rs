@@ -52,6 +52,7 @@ broken! {
     "decide: forgets nothing" => rules(rules::FORGETS_NOTHING);
     "decide: removes snapshots that forks go on from" => rules(rules::CARELESS);
     "decide: keeps snapshots that nobody wants" => rules(rules::HOARDING);
+    "decide: forgets where volumes are" => rules(rules::HOMELESS);
     "step: acts on what is being taken" => step(steps::meddles);
     "step: does all twice" => step(steps::twice);
     "step: never stops" => step(steps::never_stops);

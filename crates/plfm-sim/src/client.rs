@@ -43,9 +43,10 @@ impl Client {
         let org = *state.orgs.keys().next().expect("a cluster begins with an org");
         let project = *state.projects.keys().next().expect("an org begins with a project");
         match operation {
-            Operation::Deploy { app, prod, web, worker, arm, expose } => {
+            Operation::Deploy { app, prod, web, worker, arm, expose, worker_has_volume } => {
                 self.wanted.insert((*app, *prod), web.clone());
-                let worker = worker.map(|replicas| ("worker", Process { replicas, ..sound() }));
+                let volume = *worker_has_volume && !web.volume;
+                let worker = worker.map(|replicas| ("worker", Process { replicas, volume, ..sound() }));
                 let processes: Vec<_> = [("web", web.clone())].into_iter().chain(worker).collect();
                 let expose = expose.iter().map(exposed).collect();
                 deploy(APPS[usize::from(*app)], env_name(*prod), &processes, *arm, expose)
@@ -117,6 +118,10 @@ impl Client {
                 })
             }
             Operation::WeighOrg { weight } => Command::SetOrgWeight { org, weight: *weight },
+            Operation::Prioritize { app, prod, class } => {
+                let env = env_of(state, org, *app, *prod).unwrap_or_else(|| EnvId::from(ulid::Ulid::nil()));
+                Command::SetEnvClass { env, class: *class }
+            }
             Operation::WeighProject { weight } => Command::SetProjectWeight { project, weight: *weight },
         }
     }
@@ -219,6 +224,7 @@ fn sound() -> Process {
         backoff_seconds: 1,
         port: true,
         health: false,
+        volume: false,
     }
 }
 
@@ -228,7 +234,9 @@ fn env_name(prod: bool) -> &'static str {
 
 fn deploy(app: &str, env: &str, processes: &[(&str, Process)], arm: bool, expose: Vec<Expose>) -> Command {
     let tables: String = processes.iter().map(|(name, process)| table(name, process)).collect();
-    let text = format!("schema_version = \"v1\"\n{tables}");
+    let has_volume = processes.iter().any(|(_, process)| process.volume);
+    let volumes = if has_volume { "[[volumes]]\nname = \"data\"\nsize = \"1Gi\"\n" } else { "" };
+    let text = format!("schema_version = \"v1\"\n{volumes}{tables}");
     let manifest = Manifest::parse(text.as_bytes()).unwrap_or_else(|errors| panic!("{errors:#?} in\n{text}"));
     let (org, app, env) = ("default".to_owned(), app.to_owned(), env.to_owned());
     let image = image(if arm { "arm64" } else { "amd64" });
@@ -236,8 +244,9 @@ fn deploy(app: &str, env: &str, processes: &[(&str, Process)], arm: bool, expose
 }
 
 fn table(name: &str, process: &Process) -> String {
-    let Process { temper, replicas, memory_mib, disk_gib, policy, backoff_seconds, port, health } = process;
-    let (command, policy, max) = (temper.command(), policy.name(), (*replicas).max(1));
+    let Process { temper, replicas, memory_mib, disk_gib, policy, backoff_seconds, port, health, volume } = process;
+    let replicas = if *volume { 1.min(*replicas) } else { *replicas };
+    let (command, policy, max) = (temper.command(), policy.name(), replicas.max(1));
     let mut text = format!(
         "[processes.{name}]\ncommand = [\"{command}\"]\n\
          [processes.{name}.resources]\nmemory = \"{memory_mib}Mi\"\ndisk = \"{disk_gib}Gi\"\n\
@@ -249,6 +258,9 @@ fn table(name: &str, process: &Process) -> String {
     }
     if *port && *health {
         writeln!(text, "[processes.{name}.health]\ntype = \"tcp\"\nport = 8080").expect("a string takes all");
+    }
+    if *volume {
+        text.push_str(&format!("[[processes.{name}.mounts]]\nvolume = \"data\"\npath = \"/data\"\n"));
     }
     text
 }

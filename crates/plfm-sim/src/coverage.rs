@@ -59,6 +59,7 @@ names! { command, COMMANDS, Command {
     Command::SetProjectWeight { .. } => "set project weight",
     Command::SetOrgConstraints { .. } => "set org constraints",
     Command::SetEnvConstraints { .. } => "set env constraints",
+    Command::SetEnvClass { .. } => "set env class",
     Command::OrderNode { .. } => "order node",
     Command::ForceReschedule => "force reschedule",
     Command::SetRescheduling { .. } => "set rescheduling",

@@ -91,7 +91,7 @@ impl Judge {
     }
 
     /// A rollout or a scale-down never takes a ready instance when fewer would be left than are wanted, unless it has said that there
-    /// is no room.
+    /// is no room, or the one that comes needs a volume that it has.
     fn too_few_ready(&self, before: &State, id: InstanceId, desired: Desired, why: DesiredChange) -> Option<String> {
         let instance = before.instances.get(&id)?;
         let by_choice = matches!(why, DesiredChange::RolloutReplace | DesiredChange::ScaleDown);
@@ -103,7 +103,11 @@ impl Judge {
         if group.waiting.as_ref().is_some_and(Waiting::is_for_room) {
             return None;
         }
-        let wanted = self.state.process(group.release, &replica.process)?.scaling.min as usize;
+        let process = self.state.process(group.release, &replica.process)?;
+        if process.mounts.iter().any(|mount| before.mounts(instance).contains(mount)) {
+            return None;
+        }
+        let wanted = process.scaling.min as usize;
         let ready = ready(&self.state, replica.env, &replica.process);
         (ready < wanted).then(|| format!("{why:?} of {id} leaves {ready} ready of {wanted} wanted"))
     }

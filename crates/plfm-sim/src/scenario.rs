@@ -4,6 +4,7 @@
 use std::fmt;
 
 use fastrand::Rng;
+use plfm_core::fair::Class;
 use serde::{Deserialize, Serialize};
 
 pub const NODES: usize = 3;
@@ -43,6 +44,9 @@ pub enum Operation {
         worker: Option<u32>,
         arm: bool,
         expose: Option<Exposed>,
+        /// The volume is the worker's.
+        #[serde(default)]
+        worker_has_volume: bool,
     },
     Scale {
         app: u8,
@@ -116,6 +120,11 @@ pub enum Operation {
     WeighProject {
         weight: u32,
     },
+    Prioritize {
+        app: u8,
+        prod: bool,
+        class: Class,
+    },
 }
 
 /// What an operator says of a node. None is decommissioned: the fleet has to be whole in the end.
@@ -137,6 +146,9 @@ pub struct Process {
     pub backoff_seconds: u32,
     pub port: bool,
     pub health: bool,
+    /// One replica at most, where its volume is.
+    #[serde(default)]
+    pub volume: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -380,7 +392,8 @@ impl Drawn for Operation {
             }
             8 => Self::LimitInstances { most: rng.u64(1..20) },
             9 if rng.bool() => Self::WeighOrg { weight: rng.u32(1..4) },
-            9 => Self::WeighProject { weight: rng.u32(1..4) },
+            9 if rng.bool() => Self::WeighProject { weight: rng.u32(1..4) },
+            9 => Self::Prioritize { app, prod, class: Class::ALL[rng.usize(..4)] },
             _ => Self::Deploy {
                 app,
                 prod,
@@ -388,6 +401,7 @@ impl Drawn for Operation {
                 worker: (rng.u8(..4) == 0).then(|| rng.u32(0..3)),
                 arm: rng.u8(..16) == 0,
                 expose: (rng.u8(..3) == 0).then(|| Exposed { port: 7_000 + rng.u16(..3), worker: rng.u8(..4) == 0 }),
+                worker_has_volume: rng.u8(..8) == 0,
             },
         }
     }
@@ -407,6 +421,7 @@ impl Drawn for Process {
             backoff_seconds: rng.u32(0..3),
             port,
             health: port && rng.bool(),
+            volume: rng.u8(..6) == 0,
         }
     }
 }

@@ -63,11 +63,12 @@ fn a_bit_of_all() -> Vec<Step> {
         backoff_seconds: 1,
         port: true,
         health: true,
+        volume: false,
     };
     let asks = [
         (1_000, CreateTemplate { memory_mib: 128, arm: false }),
         (2_000, CreateSandbox { timeout_seconds: 80, urgent: false, goes_on: false }),
-        (2_500, Deploy { app: 0, prod: false, web, worker: None, arm: false, expose: None }),
+        (2_500, Deploy { app: 0, prod: false, web, worker: None, arm: false, expose: None, worker_has_volume: false }),
         (10_000, PauseSandbox { which: 0 }),
         (18_000, ResumeSandbox { which: 0, timeout_seconds: 80 }),
         (26_000, ForkSandbox { which: 0, count: 2, timeout_seconds: 60 }),

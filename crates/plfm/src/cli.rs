@@ -22,7 +22,7 @@ pub use roles::{
     ServerArgs, TokenArgs,
 };
 
-pub use orgs::{LabelArgs, LimitArgs, OrgCommand, RequireArgs, WeightArgs, distinct};
+pub use orgs::{LabelArgs, LimitArgs, OrgCommand, PriorityArgs, RequireArgs, WeightArgs, distinct};
 
 pub use sandboxes::{
     CreateArgs, KeyCommand, KeyId, SandboxCommand, SandboxExecArgs, SandboxForkArgs, SandboxName, SandboxResumeArgs,
@@ -98,6 +98,8 @@ pub enum Command {
     Key(KeyCommand),
     /// Give new instances of a deployed app to nodes with these labels only; without any, to all
     Require(RequireArgs),
+    /// Serve a deployed app before or after others of its project, where there is not room for all
+    Priority(PriorityArgs),
     /// What the org may have, its part, and its nodes
     #[command(subcommand)]
     Org(OrgCommand),

@@ -45,6 +45,7 @@ pub async fn run(cli: Cli, out: &mut Printer) -> Result<Exit, CliError> {
         Command::Template(command) => template::run(command, &context()?, out).await,
         Command::Snapshot(command) => snapshot::run(command, &context()?, out).await,
         Command::Require(args) => org::require(args, &context()?, out).await,
+        Command::Priority(args) => org::priority(args, &context()?, out).await,
         Command::Org(command) => org::run(command, &context()?, out).await,
         Command::Doctor(args) => doctor::run(args, &context()?, out).await,
         Command::Version => version::run(&context()?, out).await,

@@ -62,6 +62,9 @@ async fn a_deploy_without_a_node_waits_and_explain_says_why() {
         web waits for a place
           why:  no node takes new work
           next: join a node: `plfm node token` prints the command
+
+        one more of web on each node:
+        NODE  SAYS
     "#]]
     .assert_eq(&explained.out);
     let status = cluster.plfm(&["status", "shop", "--json"]).await.json();
@@ -97,6 +100,9 @@ async fn a_port_that_the_edge_cannot_open_is_seen_and_taken_away() {
         port 9000 of the edge is not open
           why:  Address already in use
           next: make the port free for the edge, or take it away with `plfm unexpose 9000 --app shop --env dev`
+
+        one more of web on each node:
+        NODE  SAYS
     "#]]
     .assert_eq(&explained);
     let status = cluster.plfm(&["status"]).await.out;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use plfm_core::fair::Class;
 use plfm_core::ids::OrgId;
 use plfm_core::labels::Labels;
 use plfm_core::quota::Dimension;
@@ -28,6 +29,13 @@ pub struct WeightRequest {
 #[serde(deny_unknown_fields)]
 pub struct ConstraintsRequest {
     pub constraints: Labels,
+}
+
+/// `PUT …/class`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClassRequest {
+    pub class: Class,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use plfm_core::event::{OnTimeout, Origin, Resources, Start};
+use plfm_core::fair::Class;
 use plfm_core::ids::*;
 use plfm_core::manifest::Resources as Size;
 use plfm_core::phase::{Desired, InstancePhase};
@@ -36,6 +37,9 @@ pub struct SandboxRequest {
     pub vars: BTreeMap<String, String>,
     #[serde(default)]
     pub metadata: BTreeMap<String, String>,
+    /// As which it is served, in its project.
+    #[serde(default)]
+    pub class: Class,
 }
 
 /// Shown once.

@@ -57,12 +57,17 @@ pub fn order(state: &State, id: NodeId, order: NodeOrder) -> Result<Vec<Event>, 
     }
 }
 
-/// Nothing may be left. A lost node cannot say that of itself; what was to be stopped there ends with it, for it is never heard again.
+/// Nothing may be left, no instance and no volume (P-SCH-43). A lost node cannot say that of itself; what was to be stopped there ends
+/// with it, for it is never heard again.
 fn decommission(state: &State, id: NodeId, phase: NodePhase) -> Result<Vec<Event>, Refusal> {
     let offline = phase == NodePhase::Offline;
     let left = state.live_on(id).filter(|(_, it)| !offline || it.desired != Desired::Stopped).count();
     if left > 0 {
         return Err(Refusal::NodeNotEmpty { node: id, instances: left });
+    }
+    let volumes = state.volumes_on(id);
+    if volumes > 0 {
+        return Err(Refusal::NodeHasVolumes { node: id, volumes });
     }
     let failure = || Some(Failure::new(Reason::NodeLost, "its node was decommissioned"));
     let gone = |(instance, it): (InstanceId, &crate::state::Instance)| {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::event::{Event, Resources};
+use crate::fair::Class;
 use crate::ids::*;
 use crate::index::Usage;
 use crate::manifest::{Manifest, Resources as Size};
@@ -34,6 +35,12 @@ pub fn set_project_weight(state: &State, project: ProjectId, weight: u32) -> Res
     let known = state.projects.get(&project).ok_or(Refusal::ProjectNotFound(project))?;
     check_weight(weight)?;
     Ok(if known.weight == weight { Vec::new() } else { vec![Event::ProjectWeightSet { project, weight }] })
+}
+
+pub fn set_env_class(state: &State, env: EnvId, class: Class) -> Result<Vec<Event>, Refusal> {
+    let known = state.envs.get(&env).ok_or(Refusal::EnvNotFound(env))?;
+    let is_so = known.class == class;
+    Ok(if is_so { Vec::new() } else { vec![Event::EnvClassSet { env, org: known.org, class }] })
 }
 
 fn check_weight(weight: u32) -> Result<(), Refusal> {

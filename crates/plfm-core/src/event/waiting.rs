@@ -35,9 +35,36 @@ pub enum Waiting {
         offered: Vec<String>,
         nodes: Vec<String>,
     },
+    /// Its volumes are on this node, which takes no work.
+    VolumeHomeNodeOffline {
+        node: String,
+    },
+    /// They are on this node, which has no room for it.
+    VolumeLocalityNoNode {
+        node: String,
+    },
+    /// They are on different nodes.
+    VolumeConstraintsInvalid,
 }
 
 impl Waiting {
+    /// As P-RSN-2 names them.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::NoNodesActive => "no_nodes_active",
+            Self::NoCapacityMemory { .. } => "no_capacity_memory",
+            Self::NoCapacityDisk { .. } => "no_capacity_disk",
+            Self::NoCapacityInstances { .. } => "no_capacity_instances",
+            Self::Reserved => "reserved",
+            Self::OrgQuotaExceeded(_) => "org_quota_exceeded",
+            Self::NoNodeLabelled { .. } => "no_node_labelled",
+            Self::ImagePlatformUnavailable { .. } => "image_platform_unavailable",
+            Self::VolumeHomeNodeOffline { .. } => "volume_home_node_offline",
+            Self::VolumeLocalityNoNode { .. } => "volume_locality_no_node",
+            Self::VolumeConstraintsInvalid => "volume_constraints_invalid",
+        }
+    }
+
     /// Whether there is too little room for it, and nothing else is in its way.
     pub fn is_for_free_room(&self) -> bool {
         self.is_for_room() && !matches!(self, Self::OrgQuotaExceeded(_))
@@ -46,7 +73,11 @@ impl Waiting {
     /// Whether it would have a place if something else left.
     pub fn is_for_room(&self) -> bool {
         match self {
-            Self::NoNodesActive | Self::NoNodeLabelled { .. } | Self::ImagePlatformUnavailable { .. } => false,
+            Self::NoNodesActive
+            | Self::NoNodeLabelled { .. }
+            | Self::ImagePlatformUnavailable { .. }
+            | Self::VolumeHomeNodeOffline { .. }
+            | Self::VolumeConstraintsInvalid => false,
             Self::OrgQuotaExceeded(excess) => excess.dimension != Dimension::StartsPerMinute,
             _ => true,
         }
@@ -75,6 +106,9 @@ impl fmt::Display for Waiting {
             Self::ImagePlatformUnavailable { offered, nodes } => {
                 write!(f, "the image is made for {}, the nodes are {}", offered.join(", "), nodes.join(", "))
             }
+            Self::VolumeHomeNodeOffline { node } => write!(f, "its volumes are on {node}, which takes no new work"),
+            Self::VolumeLocalityNoNode { node } => write!(f, "its volumes are on {node}, which has no room for it"),
+            Self::VolumeConstraintsInvalid => write!(f, "its volumes are on different nodes"),
         }
     }
 }

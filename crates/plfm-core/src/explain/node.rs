@@ -22,7 +22,12 @@ pub fn node(state: &State, facts: &Facts, id: NodeId) -> Option<Explanation> {
     let findings: Vec<_> = stay.map(|(id, it)| why_here(state, node, *id, it)).collect();
     let trouble = silent(facts, id, node).or_else(|| degraded(node));
     let answer = answer(state, node, trouble.is_none(), there.len());
-    Some(Explanation { subject: node.name.clone(), answer, findings: trouble.into_iter().chain(findings).collect() })
+    Some(Explanation {
+        subject: node.name.clone(),
+        answer,
+        findings: trouble.into_iter().chain(findings).collect(),
+        places: Vec::new(),
+    })
 }
 
 fn answer(state: &State, node: &Node, is_well: bool, there: usize) -> String {
@@ -49,6 +54,7 @@ fn silent(facts: &Facts, id: NodeId, node: &Node) -> Option<Finding> {
     let silent = facts.silent(id);
     let counts = node.phase != NodePhase::Decommissioned && silent >= INELIGIBLE_AFTER;
     counts.then(|| Finding {
+        code: "node_silent",
         what: format!("{} is not heard", node.name),
         why: format!("its last sign of life is {} s ago", silent.as_secs()),
         next: "look at its host: whether it runs, whether it reaches the server".to_owned(),
@@ -62,6 +68,7 @@ pub(super) fn degraded(node: &Node) -> Option<Finding> {
         }
     };
     Some(Finding {
+        code: "node_degraded",
         what: format!("{} is degraded", node.name),
         why: why.to_owned(),
         next: "make room on its disk".to_owned(),
@@ -77,6 +84,7 @@ fn why_here(state: &State, node: &Node, id: InstanceId, it: &Instance) -> Findin
         Role::Replica(replica) => replica_here(state, node, id, it, replica),
         Role::Sandbox(sandbox) => sandbox_here(node, id, it, sandbox),
         Role::Snapshot(snapshot) => Finding {
+            code: "stays",
             what: format!("{id} is still here, a snapshot of {}", snapshot.of),
             why: "what others can go on from is here".to_owned(),
             next: if snapshot.kept {
@@ -104,12 +112,13 @@ fn replica_here(state: &State, node: &Node, id: InstanceId, it: &Instance, repli
         }
         None => ("it goes when another one is ready in its place, a few at a time".to_owned(), "wait".to_owned()),
     };
-    Finding { what: format!("{id} is still here, {of}"), why, next }
+    Finding { code: "stays", what: format!("{id} is still here, {of}"), why, next }
 }
 
 fn sandbox_here(node: &Node, id: InstanceId, it: &Instance, sandbox: &Sandbox) -> Finding {
     if it.desired == Desired::Paused {
         return Finding {
+            code: "stays",
             what: format!("{id} is still here, a sandbox of {}", sandbox.template_name),
             why: "it is paused, and all that it is is here".to_owned(),
             next: format!("let the node take work again and resume it, or end it: `plfm sandbox kill {id}`"),
@@ -119,6 +128,7 @@ fn sandbox_here(node: &Node, id: InstanceId, it: &Instance, sandbox: &Sandbox) -
     let latest = node.phase_at + patience;
     let ends = sandbox.ends_at.map_or(latest, |at| at.min(latest));
     Finding {
+        code: "stays",
         what: format!("{id} is still here, a sandbox of {}", sandbox.template_name),
         why: format!("nothing can take its place; it ends at {ends} at the latest"),
         next: format!("wait, or end it now: `plfm sandbox kill {id}`"),

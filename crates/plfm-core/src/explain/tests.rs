@@ -10,6 +10,7 @@ use crate::decide::decide;
 use crate::digest::Digest;
 use crate::event::{Actor, Capacity, Envelope, Event, InstanceStatus, Isolation, ReleaseImage};
 use crate::evolve::evolve;
+use crate::fair::Class;
 use crate::manifest::Manifest;
 use crate::reason::{Failure, Reason};
 use crate::reconcile::reconcile;
@@ -421,4 +422,49 @@ fn the_node_is_silent() {
           a has been silent for 45 s
           look at the host of a; `plfm nodes` shows when it is back
     "#]]);
+}
+
+#[test]
+fn a_rollout_says_what_its_next_step_waits_for() {
+    let two = World::new().join("node-a", "amd64", 2_000).deploy(1).report(InstancePhase::Ready, None, 0).deploy(2);
+    two.check_env(expect![[r#"
+        shop in dev: shop in dev is not as it should be: web 1 of 2 ready
+        - web is being replaced: 0 of 2 are new, old ones left: 1
+          inst_… is allocated on node-a; the next old one leaves when it is ready, so that never fewer than 2 are
+          wait, or go back with `plfm deploy` of what was before
+        - inst_… is placed on node-a
+          the node has not taken it up yet
+          wait, or look at `plfm logs --console --instance inst_…`
+        - inst_… is placed on node-a
+          the node has not taken it up yet
+          wait, or look at `plfm logs --console --instance inst_…`
+    "#]]);
+}
+
+#[test]
+fn what_a_finding_is_about_has_a_code() {
+    let failure = Failure::new(Reason::WorkloadExited, "status 1");
+    let world = World::new().join("node-a", "amd64", 2_000).deploy(1).report(InstancePhase::Failed, Some(failure), 1);
+    let waits = World::new().join("node-a", "amd64", 200).deploy(1);
+    let codes = |world: &World| {
+        let (id, _) = world.state.envs.iter().next().expect("it is deployed");
+        let explained = env(&world.state, &world.facts, &world.closed, *id).expect("the env is there");
+        explained.findings.iter().map(|it| it.code).collect::<Vec<_>>()
+    };
+    assert_eq!((codes(&world), codes(&waits)), (vec!["workload_exited"], vec!["no_capacity_memory"]));
+}
+
+#[test]
+fn every_node_says_what_it_thinks_of_one_more() {
+    let world = World::new().join("node-a", "arm64", 2_000).join("node-b", "amd64", 200).join("node-c", "amd64", 900);
+    let world = world.deploy(2);
+    let (id, _) = world.state.instances.iter().next().expect("an instance is placed");
+    let explained = instance(&world.state, &world.facts, *id).expect("the instance is there");
+    let said: String = explained.places[0].nodes.iter().map(|(_, verdict)| format!("{verdict}\n")).collect();
+    expect![[r#"
+        lacks 18 MiB of memory
+        is of another architecture than the image
+        lacks 106 MiB of memory
+    "#]]
+    .assert_eq(&said);
 }

@@ -21,6 +21,15 @@ pub const RISES_AFTER: Duration = Duration::from_secs(60);
 impl Class {
     pub const ALL: [Self; 4] = [Self::Critical, Self::High, Self::Normal, Self::Low];
 
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Critical => "critical",
+            Self::High => "high",
+            Self::Normal => "normal",
+            Self::Low => "low",
+        }
+    }
+
     /// Between two turns of a class lie so many of the critical one: together they are served 8 : 4 : 2 : 1.
     const fn stride(self) -> u64 {
         1 << self as u64

@@ -75,6 +75,9 @@ pub struct Process {
     /// None: the image's entrypoint and command.
     #[serde(default, skip_serializing_if = "is_default")]
     pub command: Option<Vec<String>>,
+    /// From SIGTERM to SIGKILL. Only another than the default is written, for it came later than the hashes of manifests.
+    #[serde(default = "termination_grace", skip_serializing_if = "is_termination_grace")]
+    pub termination_grace_seconds: u32,
     #[serde(flatten)]
     pub settings: Settings,
     pub resources: Resources,
@@ -89,6 +92,17 @@ pub struct Process {
     #[serde(default, skip_serializing_if = "is_default")]
     pub mounts: Vec<Mount>,
     pub secrets: Secrets,
+}
+
+/// Unless the manifest says otherwise (P-SCH-34).
+pub const TERMINATION_GRACE_SECONDS: u32 = 10;
+
+const fn termination_grace() -> u32 {
+    TERMINATION_GRACE_SECONDS
+}
+
+const fn is_termination_grace(seconds: &u32) -> bool {
+    *seconds == TERMINATION_GRACE_SECONDS
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

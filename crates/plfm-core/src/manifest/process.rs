@@ -6,7 +6,7 @@ use super::read::{argv, settings};
 use super::readers::{flag, integer, number, table, text};
 use super::rules::{self, Refusal, choice, quoted, whole};
 use super::section::Section;
-use super::{Code, Process, Resources, Restart, RestartPolicy, Scaling, Secrets, Volume};
+use super::{Code, Process, Resources, Restart, RestartPolicy, Scaling, Secrets, TERMINATION_GRACE_SECONDS, Volume};
 use crate::units::{Mebibytes, MilliCpu};
 
 /// What a process needs to know of the rest of the file.
@@ -20,6 +20,8 @@ pub(super) struct Surroundings<'a> {
 pub(super) fn process(section: &mut Section, around: &mut Surroundings) -> Option<Process> {
     let process = section.name();
     let command = section.optional("command", argv);
+    let grace = integer(whole(0..=300, Code::TimeoutRange));
+    let grace = section.or("termination_grace_seconds", TERMINATION_GRACE_SECONDS, grace);
     let settings = settings(section, around.prestart_timeout);
     let resources = section.table("resources", resources);
     let restart = section.table("restart", restart);
@@ -32,6 +34,7 @@ pub(super) fn process(section: &mut Section, around: &mut Surroundings) -> Optio
     let secrets = section.table("secrets", secrets);
     Some(Process {
         command,
+        termination_grace_seconds: grace?,
         settings: settings?,
         resources: resources?,
         scaling: scaling?,

@@ -7,18 +7,16 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::decide::resources_on;
 use crate::digest::Digest;
 use crate::event::{ReleaseImage, Resources, Waiting};
 use crate::facts::{Facts, INELIGIBLE_AFTER};
 use crate::fair::Amounts;
 use crate::ids::*;
-use crate::labels::Labels;
-use crate::manifest::Resources as Size;
-use crate::state::{Committed, Node, State, Template};
+use crate::state::{Committed, Node, State};
 use crate::units::{Mebibytes, Timestamp};
 
-use super::{NODE_INSTANCES_MAX, Wanted, has_room, score};
+use super::kind::{Home, Kind, Wish};
+use super::{NODE_INSTANCES_MAX, has_room, score};
 
 pub struct Board<'a> {
     state: &'a State,
@@ -41,28 +39,6 @@ struct Seat<'a> {
     worth: i64,
     /// For one that has waited long.
     reserved: bool,
-}
-
-/// What an instance is, wherever it goes.
-#[derive(Debug, Clone, Copy)]
-pub struct Kind<'a> {
-    image: &'a ReleaseImage,
-    pub size: &'a Size,
-    replicas: u32,
-    asked: Asked<'a>,
-}
-
-/// The labels that nodes must have: of the org, and of the env if it is in one.
-#[derive(Debug, Clone, Copy)]
-pub struct Asked<'a>([Option<&'a Labels>; 2]);
-
-/// One instance that wants a place.
-#[derive(Debug, Clone, Copy)]
-pub struct Wish<'a> {
-    pub org: OrgId,
-    pub kind: Kind<'a>,
-    /// Instances of one group keep apart.
-    pub group: Option<(EnvId, &'a str)>,
 }
 
 pub fn is_eligible(facts: &Facts, id: NodeId, node: &Node) -> bool {
@@ -116,7 +92,7 @@ impl<'a> Board<'a> {
     /// Keeps the seat where least is missing for nobody else, if it could hold one at all.
     pub fn reserve(&mut self, kind: Kind<'_>) -> bool {
         let able = |seat: &Seat<'_>| {
-            kind.suits(seat.node) && has_room(seat.node, Committed::default(), &kind.needs_on(seat.node))
+            kind.suits(seat.id, seat.node) && has_room(seat.node, Committed::default(), &kind.needs_on(seat.node))
         };
         let able = self.seats.iter().enumerate().filter(|(_, seat)| able(seat));
         let nearest = able.max_by_key(|(place, seat)| (seat.part_free_of(&kind.needs_on(seat.node)), Reverse(*place)));
@@ -145,12 +121,17 @@ impl<'a> Board<'a> {
             return Waiting::NoNodesActive;
         }
         let Some(kind) = kind else { return self.no_platform(None) };
+        match kind.home() {
+            Home::Anywhere => {}
+            Home::On(home) => return self.why_not_at(kind, home),
+            Home::Apart => return Waiting::VolumeConstraintsInvalid,
+        }
         let offers: Vec<_> = self.seats.iter().filter(|seat| kind.runs_on(seat.node)).collect();
         if offers.is_empty() {
-            return self.no_platform(Some(kind.image));
+            return self.no_platform(Some(kind.image()));
         }
-        let offers: Vec<_> = offers.into_iter().filter(|seat| kind.asked.are_on(seat.node)).collect();
-        let Some(first) = offers.first() else { return Waiting::NoNodeLabelled { asked: kind.asked.all() } };
+        let offers: Vec<_> = offers.into_iter().filter(|seat| kind.asked().are_on(seat.node)).collect();
+        let Some(first) = offers.first() else { return Waiting::NoNodeLabelled { asked: kind.asked().all() } };
         let needs = kind.needs_on(first.node);
         let has_memory = |seat: &&Seat<'_>| seat.free_memory() >= memory_of(&kind.needs_on(seat.node));
         if !offers.iter().copied().any(|seat| has_memory(&seat)) {
@@ -165,6 +146,22 @@ impl<'a> Board<'a> {
             return Waiting::Reserved;
         }
         Waiting::NoCapacityInstances { most: NODE_INSTANCES_MAX }
+    }
+
+    /// What the only node lacks where it can be.
+    fn why_not_at(&self, kind: Kind<'_>, home: NodeId) -> Waiting {
+        let name = self.state.nodes.get(&home).map_or_else(|| home.to_string(), |node| node.name.clone());
+        let Some(seat) = self.seats.iter().find(|seat| seat.id == home) else {
+            return Waiting::VolumeHomeNodeOffline { node: name };
+        };
+        if !kind.runs_on(seat.node) {
+            let offered = kind.image().platforms.keys().cloned().collect();
+            return Waiting::ImagePlatformUnavailable { offered, nodes: vec![seat.node.capacity.arch.clone()] };
+        }
+        if !kind.asked().are_on(seat.node) {
+            return Waiting::NoNodeLabelled { asked: kind.asked().all() };
+        }
+        if seat.has_room(kind) { Waiting::Reserved } else { Waiting::VolumeLocalityNoNode { node: name } }
     }
 
     fn no_platform(&self, image: Option<&ReleaseImage>) -> Waiting {
@@ -191,7 +188,7 @@ fn choose(
     kind: Kind<'_>,
 ) -> Option<usize> {
     let fits = |place: &usize| seats[*place].fits(kind);
-    let wanted = kind.replicas;
+    let wanted = kind.replicas();
     let score = |place: &usize| {
         let same = siblings.get(place).copied().unwrap_or_default();
         let fetched = if holders.contains(place) { score::IMAGE } else { 0 };
@@ -210,7 +207,7 @@ fn memory_of(needs: &Resources) -> Mebibytes {
 
 impl Seat<'_> {
     fn fits(&self, kind: Kind<'_>) -> bool {
-        !self.reserved && kind.suits(self.node) && self.has_room(kind)
+        !self.reserved && kind.suits(self.id, self.node) && self.has_room(kind)
     }
 
     fn has_room(&self, kind: Kind<'_>) -> bool {
@@ -232,79 +229,11 @@ impl Seat<'_> {
     }
 }
 
-impl<'a> Wish<'a> {
-    pub fn of(state: &'a State, want: &'a Wanted) -> Option<Self> {
-        let org = state.envs.get(&want.env)?.org;
-        Some(Self { org, kind: Kind::of(state, want)?, group: Some((want.env, &want.process)) })
-    }
-
-    pub fn of_template(state: &'a State, org: OrgId, template: &'a Template) -> Self {
-        let asked = Asked::of(state, org, None);
-        let kind = Kind { image: &template.image, size: &template.size, replicas: 1, asked };
-        Self { org, kind, group: None }
-    }
-}
-
-impl<'a> Kind<'a> {
-    pub fn of(state: &'a State, want: &Wanted) -> Option<Self> {
-        Self::of_process(state, want.env, want.release, &want.process)
-    }
-
-    pub fn of_process(state: &'a State, env: EnvId, release: ReleaseId, process: &str) -> Option<Self> {
-        let release = state.releases.get(&release)?;
-        let process = release.manifest.processes.get(process)?;
-        let asked = Asked::of(state, release.org, Some(env));
-        Some(Self { image: &release.image, size: &process.resources, replicas: process.scaling.min, asked })
-    }
-
-    /// Whether it could be there at all, room or not.
-    pub fn suits(self, node: &Node) -> bool {
-        self.runs_on(node) && self.asked.are_on(node)
-    }
-
-    pub const fn asked(self) -> Asked<'a> {
-        self.asked
-    }
-
-    pub fn runs_on(self, node: &Node) -> bool {
-        self.image.platforms.contains_key(&node.capacity.arch)
-    }
-
-    /// One for each platform.
-    pub fn images(self) -> impl Iterator<Item = &'a Digest> {
-        self.image.platforms.values()
-    }
-
-    pub const fn replicas(self) -> u32 {
-        self.replicas
-    }
-
-    pub fn needs_on(self, node: &Node) -> Resources {
-        resources_on(self.size, node)
-    }
-}
-
-impl<'a> Asked<'a> {
-    pub fn of(state: &'a State, org: OrgId, env: Option<EnvId>) -> Self {
-        let (org, env) = (state.orgs.get(&org), env.and_then(|env| state.envs.get(&env)));
-        Self([org.map(|org| &org.constraints), env.map(|env| &env.constraints)])
-    }
-
-    pub fn are_on(self, node: &Node) -> bool {
-        self.0.into_iter().flatten().all(|asked| node.capacity.labels.have(asked))
-    }
-
-    /// Both where they contradict each other.
-    pub fn all(self) -> Vec<String> {
-        let asked: BTreeSet<_> = self.0.into_iter().flatten().flat_map(|asked| &asked.0).collect();
-        asked.into_iter().map(|(key, value)| format!("{key}={value}")).collect()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::event::Capacity;
+    use crate::manifest::Resources as Size;
     use crate::testing;
     use crate::units::MilliCpu;
 
@@ -340,7 +269,7 @@ mod tests {
         let image = ReleaseImage { reference: String::new(), digest, platforms: [("amd64".to_owned(), digest)].into() };
         let reserves = |memory| {
             let size = Size { cpu: MilliCpu(100), memory: Mebibytes(memory), disk: Mebibytes(1) };
-            let kind = Kind { image: &image, size: &size, replicas: 1, asked: Asked([None; 2]) };
+            let kind = Kind::anywhere(&image, &size);
             Board::new(&state, &facts).reserve(kind)
         };
         assert!(reserves(100) && !reserves(101));

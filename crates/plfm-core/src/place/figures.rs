@@ -12,7 +12,8 @@ use crate::state::{Committed, Group, State};
 use crate::units::Timestamp;
 
 use super::Wanted;
-use super::board::{Board, Wish};
+use super::board::Board;
+use super::kind::Wish;
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Figures {

@@ -5,10 +5,10 @@ use crate::event::Waiting;
 use crate::facts::Facts;
 use crate::fair::{Amounts, Class, Pool, Share};
 use crate::ids::*;
-use crate::state::{Committed, State};
+use crate::state::{Committed, Env, State};
 
 use super::Wanted;
-use super::board::Wish;
+use super::kind::Wish;
 use super::session::Session;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub struct Line {
 /// As if one of each came and there were room for all.
 pub fn line(state: &State, facts: &Facts) -> Line {
     let envs = state.index().unsettled().filter_map(|id| Some((id, state.envs.get(&id)?)));
-    let wanted: Vec<_> = envs.flat_map(|(env, owner)| waiting(env, &owner.groups)).collect();
+    let wanted: Vec<_> = envs.flat_map(|(env, owner)| waiting(env, owner)).collect();
     let queue = Session::new(state, facts).queue(&wanted);
     let (orgs, projects) = (queue.orgs(), queue.projects());
     let mut all = All { state, served: Vec::new() };
@@ -39,11 +39,12 @@ impl Line {
     }
 }
 
-fn waiting(env: EnvId, groups: &imbl::OrdMap<String, crate::state::Group>) -> impl Iterator<Item = Wanted> {
-    let waiting = groups.iter().filter(|(_, group)| group.waiting.as_ref().is_some_and(Waiting::is_for_free_room));
+fn waiting(env: EnvId, owner: &Env) -> impl Iterator<Item = Wanted> {
+    let (waiting, class) = (owner.groups.iter(), owner.class);
+    let waiting = waiting.filter(|(_, group)| group.waiting.as_ref().is_some_and(Waiting::is_for_free_room));
     waiting.map(move |(process, group)| {
         let (process, release, since) = (process.clone(), group.release, group.waiting_since);
-        Wanted { env, process, release, count: 1, class: Class::Normal, since }
+        Wanted { env, process, release, count: 1, class, since }
     })
 }
 

@@ -10,7 +10,7 @@ use crate::phase::NodePhase;
 use crate::state::{Node, State};
 use crate::units::Mebibytes;
 
-use super::board::Kind;
+use super::kind::Kind;
 use super::{NODE_INSTANCES_MAX, Wanted, score};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +40,8 @@ pub enum Verdict {
     Platform,
     Silent,
     Phase(NodePhase),
+    /// Its volumes are elsewhere.
+    Volumes,
 }
 
 /// One more of the group, held against every node as it stands.
@@ -53,6 +55,9 @@ pub fn report(state: &State, facts: &Facts, wanted: Wanted) -> Report {
 }
 
 fn verdict(state: &State, facts: &Facts, wanted: &Wanted, kind: Kind<'_>, id: NodeId, node: &Node) -> Verdict {
+    if !kind.home().is_at(id) {
+        return Verdict::Volumes;
+    }
     if node.phase != NodePhase::Active {
         return Verdict::Phase(node.phase);
     }
@@ -114,6 +119,7 @@ impl Verdict {
             Self::Platform => "platform",
             Self::Silent => "silent",
             Self::Phase(phase) => phase.code(),
+            Self::Volumes => "volumes",
         }
     }
 }
@@ -130,6 +136,7 @@ impl fmt::Display for Verdict {
             Self::Platform => write!(f, "is of another architecture than the image"),
             Self::Silent => write!(f, "has not been heard lately"),
             Self::Phase(phase) => write!(f, "is {phase}"),
+            Self::Volumes => write!(f, "does not have its volumes"),
         }
     }
 }

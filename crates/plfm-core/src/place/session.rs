@@ -9,7 +9,8 @@ use crate::ids::*;
 use crate::state::{Committed, Group, State};
 use crate::units::Timestamp;
 
-use super::board::{Board, Kind, Wish};
+use super::board::Board;
+use super::kind::{Kind, Wish};
 use super::ledger::Ledger;
 use super::{Choice, Placement, Wanted};
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 use crate::command::Command;
 use crate::event::{DesiredChange, Waiting};
 use crate::facts::Facts;
-use crate::fair::Class;
 use crate::ids::*;
+use crate::manifest::Process;
 use crate::phase::{DeployStatus, Desired, InstancePhase, NodePhase};
 use crate::place::{Kind, Wanted, has_room, is_eligible};
 use crate::reason::Remedy;
@@ -19,6 +19,8 @@ use super::{Fleet, Member, set_desired};
 
 /// New instances beyond the wanted count while old ones still serve.
 const SURGE_MAX: usize = 1;
+/// A node that has not begun with an instance by then is not counted on (P-SCH-36).
+pub const TAKE_UP_MAX: Duration = Duration::from_secs(120);
 /// A group whose deploy failed tries one instance this often, until someone deploys again.
 pub const TRY_AGAIN_AFTER: Duration = Duration::from_secs(300);
 
@@ -35,21 +37,17 @@ impl<'a> Step<'a> {
     pub fn take(&self, agenda: &mut Agenda, commands: &mut Vec<Command>) -> Option<Wanted> {
         let process = self.state.process(self.group.release, self.process)?;
         let count = process.scaling.min as usize;
-        let (gone, wanted): (Vec<Member<'a>>, Vec<_>) =
-            self.live().partition(|(_, instance)| instance.desired != Desired::Running);
+        let wanted = self.live().filter(|(_, instance)| instance.desired == Desired::Running);
         let (new, old): (Vec<Member<'a>>, Vec<_>) =
-            wanted.into_iter().partition(|(id, it)| is_new(self.state, it, self.group) && !self.fleet.is_leaving(*id));
+            wanted.partition(|(id, it)| is_new(self.state, it, self.group) && !self.fleet.is_leaving(*id));
         let tried = new.len();
-        let new = self.give_up(new, commands);
+        let new = self.give_up(new, agenda, commands);
         let gave_up = new.len() < tried;
-        let missing = if process.mounts.is_empty() {
-            self.drain(count, &new, &old, commands);
-            missing(count, new.len(), old.len())
-        } else {
-            // A volume has one user: the old one leaves first, and until it has left nothing comes (P-SCH-32).
-            commands.extend(old.iter().map(|(id, _)| set_desired(*id, Desired::Draining, self.why(*id))));
-            if old.is_empty() && gone.is_empty() { count.saturating_sub(new.len()) } else { 0 }
-        };
+        // A volume has one user: the old one leaves first, and until it has left nothing comes (P-SCH-32).
+        let (users, old): (Vec<_>, Vec<_>) = old.into_iter().partition(|(_, it)| self.state.share_volume(it, process));
+        commands.extend(users.iter().map(|(id, _)| set_desired(*id, Desired::Draining, self.why(*id))));
+        self.drain(count, &new, &old, commands);
+        let missing = if self.is_in_use(process, &new) { 0 } else { missing(count, new.len(), old.len()) };
         // What is given up in this round counts from the next one on.
         let missing = if gave_up && self.deploy_failed().is_some() { 0 } else { self.patience(missing, &new, agenda) };
         let wanted = || Wanted {
@@ -57,7 +55,7 @@ impl<'a> Step<'a> {
             process: self.process.to_owned(),
             release: self.group.release,
             count: missing as u32,
-            class: Class::Normal,
+            class: self.state.envs.get(&self.env).map(|env| env.class).unwrap_or_default(),
             since: self.group.waiting_since,
         };
         (missing > 0).then(wanted)
@@ -65,6 +63,13 @@ impl<'a> Step<'a> {
 
     fn live(&self) -> impl Iterator<Item = Member<'a>> + use<'a> {
         self.fleet.live(self.env, self.process)
+    }
+
+    /// A volume of it, by whoever is not of the new ones; of another process type too, as a release before may have it.
+    fn is_in_use(&self, process: &Process, new: &[Member<'_>]) -> bool {
+        let is_new = |id| new.iter().any(|(new, _)| *new == id);
+        let has_volumes = !process.mounts.is_empty();
+        has_volumes && self.state.live_in(self.env).any(|(id, it)| !is_new(id) && self.state.share_volume(it, process))
     }
 
     fn is_of_deploy(&self, it: &Instance) -> bool {
@@ -77,9 +82,9 @@ impl<'a> Step<'a> {
     }
 
     /// Stops what failed for good, and what another node may do better; those that stay are left.
-    fn give_up(&self, new: Vec<Member<'a>>, commands: &mut Vec<Command>) -> Vec<Member<'a>> {
+    fn give_up(&self, new: Vec<Member<'a>>, agenda: &mut Agenda, commands: &mut Vec<Command>) -> Vec<Member<'a>> {
         let (given_up, stay): (Vec<_>, Vec<_>) =
-            new.into_iter().partition(|(_, it)| self.is_hopeless(it) || self.belongs_elsewhere(it));
+            new.into_iter().partition(|(_, it)| self.is_hopeless(it) || self.belongs_elsewhere(it, agenda));
         let stop = |(id, _): &Member<'_>| set_desired(*id, Desired::Stopped, DesiredChange::StartupFailed);
         commands.extend(given_up.iter().map(stop));
         stay
@@ -92,12 +97,18 @@ impl<'a> Step<'a> {
         self.is_of_deploy(it) && !it.served && self.deploy_failed().is_some_and(begun_before)
     }
 
-    /// It could not start where it is, and there is another node. Where there is none, its node tries again.
-    fn belongs_elsewhere(&self, it: &Instance) -> bool {
+    /// It could not start where it is, or its node has not taken it up, and there is another node. Where there is none, its node tries
+    /// again.
+    fn belongs_elsewhere(&self, it: &Instance, agenda: &mut Agenda) -> bool {
         let failure = it.status.failure.as_ref().filter(|_| it.status.phase == InstancePhase::Failed);
         let elsewhere = failure.is_some_and(|failure| failure.reason.remedy() == Remedy::Elsewhere);
         let tries_left = self.group.given_up + it.failures < FAILURES_MAX;
-        elsewhere && tries_left && !self.state.is_stateful(it) && self.has_another(it)
+        (elsewhere || self.is_ignored(it, agenda)) && tries_left && !self.state.is_stateful(it) && self.has_another(it)
+    }
+
+    /// The node lives, and does nothing for it: its own limits cannot end that.
+    fn is_ignored(&self, it: &Instance, agenda: &mut Agenda) -> bool {
+        it.status.phase == InstancePhase::Allocated && !self.is_lost(it) && agenda.is_due(it.created_at + TAKE_UP_MAX)
     }
 
     fn has_another(&self, it: &Instance) -> bool {
@@ -106,7 +117,7 @@ impl<'a> Step<'a> {
         let mut others = self.state.nodes.iter().filter(|(id, _)| **id != it.node);
         others.any(|(id, node)| {
             let has_room = || has_room(node, self.state.index().held(*id), &kind.needs_on(node));
-            is_eligible(self.facts, *id, node) && kind.suits(node) && has_room()
+            is_eligible(self.facts, *id, node) && kind.suits(*id, node) && has_room()
         })
     }
 
@@ -210,7 +221,7 @@ fn leaves_quota(state: &State, old: &Instance, kind: Kind<'_>) -> Option<bool> {
 fn takes_place_of(state: &State, old: &Instance, kind: Kind<'_>) -> Option<bool> {
     let node = state.nodes.get(&old.node).filter(|node| node.phase == NodePhase::Active)?;
     let held = state.index().held(old.node).less((&old.resources).into());
-    Some(kind.suits(node) && has_room(node, held, &kind.needs_on(node)))
+    Some(kind.suits(old.node, node) && has_room(node, held, &kind.needs_on(node)))
 }
 
 /// Failed first, then what is not ready, then the oldest.

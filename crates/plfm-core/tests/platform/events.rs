@@ -129,6 +129,10 @@ fn one_of_each() -> Vec<Event> {
                 ..status(InstancePhase::Ready, None)
             },
         },
+        Event::EnvClassSet { env: id(4), org, class: Class::High },
+        waiting(Some(Waiting::VolumeHomeNodeOffline { node: "node-a".to_owned() })),
+        waiting(Some(Waiting::VolumeLocalityNoNode { node: "node-a".to_owned() })),
+        waiting(Some(Waiting::VolumeConstraintsInvalid)),
     ]
 }
 

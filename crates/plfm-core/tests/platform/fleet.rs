@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! node a memory=1024 disk=50 arch=arm64 zone=x    a node joins and is heard from then on
-//! deploy v1 x3 memory=64 disk=1 app=shop volume=data   release `v1` of `web`, three replicas
+//! deploy v1 x3 memory=64 disk=1 app=shop volume=data+logs process=web grace=10   release `v1` of `web`, three replicas
 //! ready | ready 2                          all that should run, or the second instance, reports ready
 //! unready 2 | fail 2 workload_exited       what a node reports of an instance; `fail all …` of every one that starts
 //! leave                                    what should go is gone
@@ -13,6 +13,7 @@
 //! template 256 | sandbox 60 | kill 2        what sandboxes are made of, one for so many seconds, an end
 //! pause 2 | resume 2 60 | paused 2          what is wanted of a sandbox; what its node says
 //! require | require zone=x | require shop zone=x       what nodes must have, for the org or an app's env
+//! priority shop high                       before or after others of its project
 //! limit instances 3                        what the org may have at most
 //! drain a | disable a | activate a | decommission a    what an operator says of a node; `force` of those that fell silent at once
 //! ```
@@ -148,6 +149,7 @@ impl Fleet {
             ["pass", seconds] => self.facts.now = self.facts.now + Duration::from_secs(seconds.parse().unwrap()),
             ["writer"] => self.another_writer(),
             ["require", ref rest @ ..] => self.requires(rest),
+            ["priority", app, class] => self.prioritizes(app, class),
             ["drain", name] => self.order(name, NodeOrder::Drain),
             ["disable", name] => self.order(name, NodeOrder::Disable),
             ["activate", name] => self.order(name, NodeOrder::Activate),
@@ -235,6 +237,13 @@ impl Fleet {
         self.submit(command).unwrap();
     }
 
+    fn prioritizes(&mut self, app: &str, class: &str) {
+        let app = self.state().app_named(self.org(), app).unwrap();
+        let env = self.state().env_named(app, "dev").unwrap();
+        let class = Class::ALL.into_iter().find(|it| it.code() == class).unwrap();
+        self.submit(Command::SetEnvClass { env, class }).unwrap();
+    }
+
     fn another_writer(&mut self) {
         (self.facts.writer_since, self.facts.heard) = (self.facts.now, Default::default());
         self.submit(Command::StartWriter).unwrap();
@@ -263,8 +272,15 @@ impl Fleet {
         let Command::Deploy(wanted) = &mut command else { unreachable!("it is a deploy") };
         wanted.app = word(rest, "app").unwrap_or("shop").to_owned();
         let mount = |volume: &str| Mount { volume: volume.to_owned(), path: "/data".to_owned(), read_only: false };
-        let mounts = word(rest, "volume").map(mount);
+        let mounts: Vec<_> = word(rest, "volume").into_iter().flat_map(|all| all.split('+')).map(mount).collect();
         wanted.manifest.processes.values_mut().for_each(|process| process.mounts.extend(mounts.clone()));
+        let grace = word(rest, "grace").map(|seconds| seconds.parse().unwrap());
+        let graces = wanted.manifest.processes.values_mut().map(|process| &mut process.termination_grace_seconds);
+        graces.for_each(|it| *it = grace.unwrap_or(*it));
+        if let Some(name) = word(rest, "process") {
+            let web = wanted.manifest.processes.remove("web").unwrap();
+            wanted.manifest.processes.insert(name.to_owned(), web);
+        }
         self.submit(command).unwrap();
     }
 

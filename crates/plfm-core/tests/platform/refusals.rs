@@ -263,6 +263,13 @@ fn a_node_is_not_given_up_while_something_is_left_there() {
 }
 
 #[test]
+fn a_node_is_not_given_up_while_a_volume_is_there() {
+    let mut fleet = fleet("node a; deploy v1 x1 volume=data; ready; deploy v2 x0 volume=data; leave; drain a");
+    let decommission = order(&fleet, NodeOrder::Decommission);
+    assert!(matches!(fleet.submit(decommission), Err(Refusal::NodeHasVolumes { volumes: 1, .. })));
+}
+
+#[test]
 fn nothing_is_frozen_without_a_cause() {
     let mut fleet = fleet("node a; node b");
     for frozen in [true, false] {

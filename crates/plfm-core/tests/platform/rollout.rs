@@ -661,3 +661,166 @@ fn nobody_gives_way_for_room_that_the_org_may_not_have() {
     "#]],
     );
 }
+
+#[test]
+fn a_volume_keeps_its_home() {
+    let first = "node a; node b; deploy v1 x1 volume=data; ready;";
+    // `b` is emptier, and not its home.
+    check_script(
+        &format!(
+            "{first} deploy v2 x1 volume=data; leave; ready; deploy other x3 app=other; deploy v3 x1 volume=data; leave"
+        ),
+        expect![[r#"
+            1 v1 a gone, to be draining
+            2 v2 a gone, to be draining
+            3 other b allocated
+            4 other a allocated
+            5 other b allocated
+            6 v3 a allocated
+            deploy v1 succeeded
+            deploy v2 succeeded
+            deploy other rolling
+            deploy v3 rolling
+        "#]],
+    );
+    check_script(
+        &format!("{first} drain a; deploy v2 x1 volume=data; leave"),
+        expect![[r#"
+        1 v1 a gone, to be draining
+        deploy v1 succeeded
+        deploy v2 rolling
+        node a draining
+        waits: its volumes are on a, which takes no new work
+    "#]],
+    );
+    check_script(
+        "node a memory=200; node b; deploy v1 x1 volume=data; ready; deploy v2 x1 volume=data memory=300; leave",
+        expect![[r#"
+            1 v1 a gone, to be draining
+            deploy v1 succeeded
+            deploy v2 rolling
+            waits: its volumes are on a, which has no room for it
+        "#]],
+    );
+    check_script(
+        &format!("{first} require zone=x; deploy v2 x1 volume=data; leave"),
+        expect![[r#"
+        1 v1 a gone, to be draining
+        deploy v1 succeeded
+        deploy v2 rolling
+        waits: no node that takes work and could run it is labelled zone=x
+    "#]],
+    );
+}
+
+#[test]
+fn volumes_of_different_nodes_have_no_place_together() {
+    check_script(
+        "node a; node b; deploy v1 x1 volume=data; ready; drain a; deploy v2 x1 volume=logs; leave; ready; activate a; \
+         deploy v3 x1 volume=data+logs; leave",
+        expect![[r#"
+            1 v1 a gone, to be draining
+            2 v2 b gone, to be draining
+            deploy v1 succeeded
+            deploy v2 superseded
+            deploy v3 rolling
+            waits: its volumes are on different nodes
+        "#]],
+    );
+}
+
+#[test]
+fn a_volume_that_another_process_has_still_is_waited_for() {
+    let moved = "node a; deploy v1 x1 volume=data; ready; deploy v2 x1 volume=data process=store";
+    check_script(
+        moved,
+        expect![[r#"
+        1 v1 a ready, to be draining
+        deploy v1 succeeded
+        deploy v2 rolling
+    "#]],
+    );
+    check_script(
+        &format!("{moved}; leave"),
+        expect![[r#"
+        1 v1 a gone, to be draining
+        2 v2 a allocated
+        deploy v1 succeeded
+        deploy v2 rolling
+    "#]],
+    );
+}
+
+#[test]
+fn what_its_node_does_not_take_up_goes_elsewhere() {
+    check_script(
+        "node a; node b; deploy v1 x1; pass 119",
+        expect![[r#"
+        1 v1 a allocated
+        deploy v1 rolling
+    "#]],
+    );
+    check_script(
+        "node a; node b; deploy v1 x1; pass 120",
+        expect![[r#"
+        1 v1 a allocated, to be stopped
+        2 v1 b allocated
+        deploy v1 rolling
+    "#]],
+    );
+    check_script(
+        "node a; deploy v1 x1; pass 120",
+        expect![[r#"
+        1 v1 a allocated
+        deploy v1 rolling
+    "#]],
+    );
+}
+
+#[test]
+fn who_takes_leave_has_the_time_that_was_promised() {
+    let leaves = "node a; deploy v1 x1 grace=300; ready; deploy v2 x1; ready 2";
+    check_script(
+        &format!("{leaves}; pass 304"),
+        expect![[r#"
+        1 v1 a ready, to be draining
+        2 v2 a ready
+        deploy v1 succeeded
+        deploy v2 rolling
+    "#]],
+    );
+    check_script(
+        &format!("{leaves}; pass 305"),
+        expect![[r#"
+        1 v1 a ready, to be stopped
+        2 v2 a ready
+        deploy v1 succeeded
+        deploy v2 succeeded
+    "#]],
+    );
+}
+
+#[test]
+fn the_urgent_are_served_more_often() {
+    let both = "node a memory=100; deploy v0 x1 app=full; ready; deploy v1 x8 app=low; deploy v2 x8 app=high; \
+                priority low low; priority high critical";
+    check_script(
+        &format!("{both}; node b memory=900"),
+        expect![[r#"
+        1 v0 a ready
+        2 v2 b allocated
+        3 v1 b allocated
+        4 v2 b allocated
+        5 v2 b allocated
+        6 v2 b allocated
+        7 v2 b allocated
+        8 v2 b allocated
+        9 v2 b allocated
+        10 v2 b allocated
+        deploy v0 succeeded
+        deploy v1 rolling
+        deploy v2 rolling
+        waits: no node has 100 MiB of memory free (the most is 0 MiB)
+    "#]],
+    );
+}

@@ -6,7 +6,7 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use axum::{Extension, Json};
 use http::StatusCode;
-use plfm_api::views::{self, ClosedPorts, ConstraintsRequest, EnvView, Explanation, Items};
+use plfm_api::views::{self, ClassRequest, ClosedPorts, ConstraintsRequest, EnvView, Explanation, Items};
 use plfm_core::command::Command;
 use plfm_core::event::Entry;
 use plfm_core::ids::{EnvId, RouteId};
@@ -54,7 +54,7 @@ pub async fn explain(
     let (id, name) = find(&state, &caller, path)?;
     let closed = shared.closed_ports.borrow().clone();
     let explained = plfm_core::explain::env(&state, &shared.writer.facts(), &closed, id);
-    explained.map(|it| Json(it.into())).ok_or_else(|| ApiError::not_found("environment", name))
+    explained.map(|it| Json(views::explanation(&state, it))).ok_or_else(|| ApiError::not_found("environment", name))
 }
 
 /// Which nodes get what it starts from now on.
@@ -66,6 +66,20 @@ pub async fn set_constraints(
 ) -> Result<Response, ApiError> {
     let (env, name) = find(&shared.writer.state(), &caller, path)?;
     let command = Command::SetEnvConstraints { env, constraints: request.constraints };
+    let seq = shared.writer.submit(command, caller.actor()?, current_request()).await?;
+    let view = views::env(&shared.writer.state(), env, shared.edge(&ClosedPorts::new()));
+    Ok(accepted(StatusCode::OK, seq, view.ok_or_else(|| ApiError::not_found("environment", name))?))
+}
+
+/// As which its instances are served, in its project.
+pub async fn set_class(
+    State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
+    path: EnvPath,
+    Json(request): Json<ClassRequest>,
+) -> Result<Response, ApiError> {
+    let (env, name) = find(&shared.writer.state(), &caller, path)?;
+    let command = Command::SetEnvClass { env, class: request.class };
     let seq = shared.writer.submit(command, caller.actor()?, current_request()).await?;
     let view = views::env(&shared.writer.state(), env, shared.edge(&ClosedPorts::new()));
     Ok(accepted(StatusCode::OK, seq, view.ok_or_else(|| ApiError::not_found("environment", name))?))

@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderName, StatusCode};
 use plfm_api::problem::Problem;
 use plfm_api::views::{SandboxRequest, SandboxState, SandboxView};
 use plfm_core::event::{OnTimeout, Scope};
+use plfm_core::fair::Class;
 use plfm_core::ids::OrgId;
 use plfm_core::quota::Dimension;
 use plfm_core::state::State as Fold;
@@ -160,7 +161,8 @@ pub async fn create<const SECONDS: u64>(
     let template = snapshots::made_of(&state, org, &template);
     let org = state.orgs.get(&org).map(|org| org.name.clone()).unwrap_or_default();
     let on_timeout = if auto_pause { OnTimeout::Pause } else { OnTimeout::Kill };
-    let wanted = SandboxRequest { template, timeout_seconds, on_timeout, vars, metadata };
+    let class = Class::default();
+    let wanted = SandboxRequest { template, timeout_seconds, on_timeout, vars, metadata, class };
     let (id, _) = accept(&shared, caller.actor()?, org, wanted).await?;
     let view = ready(&shared, id).await?;
     Ok((StatusCode::CREATED, Json(sandbox(&shared, &view))).into_response())

@@ -63,7 +63,7 @@ pub async fn explain(
     let state = shared.writer.state();
     let (id, _) = find(&state, &caller, &path)?;
     let explained = plfm_core::explain::instance(&state, &shared.writer.facts(), id);
-    explained.map(|it| Json(it.into())).ok_or_else(|| ApiError::not_found("instance", id))
+    explained.map(|it| Json(views::explanation(&state, it))).ok_or_else(|| ApiError::not_found("instance", id))
 }
 
 #[derive(Deserialize)]

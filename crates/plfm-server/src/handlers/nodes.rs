@@ -45,7 +45,7 @@ pub async fn explain(
     let state = shared.writer.state();
     let id = views::node(&state, &named).ok_or_else(|| no_such(&named))?.id;
     let explained = plfm_core::explain::node(&state, &shared.writer.facts(), id);
-    explained.map(|it| Json(it.into())).ok_or_else(|| no_such(&named))
+    explained.map(|it| Json(views::explanation(&state, it))).ok_or_else(|| no_such(&named))
 }
 
 pub async fn order(

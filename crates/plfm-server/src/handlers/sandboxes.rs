@@ -12,7 +12,6 @@ use plfm_api::views::{self, Items, SandboxRequest, SandboxState, SandboxView, Ti
 use plfm_core::command::{Command, CreateSandbox};
 use plfm_core::decide::decide;
 use plfm_core::event::{Actor, DesiredChange};
-use plfm_core::fair::Class;
 use plfm_core::ids::{InstanceId, OrgId};
 use plfm_core::phase::InstancePhase;
 use plfm_core::reason::Failure;
@@ -142,10 +141,10 @@ pub(super) async fn accept(
     org: String,
     request: SandboxRequest,
 ) -> Result<(InstanceId, Seq), ApiError> {
-    let SandboxRequest { template, timeout_seconds, on_timeout, vars, metadata } = request;
+    let SandboxRequest { template, timeout_seconds, on_timeout, vars, metadata, class } = request;
     check_vars(&vars)?;
     let instance = fresh();
-    let (project, class) = (PROJECT.to_owned(), Class::Normal);
+    let project = PROJECT.to_owned();
     let timeout = Duration::from_secs(timeout_seconds);
     let mut wanted =
         CreateSandbox { instance, org, project, template, vars: None, metadata, class, timeout, on_timeout };

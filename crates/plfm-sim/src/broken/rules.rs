@@ -39,6 +39,18 @@ fn doubled(state: &State) -> State {
     doubled
 }
 
+pub const HOMELESS: Rules = Rules {
+    decide: |state, command, facts| decide(&homeless(state), command, facts),
+    reconcile: |state, facts| reconcile(&homeless(state), facts),
+};
+
+fn homeless(state: &State) -> State {
+    let mut homeless = state.clone();
+    let ids: Vec<_> = state.envs.keys().copied().collect();
+    ids.iter().for_each(|id| homeless.envs.get_mut(id).into_iter().for_each(|env| env.homes.clear()));
+    homeless
+}
+
 pub const SAME_ADDRESS: Rules = deciding(|state, command, facts| {
     let mut events = decide(state, command, facts)?;
     for event in &mut events {

@@ -1,6 +1,7 @@
 //! Flags of what is about orgs, and about which nodes get their work.
 
 use clap::{Args, Subcommand};
+use plfm_core::fair::Class;
 use plfm_core::labels::{Labels, label};
 use plfm_core::manifest::{mebibytes, millis};
 use plfm_core::quota::Dimension;
@@ -52,6 +53,22 @@ pub struct RequireArgs {
     pub app: AppArgs,
     #[command(flatten)]
     pub env: EnvArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct PriorityArgs {
+    /// critical, high, normal or low: served 8 to 4 to 2 to 1, and higher after each minute of waiting
+    #[arg(value_name = "CLASS", value_parser = class)]
+    pub class: Class,
+    #[command(flatten)]
+    pub app: AppArgs,
+    #[command(flatten)]
+    pub env: EnvArgs,
+}
+
+pub fn class(text: &str) -> Result<Class, String> {
+    let known = Class::ALL.into_iter().find(|class| class.code() == text);
+    known.ok_or_else(|| "write critical, high, normal or low".to_owned())
 }
 
 pub fn pair(text: &str) -> Result<(String, String), String> {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use plfm_api::views::sandbox_id;
+use plfm_core::fair::Class;
 use plfm_core::ids::{InstanceId, TokenId};
 use plfm_core::manifest::{mebibytes, millis};
 use plfm_core::units::{Mebibytes, MilliCpu};
@@ -115,6 +116,9 @@ pub struct CreateArgs {
     /// What you want to know it by; repeat for more
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
     pub metadata: Vec<(String, String)>,
+    /// As which it is served, in its project: critical, high, normal or low
+    #[arg(long, value_name = "CLASS", value_parser = super::orgs::class, default_value = "normal")]
+    pub class: Class,
 }
 
 #[derive(Debug, Args)]

@@ -57,7 +57,7 @@ fn what_is_not_in_the_grammar_is_said() {
     refused(
         "plfm logs --instance web",
         expect![[r#"
-        error: invalid value 'web' for '--instance <ID>': `web` has no `_` between prefix and ULID
+        error: invalid value 'web' for '--instance <ID>': no instance is called so: see `plfm instances` and `plfm sandbox ls`
 
         For more information, try '--help'.
     "#]],

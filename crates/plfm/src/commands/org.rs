@@ -1,10 +1,11 @@
-//! `plfm org`: what an org may have, its part, the nodes it wants; `plfm require`: the nodes that one environment wants.
+//! `plfm org`: what an org may have, its part, the nodes it wants; `plfm require` and `plfm priority`: the nodes that
+//! one environment wants, and its turn.
 
 use plfm_api::views::{LimitsRequest, OrgView};
 use plfm_core::quota::Dimension;
 use plfm_core::units::{Mebibytes, MilliCpu};
 
-use crate::cli::{OrgCommand, RequireArgs, WeightArgs, distinct};
+use crate::cli::{OrgCommand, PriorityArgs, RequireArgs, WeightArgs, distinct};
 use crate::context::Context;
 use crate::printer::{Printer, Table};
 use crate::{CliError, Exit};
@@ -36,6 +37,18 @@ pub async fn require(args: RequireArgs, context: &Context, out: &mut Printer) ->
         out.done(format_args!("{app} in {env} goes to any node that its org may use"));
     } else {
         out.done(format_args!("new instances of {app} in {env} go to nodes labelled {constraints}"));
+    }
+    Ok(Exit::Success)
+}
+
+pub async fn priority(args: PriorityArgs, context: &Context, out: &mut Printer) -> Result<Exit, CliError> {
+    let (client, org) = (context.client()?, context.org());
+    let (app, env) = (context.app(args.app.app.as_ref())?, context.explicit_env(&args.env)?);
+    let view = client.set_env_class(&org, &app, &env, args.class).await?;
+    if out.is_json() {
+        out.document("class", &view.class)?;
+    } else {
+        out.done(format_args!("new instances of {app} in {env} are served as {}", view.class.code()));
     }
     Ok(Exit::Success)
 }

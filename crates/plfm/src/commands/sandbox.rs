@@ -28,10 +28,10 @@ pub async fn run(command: SandboxCommand, context: &Context, out: &mut Printer) 
 }
 
 async fn create(args: CreateArgs, context: &Context, out: &mut Printer) -> Result<Exit, CliError> {
-    let CreateArgs { template, timeout, pause_on_timeout, var, metadata } = args;
+    let CreateArgs { template, timeout, pause_on_timeout, var, metadata, class } = args;
     let on_timeout = if pause_on_timeout { OnTimeout::Pause } else { OnTimeout::Kill };
     let (vars, metadata) = (var.into_iter().collect(), metadata.into_iter().collect());
-    let request = SandboxRequest { template, timeout_seconds: seconds(timeout), on_timeout, vars, metadata };
+    let request = SandboxRequest { template, timeout_seconds: seconds(timeout), on_timeout, vars, metadata, class };
     let mut live = out.live();
     live.show(out, &[format!("starting a sandbox of {}", request.template)]);
     let created = context.client()?.create_sandbox(&context.org(), &request).await;

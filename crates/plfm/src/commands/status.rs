@@ -1,6 +1,7 @@
 //! `plfm status`: what should run and what does.
 
 use plfm_api::views::{DeployView, EnvView};
+use plfm_core::fair::Class;
 use plfm_core::units::Timestamp;
 
 use super::{instances, routes};
@@ -60,6 +61,9 @@ pub(super) fn text(env: &EnvView, now: Timestamp) -> String {
     }
     if !env.constraints.is_empty() {
         text += &format!("nodes: labelled {}\n", env.constraints);
+    }
+    if env.class != Class::Normal {
+        text += &format!("priority: {}\n", env.class.code());
     }
     for route in &env.routes {
         text += &format!("url: {}\n", route.url);

@@ -77,17 +77,21 @@ fn health(ports: &[Port]) -> BoxedStrategy<Option<Health>> {
 fn process() -> impl Strategy<Value = Process> {
     let scaling = (0..=100u32).prop_flat_map(|max| (0..=max).prop_map(move |min| Scaling { min, max }));
     let network = ports().prop_flat_map(|ports| (health(&ports), Just(ports)));
-    (of(vec(WORD, 1..4)), settings(), resources(), scaling, restart(), network, any::<bool>()).prop_map(
-        |(command, settings, resources, scaling, restart, (health, ports), required)| Process {
-            command,
-            settings,
-            resources,
-            scaling,
-            restart,
-            ports,
-            health,
-            mounts: Vec::new(),
-            secrets: Secrets { required },
+    let command = (of(vec(WORD, 1..4)), 0..=300u32);
+    (command, settings(), resources(), scaling, restart(), network, any::<bool>()).prop_map(
+        |((command, termination_grace_seconds), settings, resources, scaling, restart, (health, ports), required)| {
+            Process {
+                command,
+                termination_grace_seconds,
+                settings,
+                resources,
+                scaling,
+                restart,
+                ports,
+                health,
+                mounts: Vec::new(),
+                secrets: Secrets { required },
+            }
         },
     )
 }

@@ -75,7 +75,7 @@ fn all_errors_are_shown_in_the_order_of_the_file() {
 
         error[E_UNKNOWN_FIELD]: `memory` is not a known key here
           --> plfm.toml:14 processes.web.memory
-          hint: known keys: command, vars, workdir, user, prestart, prestart_timeout_seconds, resources, restart, ports, health, mounts, scaling, secrets
+          hint: known keys: command, termination_grace_seconds, vars, workdir, user, prestart, prestart_timeout_seconds, resources, restart, ports, health, mounts, scaling, secrets
 
         error[E_MEMORY_FORMAT]: `512MB` is not a memory size
           --> plfm.toml:17 processes.web.resources.memory

@@ -73,6 +73,7 @@ pub(crate) fn env() -> EnvView {
         }],
         instances: vec![instance(1, InstancePhase::Ready, None), instance(2, InstancePhase::Failed, Some(failure))],
         constraints: Default::default(),
+        class: Default::default(),
         seq: Seq(9),
     }
 }
