@@ -293,12 +293,15 @@ pub struct Capacity {
 pub enum Degradation {
     /// Its disk is nearly full (P-AGT-15).
     DiskPressure,
+    /// Its machines have run under KVM, and the next could not.
+    KvmLoss,
 }
 
 impl Degradation {
     pub const fn code(self) -> &'static str {
         match self {
             Self::DiskPressure => "disk_pressure",
+            Self::KvmLoss => "kvm_loss",
         }
     }
 }

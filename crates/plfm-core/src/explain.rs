@@ -206,7 +206,8 @@ fn make_room(state: &State, env: EnvId, waiting: &Waiting) -> String {
             "join a node: `plfm node token` prints the command".to_owned()
         }
         Waiting::NoNodesActive if state.nodes.values().any(|node| !node.capacity.degraded.is_empty()) => {
-            "make room on the disk of a node, or add a node: `plfm node token` prints the command".to_owned()
+            "mend a node that is degraded (`plfm node explain`), or add a node: `plfm node token` prints the command"
+                .to_owned()
         }
         Waiting::NoNodesActive => match state.nodes.values().find(|node| node.phase.is_leaving()) {
             Some(node) => format!(

@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use plfm_core::event::{Capacity, Degradation};
+use plfm_core::event::{Capacity, Degradation, Isolation};
 use plfm_core::units::{Mebibytes, MilliCpu};
 use plfm_image::Platform;
 use plfm_runtime::Runtime;
+use plfm_runtime::microvm::kvm_opens;
 use plfm_runtime::space::Space;
 
 /// What the host keeps for itself at the least.
@@ -30,15 +31,21 @@ pub fn measure(
         disk: disk(data)?,
         overhead: runtime.overhead(),
         tunnel,
-        degraded: degraded(data, &BTreeSet::new())?,
+        degraded: degraded(data, runtime.class(), &BTreeSet::new())?,
         labels: Default::default(),
     })
 }
 
 /// What keeps new work away now; `before` what did so far.
-pub fn degraded(data: &Path, before: &BTreeSet<Degradation>) -> std::io::Result<BTreeSet<Degradation>> {
+pub fn degraded(
+    data: &Path,
+    isolation: Isolation,
+    before: &BTreeSet<Degradation>,
+) -> std::io::Result<BTreeSet<Degradation>> {
     let is_scarce = Space::of(data)?.is_scarce(before.contains(&Degradation::DiskPressure));
-    Ok(is_scarce.then_some(Degradation::DiskPressure).into_iter().collect())
+    let has_lost_kvm = isolation == Isolation::Vm && kvm_opens().is_err();
+    let degraded = [(is_scarce, Degradation::DiskPressure), (has_lost_kvm, Degradation::KvmLoss)];
+    Ok(degraded.into_iter().filter_map(|(is_so, what)| is_so.then_some(what)).collect())
 }
 
 fn physical() -> std::io::Result<Mebibytes> {

@@ -87,12 +87,12 @@ impl Executor {
 
     /// At what changes without anybody's doing here.
     fn look(&mut self) {
-        let degraded = match capacity::degraded(&self.data, &self.capacity.degraded) {
+        let degraded = match capacity::degraded(&self.data, self.capacity.isolation, &self.capacity.degraded) {
             Ok(degraded) => degraded,
             Err(error) => return tracing::warn!(%error, "cannot see how full the disk is"),
         };
         if degraded.contains(&Degradation::DiskPressure) {
-            if self.capacity.degraded.is_empty() {
+            if !self.capacity.degraded.contains(&Degradation::DiskPressure) {
                 tracing::warn!(
                     "the disk is nearly full: images without a machine are removed, and no new work is taken"
                 );
@@ -101,6 +101,9 @@ impl Executor {
             drop(tokio::spawn(async move { hands.make_room().await }));
         } else {
             self.hands.plant_again();
+        }
+        if degraded.contains(&Degradation::KvmLoss) && !self.capacity.degraded.contains(&Degradation::KvmLoss) {
+            tracing::warn!("/dev/kvm does not open any more: no new work is taken");
         }
         self.capacity.degraded = degraded;
         let hands = self.hands.clone();

@@ -62,16 +62,21 @@ fn silent(facts: &Facts, id: NodeId, node: &Node) -> Option<Finding> {
 }
 
 pub(super) fn degraded(node: &Node) -> Option<Finding> {
-    let why = match node.capacity.degraded.first()? {
-        Degradation::DiskPressure => {
-            "its disk is nearly full: it takes no new work, and what runs there may fail to write"
-        }
+    let (why, next) = match node.capacity.degraded.first()? {
+        Degradation::DiskPressure => (
+            "its disk is nearly full: it takes no new work, and what runs there may fail to write",
+            "make room on its disk",
+        ),
+        Degradation::KvmLoss => (
+            "/dev/kvm does not open any more: it takes no new work, and what runs there could not be started again",
+            "see on its host what became of /dev/kvm: `plfm doctor`",
+        ),
     };
     Some(Finding {
         code: "node_degraded",
         what: format!("{} is degraded", node.name),
         why: why.to_owned(),
-        next: "make room on its disk".to_owned(),
+        next: next.to_owned(),
     })
 }
 

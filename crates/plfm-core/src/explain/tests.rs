@@ -175,7 +175,7 @@ fn on_a_full_disk() {
         shop in dev: shop in dev is not as it should be: web 0 of 1 ready
         - web waits for a place
           no node takes new work; of 1 nodes 1 disk_pressure; nearest: a has a disk that is nearly full
-          make room on the disk of a node, or add a node: `plfm node token` prints the command
+          mend a node that is degraded (`plfm node explain`), or add a node: `plfm node token` prints the command
     "#]]);
 }
 

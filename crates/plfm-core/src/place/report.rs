@@ -132,6 +132,7 @@ impl fmt::Display for Verdict {
             Self::Disk { short } => write!(f, "lacks {short} of disk"),
             Self::Memory { short } => write!(f, "lacks {short} of memory"),
             Self::Degraded(Degradation::DiskPressure) => write!(f, "has a disk that is nearly full"),
+            Self::Degraded(Degradation::KvmLoss) => write!(f, "has lost KVM"),
             Self::Labels => write!(f, "lacks a label that is asked for"),
             Self::Platform => write!(f, "is of another architecture than the image"),
             Self::Silent => write!(f, "has not been heard lately"),

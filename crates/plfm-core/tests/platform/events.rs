@@ -133,6 +133,10 @@ fn one_of_each() -> Vec<Event> {
         waiting(Some(Waiting::VolumeHomeNodeOffline { node: "node-a".to_owned() })),
         waiting(Some(Waiting::VolumeLocalityNoNode { node: "node-a".to_owned() })),
         waiting(Some(Waiting::VolumeConstraintsInvalid)),
+        Event::NodeCapacityChanged {
+            node,
+            capacity: Capacity { degraded: [Degradation::KvmLoss].into(), ..capacity(512, 10_240) },
+        },
     ]
 }
 
