@@ -117,6 +117,10 @@ fn of_three_nodes_one_is_drained_one_is_lost_and_one_is_dismissed() {
     world.said(&["node", "activate", "a"]);
 
     let on_b = on(&world.instances("web"), "b")[0]["id"].as_str().unwrap().to_owned();
+    let placed = world.said(&["explain", &on_b]);
+    assert_eq!(placed.matches("has room").count(), 3, "each node says what it thinks of one more: {placed}");
+    world.said(&["priority", "high", "--app", "web", "--env", "dev"]);
+    assert!(world.said(&["status", "web", "--env", "dev"]).contains("priority: high"));
     b.kill();
     let explain = || world.said(&["explain", "web", "--env", "dev"]);
     until("the silence is seen", || explain().contains("b has been silent").then_some(()));
