@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv6Addr;
 
 use plfm_core::digest::Digest;
-use plfm_core::event::{Capacity, InstanceStatus, Origin, ReleaseImage, Resources};
+use plfm_core::event::{Capacity, InstanceStatus, Origin, ReleaseImage, Resources, Startup};
 use plfm_core::ids::*;
 use plfm_core::manifest::{Health, Restart, RestartPolicy};
 use plfm_core::phase::Desired;
@@ -16,7 +16,9 @@ use plfm_core::units::Seq;
 use serde::{Deserialize, Serialize};
 
 /// The newest version of [`Workload`]; a node fails what is of a later one with `spec_unsupported`.
-pub const WORKLOAD_VERSION: u32 = 3;
+pub const WORKLOAD_VERSION: u32 = 4;
+/// What runs no commands of its template before it begins: nodes that know none can have it.
+const BEFORE_STARTUPS: u32 = 3;
 /// What is neither a snapshot nor goes on from one: nodes that know neither can have it.
 const BEFORE_SNAPSHOTS: u32 = 2;
 /// What the server answers to a node that is of the cluster no more: it removes what it has and ends.
@@ -68,6 +70,9 @@ pub struct Workload {
     pub ports: Vec<u16>,
     pub health: Option<Health>,
     pub restart: Restart,
+    /// Of a sandbox that is booted.
+    #[serde(default, skip_serializing_if = "Startup::is_empty")]
+    pub startup: Startup,
 }
 
 /// What an instance is there for.
@@ -264,14 +269,20 @@ fn of_replica(state: &State, instance: &Instance, replica: &Replica) -> Option<W
         ports: process.ports.iter().map(|port| port.internal).collect(),
         health: process.health.clone(),
         restart: process.restart,
+        startup: Startup::default(),
     })
 }
 
 /// What ends stays ended: nothing of a sandbox comes back by itself.
 fn of_sandbox(state: &State, instance: &Instance, sandbox: &Sandbox, purpose: Purpose) -> Option<Workload> {
-    let is_old = matches!(purpose, Purpose::Sandbox { from: None, .. });
+    let startup = if sandbox.from.is_none() { sandbox.startup.clone() } else { Startup::default() };
+    let version = match purpose {
+        _ if !startup.is_empty() => WORKLOAD_VERSION,
+        Purpose::Sandbox { from: None, .. } => BEFORE_SNAPSHOTS,
+        _ => BEFORE_STARTUPS,
+    };
     Some(Workload {
-        version: if is_old { BEFORE_SNAPSHOTS } else { WORKLOAD_VERSION },
+        version,
         org: instance.org,
         purpose,
         image: source(state, instance, &sandbox.image)?,
@@ -285,6 +296,7 @@ fn of_sandbox(state: &State, instance: &Instance, sandbox: &Sandbox, purpose: Pu
         ports: Vec::new(),
         health: None,
         restart: Restart { policy: RestartPolicy::Never, max_retries: None, backoff_seconds: 0 },
+        startup,
     })
 }
 

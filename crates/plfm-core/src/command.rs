@@ -5,7 +5,7 @@ use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use crate::digest::Digest;
-use crate::event::{Capacity, DesiredChange, Entry, InstanceStatus, OnTimeout, ReleaseImage, Scope, Waiting};
+use crate::event::{Capacity, DesiredChange, Entry, InstanceStatus, OnTimeout, ReleaseImage, Scope, Startup, Waiting};
 use crate::fair::Class;
 use crate::ids::*;
 use crate::labels::Labels;
@@ -52,12 +52,7 @@ pub enum Command {
         route: RouteId,
     },
     /// What sandboxes are made of, from now on under this name.
-    CreateTemplate {
-        org: String,
-        name: String,
-        image: ReleaseImage,
-        size: Size,
-    },
+    CreateTemplate(Box<CreateTemplate>),
     /// Accepts and places it at once, or says why not; nothing waits.
     CreateSandbox(Box<CreateSandbox>),
     SetSandboxTimeout {
@@ -190,6 +185,15 @@ pub struct Deploy {
     pub vars: Option<Digest>,
     /// Ports of the edge to open, beside the managed host name.
     pub expose: Vec<Expose>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CreateTemplate {
+    pub org: String,
+    pub name: String,
+    pub image: ReleaseImage,
+    pub size: Size,
+    pub startup: Startup,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

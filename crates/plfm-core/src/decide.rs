@@ -63,9 +63,7 @@ pub fn decide(state: &State, command: Command, facts: &Facts) -> Result<Vec<Even
         Command::Allocate { env, process, release, node, class } => {
             allocate(state, Choice { env, process, release, node, class }, facts)
         }
-        Command::CreateTemplate { org, name, image, size } => {
-            sandboxes::create_template(state, &org, name, image, size, facts)
-        }
+        Command::CreateTemplate(wanted) => sandboxes::create_template(state, *wanted, facts),
         Command::CreateSandbox(wanted) => sandboxes::create(state, *wanted, facts),
         Command::SetSandboxTimeout { instance, ends_at, at_least } => {
             sandboxes::set_timeout(state, instance, ends_at, at_least, facts)

@@ -15,8 +15,10 @@ use crate::quota::Limits;
 use crate::reason::Failure;
 use crate::units::{Mebibytes, MilliCpu, Seq, Term, Timestamp};
 
+pub use self::startup::Startup;
 pub use self::waiting::Waiting;
 
+mod startup;
 mod waiting;
 
 /// An event with where, when and by whom; one row of the log.
@@ -103,7 +105,15 @@ pub enum Event {
     #[serde(rename = "instance.allocated")]
     InstanceAllocated(Box<InstanceAllocated>),
     #[serde(rename = "template.created")]
-    TemplateCreated { template: TemplateId, org: OrgId, name: String, image: ReleaseImage, size: Size },
+    TemplateCreated {
+        template: TemplateId,
+        org: OrgId,
+        name: String,
+        image: ReleaseImage,
+        size: Size,
+        #[serde(default, skip_serializing_if = "Startup::is_empty")]
+        startup: Startup,
+    },
     #[serde(rename = "sandbox.created")]
     SandboxCreated(Box<SandboxCreated>),
     #[serde(rename = "sandbox.timeout_set")]
@@ -203,6 +213,8 @@ pub struct SandboxCreated {
     pub template: TemplateId,
     pub template_name: String,
     pub image: ReleaseImage,
+    #[serde(default, skip_serializing_if = "Startup::is_empty")]
+    pub startup: Startup,
     /// Blob with the encrypted values of its variables, if it has any.
     pub vars: Option<Digest>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

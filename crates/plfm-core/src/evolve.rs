@@ -119,11 +119,12 @@ pub fn evolve(state: &mut State, envelope: &Envelope) {
             settle(state, *env);
         }
         Event::InstanceAllocated(allocated) => instance_allocated(state, allocated, seq, at),
-        Event::TemplateCreated { template, org, name, image, size } => {
+        Event::TemplateCreated { template, org, name, image, size, startup } => {
             let before = state.template_named(*org, name).map(|(id, _)| id);
             before.iter().for_each(|id| drop(state.templates.remove(id)));
-            let (org, name, image, size) = (*org, name.clone(), image.clone(), *size);
-            state.templates.insert(*template, Template { org, name, image, size, created_at: at, version: seq });
+            let (org, name, image, size, startup) = (*org, name.clone(), image.clone(), *size, startup.clone());
+            let record = Template { org, name, image, size, startup, created_at: at, version: seq };
+            state.templates.insert(*template, record);
         }
         Event::SandboxCreated(created) => sandbox_created(state, created, seq, at),
         Event::SnapshotCreated(created) => snapshot_created(state, created, seq, at),
@@ -310,6 +311,7 @@ fn sandbox_created(state: &mut State, created: &SandboxCreated, seq: Seq, at: Ti
         template,
         template_name,
         image,
+        startup,
         vars,
         metadata,
         timeout_seconds,
@@ -322,7 +324,7 @@ fn sandbox_created(state: &mut State, created: &SandboxCreated, seq: Seq, at: Ti
     } = created.clone();
     let ends_at = None;
     let sandbox =
-        Sandbox { template, template_name, image, vars, metadata, timeout_seconds, on_timeout, ends_at, from };
+        Sandbox { template, template_name, image, startup, vars, metadata, timeout_seconds, on_timeout, ends_at, from };
     let role = Role::Sandbox(Box::new(sandbox));
     enters(state, instance, Seed { org, project, role, node, address, resources, class }, seq, at);
 }

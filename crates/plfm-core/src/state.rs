@@ -9,7 +9,7 @@ use imbl::{OrdMap, Vector};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::digest::Digest;
-use crate::event::{Capacity, Entry, ReleaseImage, Scope, Target, Waiting};
+use crate::event::{Capacity, Entry, ReleaseImage, Scope, Startup, Target, Waiting};
 use crate::fair::{Class, Turns};
 use crate::ids::*;
 use crate::index::Index;
@@ -226,6 +226,8 @@ pub struct Template {
     pub name: String,
     pub image: ReleaseImage,
     pub size: Size,
+    #[serde(default)]
+    pub startup: Startup,
     pub created_at: Timestamp,
     pub version: Seq,
 }

@@ -30,6 +30,7 @@ mod forks;
 mod park;
 mod pauses;
 mod seeds;
+mod startup;
 
 /// Between the guest's own end of a stop and ours (P-VM-32).
 const STOP_MARGIN: Duration = Duration::from_secs(2);
@@ -196,15 +197,17 @@ impl Hands {
         let sowing = self.sowing(workload).await;
         let mut started = self.begin(id, workload, &image, sowing.as_ref().map(Sowing::nobody)).await?;
         let mut clock = Instant::now();
+        self.open_up(id, workload).await?;
         if let Some(sowing) = sowing
             && let Err(failure) = self.sow(id, started.boot, workload, &image, sowing).await
         {
             tracing::warn!(instance = %id, %failure, "it is booted again, as itself: sandboxes of this kind have no seed");
             self.runtime.destroy(id).await.map_err(|error| self::failure(&error))?;
             started = self.begin(id, workload, &image, None).await?;
-        } else {
-            started.start.identity_ms += lap(&mut clock);
+            clock = Instant::now();
+            self.open_up(id, workload).await?;
         }
+        started.start.identity_ms += lap(&mut clock);
         let Begun { boot, start, client } = started;
         self.attend(id, boot, client);
         Ok(Outcome::Started { boot, start })

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::time::Duration;
 
-use plfm_core::command::{Command, CreateSandbox, Deploy, Expose, ForkSandbox, NodeOrder};
+use plfm_core::command::{Command, CreateSandbox, CreateTemplate, Deploy, Expose, ForkSandbox, NodeOrder};
 use plfm_core::digest::Digest;
-use plfm_core::event::{DesiredChange, Entry, OnTimeout, ReleaseImage, Scope};
+use plfm_core::event::{DesiredChange, Entry, OnTimeout, ReleaseImage, Scope, Startup};
 use plfm_core::fair::Class;
 use plfm_core::ids::{EnvId, InstanceId, OrgId, RequestId, RouteId};
 use plfm_core::labels::Labels;
@@ -70,7 +70,8 @@ impl Client {
             Operation::CreateTemplate { memory_mib, arm } => {
                 let image = image(if *arm { "arm64" } else { "amd64" });
                 let size = Size { memory: Mebibytes(*memory_mib), cpu: MilliCpu(500), disk: Mebibytes(1_024) };
-                Command::CreateTemplate { org: "default".to_owned(), name: TEMPLATE.to_owned(), image, size }
+                let (org, name, startup) = ("default".to_owned(), TEMPLATE.to_owned(), Startup::default());
+                Command::CreateTemplate(Box::new(CreateTemplate { org, name, image, size, startup }))
             }
             Operation::CreateSandbox { timeout_seconds, urgent, goes_on } => {
                 self.creates(*timeout_seconds, *urgent, if *goes_on { SNAPSHOT } else { TEMPLATE })

@@ -45,7 +45,7 @@ names! { command, COMMANDS, Command {
     Command::JoinNode { .. } => "join node",
     Command::Deploy(_) => "deploy",
     Command::DeleteRoute { .. } => "delete route",
-    Command::CreateTemplate { .. } => "create template",
+    Command::CreateTemplate(_) => "create template",
     Command::CreateSandbox(_) => "create sandbox",
     Command::SetSandboxTimeout { .. } => "set sandbox timeout",
     Command::KillSandbox { .. } => "kill sandbox",

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use plfm_core::event::{OnTimeout, Origin, Resources, Start};
+use plfm_core::event::{OnTimeout, Origin, Resources, Start, Startup};
 use plfm_core::fair::Class;
 use plfm_core::ids::*;
 use plfm_core::manifest::Resources as Size;
@@ -22,6 +22,8 @@ pub struct TemplateRequest {
     pub name: String,
     pub image: String,
     pub size: Size,
+    #[serde(default)]
+    pub startup: Startup,
 }
 
 /// `POST /v1/orgs/{org}/sandboxes`.
@@ -164,6 +166,8 @@ pub struct TemplateView {
     pub cpu: MilliCpu,
     pub memory: Mebibytes,
     pub disk: Mebibytes,
+    #[serde(default, skip_serializing_if = "Startup::is_empty")]
+    pub startup: Startup,
     pub created_at: Timestamp,
 }
 
@@ -291,7 +295,7 @@ pub fn templates(state: &State, org: OrgId) -> Vec<TemplateView> {
 pub fn template(id: TemplateId, it: &Template) -> TemplateView {
     let Size { cpu, memory, disk } = it.size;
     let (name, image, digest) = (it.name.clone(), it.image.reference.clone(), it.image.digest);
-    TemplateView { id, name, image, digest, cpu, memory, disk, created_at: it.created_at }
+    TemplateView { id, name, image, digest, cpu, memory, disk, startup: it.startup.clone(), created_at: it.created_at }
 }
 
 pub fn api_keys(state: &State, org: OrgId) -> Vec<ApiKeyView> {

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use crate::command::CreateSandbox;
-use crate::event::{DesiredChange, Event, InstanceStatus, ReleaseImage, SandboxCreated, Waiting};
+use crate::command::{CreateSandbox, CreateTemplate};
+use crate::event::{DesiredChange, Event, InstanceStatus, SandboxCreated, Startup, Waiting};
 use crate::facts::Facts;
 use crate::ids::*;
 use crate::manifest::Resources as Size;
@@ -26,30 +26,27 @@ pub const METADATA_KEY_MAX: usize = 256;
 pub const METADATA_VALUE_MAX: usize = 1_024;
 /// All of it: it is kept in memory for every sandbox there is.
 pub const METADATA_BYTES_MAX: usize = 16 << 10;
+/// Of a start or ready command; what is longer belongs into the image.
+const STARTUP_COMMAND_MAX: usize = 4_096;
 /// Debian's kernel finds no room for itself in less; the rest as manifests have it.
 const MEMORY: RangeInclusive<Mebibytes> = Mebibytes(128)..=Mebibytes(256 << 10);
 const CPU: RangeInclusive<MilliCpu> = MilliCpu(100)..=MilliCpu(32_000);
 const DISK: RangeInclusive<Mebibytes> = Mebibytes(256)..=Mebibytes(100 << 10);
 
-pub fn create_template(
-    state: &State,
-    org: &str,
-    name: String,
-    image: ReleaseImage,
-    size: Size,
-    facts: &Facts,
-) -> Result<Vec<Event>, Refusal> {
-    let org = state.org_named(org).ok_or_else(|| Refusal::OrgNotFound(org.to_owned()))?;
+pub fn create_template(state: &State, wanted: CreateTemplate, facts: &Facts) -> Result<Vec<Event>, Refusal> {
+    let CreateTemplate { org, name, image, size, startup } = wanted;
+    let org = state.org_named(&org).ok_or(Refusal::OrgNotFound(org))?;
     check_name(&name)?;
     check_size(&size)?;
+    check_startup(&startup)?;
     if state.index().named(org, &name).next().is_some() {
         return Err(Refusal::NameTaken { name, by: "snapshot" });
     }
-    let same = |it: &Template| it.image == image && it.size == size;
+    let same = |it: &Template| it.image == image && it.size == size && it.startup == startup;
     if state.template_named(org, &name).is_some_and(|(_, known)| same(known)) {
         return Ok(Vec::new());
     }
-    Ok(vec![Event::TemplateCreated { template: facts.ids().fresh(), org, name, image, size }])
+    Ok(vec![Event::TemplateCreated { template: facts.ids().fresh(), org, name, image, size, startup }])
 }
 
 pub fn create(state: &State, wanted: CreateSandbox, facts: &Facts) -> Result<Vec<Event>, Refusal> {
@@ -84,6 +81,7 @@ pub fn create(state: &State, wanted: CreateSandbox, facts: &Facts) -> Result<Vec
         template,
         template_name: made_of.name.clone(),
         image: made_of.image.clone(),
+        startup: made_of.startup.clone(),
         vars,
         metadata,
         timeout_seconds: timeout.as_secs(),
@@ -201,6 +199,17 @@ fn check_size(size: &Size) -> Result<(), Refusal> {
         () => return Ok(()),
     };
     Err(Refusal::InvalidSandbox(wrong))
+}
+
+fn check_startup(startup: &Startup) -> Result<(), Refusal> {
+    for (name, command) in [("start", &startup.start), ("ready", &startup.ready)] {
+        let command = command.as_deref().unwrap_or("-");
+        if command.trim().is_empty() || command.len() > STARTUP_COMMAND_MAX || command.contains('\0') {
+            let wrong = format!("the {name} command is 1 to {STARTUP_COMMAND_MAX} bytes without NUL");
+            return Err(Refusal::InvalidSandbox(wrong));
+        }
+    }
+    Ok(())
 }
 
 /// One that is there and is not to be stopped.

@@ -191,6 +191,7 @@ fn goes_on(
         template: was.template,
         template_name: was.template_name.clone(),
         image: was.image.clone(),
+        startup: was.startup.clone(),
         vars: own.vars,
         metadata: own.metadata,
         timeout_seconds: own.timeout.as_secs(),

@@ -242,7 +242,9 @@ fn a_node_that_is_to_be_empty() {
     let image = world.state.releases.values().next().expect("it is deployed").image.clone();
     let size = crate::manifest::Resources { cpu: MilliCpu(500), memory: Mebibytes(128), disk: Mebibytes(256) };
     let (org, name) = ("default".to_owned(), "base".to_owned());
-    world.command(Command::CreateTemplate { org: org.clone(), name: name.clone(), image, size });
+    let startup = Default::default();
+    let wanted = crate::command::CreateTemplate { org: org.clone(), name: name.clone(), image, size, startup };
+    world.command(Command::CreateTemplate(Box::new(wanted)));
     world.command(Command::CreateSandbox(Box::new(crate::command::CreateSandbox {
         instance: InstanceId::new(Ulid::from_parts(2, 2)),
         org,

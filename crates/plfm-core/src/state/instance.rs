@@ -6,7 +6,7 @@ use std::net::Ipv6Addr;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
-use crate::event::{InstanceStatus, OnTimeout, Origin, ReleaseImage, Resources};
+use crate::event::{InstanceStatus, OnTimeout, Origin, ReleaseImage, Resources, Startup};
 use crate::ids::*;
 use crate::phase::{Desired, InstancePhase};
 use crate::units::{Mebibytes, MilliCpu, Seq, Timestamp};
@@ -79,6 +79,8 @@ pub struct Sandbox {
     /// As the template was called, and what it was, when this was made.
     pub template_name: String,
     pub image: ReleaseImage,
+    #[serde(default)]
+    pub startup: Startup,
     /// Where the encrypted values of its variables are.
     pub vars: Option<Digest>,
     pub metadata: BTreeMap<String, String>,

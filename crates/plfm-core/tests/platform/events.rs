@@ -58,7 +58,7 @@ fn one_of_each() -> Vec<Event> {
         Event::InstanceStatusChanged { instance, node, status: status(InstancePhase::Ready, None) },
         Event::InstanceStatusChanged { instance, node, status: status(InstancePhase::Failed, Some(failure)) },
         Event::InstanceForgotten { instance },
-        Event::TemplateCreated { template: id(13), org, name: "base".to_owned(), image: image("base"), size: size() },
+        template_created(org, Startup::default()),
         Event::SandboxCreated(Box::new(sandbox_created(instance, org, node))),
         Event::SandboxTimeoutSet { instance, ends_at: Timestamp(1_767_225_900_000) },
         Event::InstanceDesiredChanged { instance, desired: Desired::Stopped, why: DesiredChange::Killed },
@@ -137,6 +137,8 @@ fn one_of_each() -> Vec<Event> {
             node,
             capacity: Capacity { degraded: [Degradation::KvmLoss].into(), ..capacity(512, 10_240) },
         },
+        template_created(org, startup()),
+        Event::SandboxCreated(Box::new(SandboxCreated { startup: startup(), ..sandbox_created(instance, org, node) })),
     ]
 }
 
@@ -171,6 +173,15 @@ fn size() -> Size {
     Size { cpu: MilliCpu(2_000), memory: Mebibytes(512), disk: Mebibytes(1_024) }
 }
 
+fn startup() -> Startup {
+    Startup { start: Some("serve".to_owned()), ready: Some("curl -f localhost".to_owned()) }
+}
+
+fn template_created(org: OrgId, startup: Startup) -> Event {
+    let (name, image) = ("base".to_owned(), image("base"));
+    Event::TemplateCreated { template: id(13), org, name, image, size: size(), startup }
+}
+
 fn sandbox_created(instance: InstanceId, org: OrgId, node: NodeId) -> SandboxCreated {
     let Size { cpu, memory, disk } = size();
     SandboxCreated {
@@ -181,6 +192,7 @@ fn sandbox_created(instance: InstanceId, org: OrgId, node: NodeId) -> SandboxCre
         template: id(13),
         template_name: "base".to_owned(),
         image: image("base"),
+        startup: Startup::default(),
         vars: Some(Digest::of(b"vars")),
         metadata: [("user".to_owned(), "ada".to_owned())].into(),
         timeout_seconds: 300,

@@ -24,10 +24,10 @@ use std::time::Duration;
 
 use expect_test::Expect;
 use plfm_core::check::{check, check_step};
-use plfm_core::command::{Command, CreateSandbox, Deploy, Expose, ForkSandbox, NodeOrder};
+use plfm_core::command::{Command, CreateSandbox, CreateTemplate, Deploy, Expose, ForkSandbox, NodeOrder};
 use plfm_core::digest::Digest;
 use plfm_core::event::{
-    Actor, Capacity, DesiredChange, Entry, Envelope, Event, InstanceStatus, Isolation, OnTimeout, ReleaseImage,
+    Actor, Capacity, DesiredChange, Entry, Envelope, Event, InstanceStatus, Isolation, OnTimeout, ReleaseImage, Startup,
 };
 use plfm_core::facts::{BACK_AFTER, Contact, Facts};
 use plfm_core::fair::Class;
@@ -390,7 +390,8 @@ pub fn bootstrap() -> Command {
 
 pub fn template(name: &str, memory: u64) -> Command {
     let size = Size { memory: Mebibytes(memory), cpu: MilliCpu(500), disk: Mebibytes(1_024) };
-    Command::CreateTemplate { org: "default".to_owned(), name: name.to_owned(), image: image("base"), size }
+    let (org, name, startup) = ("default".to_owned(), name.to_owned(), Startup::default());
+    Command::CreateTemplate(Box::new(CreateTemplate { org, name, image: image("base"), size, startup }))
 }
 
 pub fn capacity(memory: u64, disk: u64) -> Capacity {

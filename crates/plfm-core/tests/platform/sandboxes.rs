@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use expect_test::expect;
-use plfm_core::command::Command;
+use plfm_core::command::{Command, CreateTemplate};
 use plfm_core::decide::sandboxes::{METADATA_MAX, TIMEOUT_MAX};
-use plfm_core::event::{InstanceStatus, Waiting};
+use plfm_core::event::{InstanceStatus, Startup, Waiting};
 use plfm_core::ids::{BootId, InstanceId};
 use plfm_core::manifest::Resources as Size;
 use plfm_core::phase::InstancePhase;
@@ -257,9 +257,24 @@ fn what_cannot_be_made_is_refused() {
     };
     assert_eq!(fleet.submit(again), Ok(1), "a template has an id too");
     let tiny = Size { cpu: MilliCpu(50), memory: Mebibytes(256), disk: Mebibytes(1_024) };
-    let Command::CreateTemplate { org, name, image, .. } = template("base", 256) else { unreachable!("it is one") };
-    let refused = fleet.submit(Command::CreateTemplate { org, name, image, size: tiny });
-    assert!(matches!(refused, Err(Refusal::InvalidSandbox(_))), "{refused:?}");
+    let Command::CreateTemplate(sound) = template("base", 256) else { unreachable!("it is one") };
+    let startup = |start: &str| Startup { start: Some(start.to_owned()), ready: None };
+    for wrong in [
+        CreateTemplate { size: tiny, ..*sound.clone() },
+        CreateTemplate { startup: startup(" "), ..*sound.clone() },
+        CreateTemplate { startup: startup("serve\0"), ..*sound.clone() },
+        CreateTemplate { startup: startup(&"x".repeat(4_097)), ..*sound.clone() },
+        CreateTemplate { startup: Startup { ready: Some(String::new()), start: None }, ..*sound.clone() },
+    ] {
+        let refused = fleet.submit(Command::CreateTemplate(Box::new(wrong)));
+        assert!(matches!(refused, Err(Refusal::InvalidSandbox(_))), "{refused:?}");
+    }
+    let other = CreateTemplate { startup: startup(&"x".repeat(4_096)), ..*sound };
+    assert_eq!(
+        fleet.submit(Command::CreateTemplate(Box::new(other))),
+        Ok(1),
+        "another one, though all else is the same"
+    );
 }
 
 #[test]

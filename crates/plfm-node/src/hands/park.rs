@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use plfm_api::documents::Workload;
 use plfm_api::envd;
-use plfm_api::rpc::Target;
 use plfm_core::event::{Start, StartWay};
 use plfm_core::ids::{BootId, InstanceId, SnapshotId};
 use plfm_core::reason::{Failure, Reason, chain};
@@ -302,12 +301,7 @@ impl Hands {
 
     /// What the first command of a machine takes besides its own work is paid before anybody waits for it.
     pub(super) async fn first_exec(&self, id: InstanceId) {
-        let runtime = self.runtime.clone();
-        let target = Target::new(move || {
-            let runtime = runtime.clone();
-            async move { runtime.connect(id, plfm_api::channel::port::ENVD).await.map_err(std::io::Error::other) }
-        });
-        let client = envd::Client::new(target);
+        let client = self.envd(id);
         let ran = async {
             // An image without a shell has nothing to warm.
             let mut session = client.start(envd::Command::new(["/bin/sh", "-c", ":"])).await.ok()?;

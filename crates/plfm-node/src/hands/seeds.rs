@@ -1,7 +1,8 @@
 //! What sandboxes begin with: a machine that has booted and is nobody yet, kept once for each kind of them.
 //!
-//! The first sandbox of a kind boots as nobody, is kept as it is then, and becomes who it is; the others go on from there. No value of
-//! anybody's variables is in a seed, and what is of one org is never begun from another's. Seeds are of one run of the node.
+//! The first sandbox of a kind boots as nobody, runs what its template wants to have run, is kept as it is then, and becomes who it is;
+//! the others go on from there. No value of anybody's variables is in a seed, and what is of one org is never begun from another's. Seeds
+//! are of one run of the node.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,7 +10,7 @@ use std::time::Instant;
 
 use plfm_api::documents::Workload;
 use plfm_core::digest::Digest;
-use plfm_core::event::{Start, StartWay};
+use plfm_core::event::{Start, StartWay, Startup};
 use plfm_core::ids::{BootId, InstanceId, OrgId, SnapshotId};
 use plfm_core::reason::{Failure, Reason, chain};
 use plfm_core::units::Mebibytes;
@@ -45,6 +46,7 @@ pub(super) struct Kind {
     memory: Mebibytes,
     disk: Mebibytes,
     cpu: u32,
+    startup: Startup,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -188,7 +190,8 @@ pub(super) fn kind(workload: &Workload) -> Option<Kind> {
     let resources = &workload.resources;
     let (memory, disk, cpu) = (resources.memory, resources.disk, resources.cpu.0);
     let is_plain = workload.is_sandbox() && workload.from().is_none();
-    is_plain.then_some(Kind { org: workload.org, image: workload.image.digest, memory, disk, cpu })
+    let startup = workload.startup.clone();
+    is_plain.then_some(Kind { org: workload.org, image: workload.image.digest, memory, disk, cpu, startup })
 }
 
 impl Hands {
@@ -313,7 +316,8 @@ mod tests {
 
     fn kind(number: u128) -> Kind {
         let org = OrgId::new(ulid::Ulid::from_parts(1, number));
-        Kind { org, image: Digest::of(b"base"), memory: Mebibytes(128), disk: Mebibytes(256), cpu: 500 }
+        let (memory, disk, startup) = (Mebibytes(128), Mebibytes(256), Startup::default());
+        Kind { org, image: Digest::of(b"base"), memory, disk, cpu: 500, startup }
     }
 
     fn id(number: u128) -> SnapshotId {

@@ -49,6 +49,7 @@ pub(crate) fn workload() -> Workload {
         ports: Vec::new(),
         health: None,
         restart: Restart { policy: RestartPolicy::Always, max_retries: None, backoff_seconds: 1 },
+        startup: Default::default(),
     }
 }
 

@@ -7,7 +7,7 @@ use axum::response::Response;
 use axum::{Extension, Json};
 use http::StatusCode;
 use plfm_api::views::{self, Items, TemplateRequest, TemplateView};
-use plfm_core::command::Command;
+use plfm_core::command::{Command, CreateTemplate};
 
 use super::deploys::pin;
 use super::org;
@@ -36,9 +36,9 @@ pub async fn create(
     let org = org(&shared.writer.state(), &caller, &org_name)?;
     let actor = caller.actor()?;
     let image = pin(&shared, Some(&request.image)).await?;
-    let TemplateRequest { name, size, .. } = request;
-    let command = Command::CreateTemplate { org: org_name, name: name.clone(), image, size };
-    let seq = shared.writer.submit(command, actor, current_request()).await?;
+    let TemplateRequest { name, size, startup, .. } = request;
+    let wanted = CreateTemplate { org: org_name, name: name.clone(), image, size, startup };
+    let seq = shared.writer.submit(Command::CreateTemplate(Box::new(wanted)), actor, current_request()).await?;
     let state = shared.writer.state();
     let (id, template) = state.template_named(org, &name).ok_or_else(|| ApiError::not_found("template", &name))?;
     Ok(accepted(StatusCode::CREATED, seq, views::template(id, template)))

@@ -37,6 +37,12 @@ pub struct TemplateAddArgs {
     /// What each sandbox can write
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "4Gi")]
     pub disk: Mebibytes,
+    /// Started in each before it is anybody's, and kept running
+    #[arg(long, value_name = "CMD")]
+    pub start: Option<String>,
+    /// Tried until it ends well; a sandbox does not begin before
+    #[arg(long, value_name = "CMD")]
+    pub ready: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,6 +1,7 @@
 //! `plfm template`: what sandboxes are made of.
 
 use plfm_api::views::{TemplateRequest, TemplateView};
+use plfm_core::event::Startup;
 use plfm_core::manifest::Resources as Size;
 
 use crate::cli::{TemplateAddArgs, TemplateCommand};
@@ -16,8 +17,8 @@ pub async fn run(command: TemplateCommand, context: &Context, out: &mut Printer)
 }
 
 async fn add(args: TemplateAddArgs, context: &Context, out: &mut Printer) -> Result<Exit, CliError> {
-    let TemplateAddArgs { name, image, memory, cpu, disk } = args;
-    let request = TemplateRequest { name, image, size: Size { memory, cpu, disk } };
+    let TemplateAddArgs { name, image, memory, cpu, disk, start, ready } = args;
+    let request = TemplateRequest { name, image, size: Size { memory, cpu, disk }, startup: Startup { start, ready } };
     let template = context.client()?.create_template(&context.org(), &request).await?;
     if out.is_json() {
         out.document("template", &template)?;

@@ -13,5 +13,6 @@ mod pauses;
 mod randomness;
 mod sandboxes;
 mod spine;
+mod templates;
 mod trouble;
 mod world;
