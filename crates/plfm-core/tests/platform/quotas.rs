@@ -164,6 +164,21 @@ fn what_a_deploy_makes_counts_before_it_is_made() {
 }
 
 #[test]
+fn what_a_machine_costs_its_node_counts_before_it_is_started() {
+    // Two of 64 MiB, each with the 36 MiB of its machine.
+    for (limit, denied) in [("limit memory 199", Some((199, 200))), ("limit memory 200", None)] {
+        let mut fleet = Fleet::new();
+        fleet.follow("node a memory=4096");
+        fleet.follow(limit);
+        let said = match fleet.submit(deploy("v1", manifest(2, 64, 1))) {
+            Err(Refusal::QuotaExceeded(excess)) => Some((excess.limit, excess.requested)),
+            other => other.map(|_| None).unwrap(),
+        };
+        assert_eq!(said, denied, "{limit}");
+    }
+}
+
+#[test]
 fn one_decision_does_not_spend_a_quota_twice() {
     for (limit, most) in [("limit instances 3", 3), ("limit starts_per_minute 2", 2)] {
         let mut fleet = Fleet::new();

@@ -282,6 +282,10 @@ fn tokens_are_made() {
     let mut fleet = Fleet::new();
     let scopes = Scope::ALL.to_vec();
     assert_eq!(fleet.submit(Command::CreateToken { org: None, hash: Digest::of(b"reader"), scopes }), Ok(1));
+    let of = |org| Command::CreateToken { org: Some(org), hash: Digest::of(b"of an org"), scopes: vec![Scope::AppsRead] };
+    let (known, unknown) = (fleet.org(), none());
+    assert_eq!(fleet.submit(of(known)), Ok(1));
+    assert_eq!(fleet.submit(of(unknown)), Err(Refusal::OrgUnknown(unknown)));
     // With another one of its kind the first may go.
     let first = *fleet.state().tokens.keys().next().expect("the admin's");
     assert_eq!(fleet.submit(Command::RevokeToken { token: first }), Ok(1));
