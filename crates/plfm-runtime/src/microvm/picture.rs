@@ -82,8 +82,9 @@ impl Picture {
         }
         fs::rename(fresh, to)?;
         Point::PictureNamed.pass();
-        let parent = to.parent().filter(|_| durable);
-        let synced = parent.map_or(Ok(()), |parent| File::open(parent)?.sync_all());
+        // Its own name, and that of the directory that it is in.
+        let mut named_in = to.ancestors().skip(1).take(if durable { 2 } else { 0 });
+        let synced = named_in.try_for_each(|dir| File::open(dir)?.sync_all());
         if synced.is_err() {
             // The machine goes on: what it was now must not be taken for what it is later.
             fs::remove_dir_all(to)?;

@@ -8,4 +8,5 @@ mod house;
 mod life;
 mod pictures;
 mod points;
+mod power;
 mod ward;

@@ -13,7 +13,7 @@ use crate::house::*;
 use crate::ward::*;
 
 /// Set by `cargo xtask soak`: who is killed is tried in every way at every point, else in one.
-const WHOLE: &str = "PLFM_SOAK_POINTS";
+pub const WHOLE: &str = "PLFM_SOAK_POINTS";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Act {

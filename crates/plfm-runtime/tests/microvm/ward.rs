@@ -57,7 +57,7 @@ async fn a_keeper() {
     let spec: MachineSpec = serde_json::from_str(&env::var(SPEC).unwrap()).unwrap();
     let id = spec.id;
     let runtime = Arc::new(house.open_in(dir, Some(Accel::Tcg)).await);
-    fs::write(dir.join("acts"), "").unwrap();
+    fs::write(dir.with_extension("acts"), "").unwrap();
     match words[0] {
         "pause" => {
             client(&runtime, id).quiesce().await.unwrap();
@@ -76,7 +76,7 @@ async fn a_keeper() {
         "forget" => runtime.forget(words[1].parse().unwrap()).await.unwrap(),
         other => panic!("{other}"),
     }
-    fs::write(dir.join("acknowledged"), "").unwrap();
+    fs::write(dir.with_extension("acknowledged"), "").unwrap();
 }
 
 /// When somebody is killed.
@@ -88,8 +88,20 @@ pub enum Moment {
 
 /// Does it in a process of its own; whether that has said that it is done.
 pub fn acted(dir: &Path, does: &str, spec: &MachineSpec, killed: Killed, moment: Moment) -> bool {
+    acted_until(dir, does, spec, killed, moment, || {})
+}
+
+/// Something else happens just before.
+pub fn acted_until(
+    dir: &Path,
+    does: &str,
+    spec: &MachineSpec,
+    killed: Killed,
+    moment: Moment,
+    happens: impl FnOnce(),
+) -> bool {
     for mark in ["acts", "acknowledged"] {
-        drop(fs::remove_file(dir.join(mark)));
+        drop(fs::remove_file(dir.with_extension(mark)));
     }
     let mut keeper = Command::new(env::current_exe().unwrap());
     keeper.args(["--exact", "ward::a_keeper"]).env(DIR, dir).env(DOES, does).stdout(Stdio::null());
@@ -102,6 +114,7 @@ pub fn acted(dir: &Path, does: &str, spec: &MachineSpec, killed: Killed, moment:
         Moment::After(after) => lasts(&mut keeper, dir, killed, after),
         Moment::At(point) => assert!(stops(&mut keeper), "{does} does not pass {point:?}"),
     }
+    happens();
     if killed.monitor() {
         let monitors = monitors(spec.id);
         monitors.into_iter().for_each(|pid| drop(Command::new("kill").args(["-KILL", &pid.to_string()]).output()));
@@ -112,11 +125,11 @@ pub fn acted(dir: &Path, does: &str, spec: &MachineSpec, killed: Killed, moment:
         assert!(Command::new("kill").args(["-CONT", &keeper.id().to_string()]).status().unwrap().success());
     }
     keeper.wait().unwrap();
-    dir.join("acknowledged").exists()
+    dir.with_extension("acknowledged").exists()
 }
 
 fn lasts(keeper: &mut Child, dir: &Path, killed: Killed, after: Duration) {
-    while !dir.join("acts").exists() {
+    while !dir.with_extension("acts").exists() {
         assert_eq!(keeper.try_wait().unwrap(), None, "it begins");
         std::thread::yield_now();
     }

@@ -149,6 +149,8 @@ impl Slot {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             renamed => renamed.map_err(fail)?,
         }
+        // For good: its disk goes on from here, and what it was then does not fit it any more, whatever happens to the host.
+        File::open(&self.dir).and_then(|dir| dir.sync_all()).map_err(fail)?;
         Point::PauseForgotten.pass();
         self.sweep().map_err(fail)
     }
