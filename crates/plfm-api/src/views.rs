@@ -2,7 +2,7 @@
 
 use std::net::Ipv6Addr;
 
-use plfm_core::event::{Entry, Envelope, Start, Target, Waiting};
+use plfm_core::event::{Entry, Envelope, Start, Target, Tls, Waiting};
 use plfm_core::fair::Class;
 use plfm_core::ids::*;
 use plfm_core::labels::Labels;
@@ -45,13 +45,31 @@ pub struct DeployRequest {
     pub expose: Vec<ExposeRequest>,
 }
 
-/// A port of the edge, and where it leads.
+/// A port or a host name of the edge, and where it leads.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ExposeRequest {
-    pub listen: u16,
+    pub listen: Listen,
     pub process: String,
     pub port: u16,
+    #[serde(default, skip_serializing_if = "Tls::is_terminated")]
+    pub tls: Tls,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Listen {
+    Port(u16),
+    Hostname(String),
+}
+
+impl From<Listen> for Entry {
+    fn from(listen: Listen) -> Self {
+        match listen {
+            Listen::Port(port) => Self::TcpPort(port),
+            Listen::Hostname(name) => Self::Hostname(name.trim_end_matches('.').to_ascii_lowercase()),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -232,6 +250,8 @@ pub struct RouteTable {
 pub struct EdgeRoute {
     pub entry: Entry,
     pub app: String,
+    #[serde(default)]
+    pub tls: Tls,
     pub backends: Vec<Backend>,
 }
 
@@ -340,8 +360,15 @@ fn routes(state: &State, env: EnvId, edge: EdgeStatus<'_>) -> Vec<RouteView> {
 
 pub fn route(id: RouteId, route: &Route, edge: EdgeStatus<'_>) -> RouteView {
     let (url, closed) = match &route.entry {
-        Entry::Hostname(name) if edge.https_port == 443 => (format!("https://{name}"), None),
-        Entry::Hostname(name) => (format!("https://{name}:{}", edge.https_port), None),
+        Entry::Hostname(name) => {
+            let passes = route.target().is_some_and(|target| target.tls == Tls::Passthrough);
+            let url = match (passes, edge.https_port) {
+                (false, 443) => format!("https://{name}"),
+                (false, port) => format!("https://{name}:{port}"),
+                (true, port) => format!("tls://{name}:{port}"),
+            };
+            (url, None)
+        }
         Entry::TcpPort(port) => (format!("tcp://:{port}"), edge.closed.get(port).cloned()),
     };
     RouteView { id, url, target: route.target().cloned(), closed }
@@ -386,11 +413,17 @@ pub fn route_table(state: &State) -> RouteTable {
     let routes = state.routes.values().filter_map(|route| {
         let app = state.apps.get(&route.app)?.name.clone();
         let ready = state.live_in(route.env).filter(|(_, it)| it.is_ready());
-        let backend = |(instance, it): (InstanceId, &Instance)| {
+        let ready: Vec<_> = ready.filter_map(|(id, it)| Some((id, it, route.target_of(it)?))).collect();
+        // A connection is taken for all of them: while a release changes who ends TLS, the newest that has somebody ready says so.
+        let is_served = |target: &&Target| ready.iter().any(|(.., it)| it.release == target.release);
+        let newest = route.targets.iter().rev().find(is_served).or(route.target());
+        let tls = newest.map(|target| target.tls).unwrap_or_default();
+        let backend = |(instance, it, target): (InstanceId, &Instance, &Target)| {
             let tunnel = state.nodes.get(&it.node)?.capacity.tunnel.clone();
-            Some(Backend { instance, node: it.node, tunnel, address: it.address, port: route.port_of(it)? })
+            Some(Backend { instance, node: it.node, tunnel, address: it.address, port: target.port })
         };
-        Some(EdgeRoute { entry: route.entry.clone(), app, backends: ready.filter_map(backend).collect() })
+        let backends = ready.iter().copied().filter(|(.., target)| target.tls == tls).filter_map(backend).collect();
+        Some(EdgeRoute { entry: route.entry.clone(), app, tls, backends })
     });
     RouteTable { seq: state.seq, routes: routes.collect() }
 }

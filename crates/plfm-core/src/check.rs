@@ -87,6 +87,11 @@ pub enum Violation {
         instance: InstanceId,
         node: NodeId,
     },
+    /// New work where there is trouble that no operator tolerates.
+    DegradedNode {
+        instance: InstanceId,
+        node: NodeId,
+    },
     /// What is looked up is not what a search would find.
     IndexAstray {
         what: String,
@@ -127,8 +132,11 @@ pub fn check_step(before: &State, event: &Event) -> Option<Violation> {
             let reborn = known.sandbox().is_some() && is_other;
             told_by.or_else(|| impossible(instance, now.phase, next, allowed && !reborn))
         }
-        Event::InstanceAllocated(it) => unlabelled(before, it.instance, it.node, it.org, Some(it.env)),
-        Event::SandboxCreated(it) => unlabelled(before, it.instance, it.node, it.org, None),
+        Event::InstanceAllocated(it) => unlabelled(before, it.instance, it.node, it.org, Some(it.env))
+            .or_else(|| degraded(before, it.instance, it.node)),
+        Event::SandboxCreated(it) => {
+            unlabelled(before, it.instance, it.node, it.org, None).or_else(|| degraded(before, it.instance, it.node))
+        }
         Event::DeployStatusChanged { deploy, status, .. } => {
             let now = before.deploys.get(deploy)?.status;
             impossible(deploy, now, *status, now.may_become(*status))
@@ -151,6 +159,12 @@ fn unlabelled(before: &State, instance: InstanceId, node: NodeId, org: OrgId, en
     let mut asked = of_org.into_iter().chain(of_env).flat_map(|asked| &asked.0);
     let lacks = asked.any(|(key, value)| labels.get(key) != Some(value));
     lacks.then_some(Violation::UnlabelledNode { instance, node })
+}
+
+fn degraded(before: &State, instance: InstanceId, node: NodeId) -> Option<Violation> {
+    let it = before.nodes.get(&node)?;
+    let tolerated = it.capacity.degraded.iter().all(|what| it.tolerated.contains(what));
+    (!tolerated).then_some(Violation::DegradedNode { instance, node })
 }
 
 fn impossible(what: &dyn Display, from: impl Display, to: impl Display, allowed: bool) -> Option<Violation> {

@@ -5,7 +5,9 @@ use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use crate::digest::Digest;
-use crate::event::{Capacity, DesiredChange, Entry, InstanceStatus, OnTimeout, ReleaseImage, Scope, Startup, Waiting};
+use crate::event::{
+    Capacity, DesiredChange, Entry, InstanceStatus, OnTimeout, ReleaseImage, Scope, Startup, Tls, Waiting,
+};
 use crate::fair::Class;
 use crate::ids::*;
 use crate::labels::Labels;
@@ -168,6 +170,9 @@ pub enum NodeOrder {
     Disable,
     /// Take new work again.
     Activate,
+    /// Take new work although it is degraded as it is now, as long as it is (P-SCH-20).
+    Tolerate,
+    Distrust,
     /// It will never be back.
     Decommission,
 }
@@ -217,6 +222,7 @@ pub struct Expose {
     pub entry: Entry,
     pub process: String,
     pub port: u16,
+    pub tls: Tls,
 }
 
 /// Others go on from what a running sandbox is at this moment, and it goes on too.

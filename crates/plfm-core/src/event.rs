@@ -15,9 +15,11 @@ use crate::quota::Limits;
 use crate::reason::Failure;
 use crate::units::{Mebibytes, MilliCpu, Seq, Term, Timestamp};
 
+pub use self::route::{Entry, Target, Tls};
 pub use self::startup::Startup;
 pub use self::waiting::Waiting;
 
+mod route;
 mod startup;
 mod waiting;
 
@@ -136,6 +138,9 @@ pub enum Event {
     NodeJoined { node: NodeId, token: JoinTokenId, name: String, number: u16, capacity: Capacity },
     #[serde(rename = "node.phase_changed")]
     NodePhaseChanged { node: NodeId, phase: NodePhase },
+    /// An operator's word: it takes new work all the same, as long as it is degraded so.
+    #[serde(rename = "node.degradation_tolerated")]
+    NodeDegradationTolerated { node: NodeId, degraded: BTreeSet<Degradation> },
     #[serde(rename = "node.capacity_changed")]
     NodeCapacityChanged { node: NodeId, capacity: Capacity },
     /// So many of the nodes fell silent at once: nothing is moved until they are back or an operator says so.
@@ -167,24 +172,6 @@ pub struct ReleaseImage {
     pub digest: Digest,
     /// The manifest for each architecture (OCI names: `amd64`, `arm64`).
     pub platforms: BTreeMap<String, Digest>,
-}
-
-/// Where traffic enters.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Entry {
-    /// HTTPS under this name, terminated at the edge.
-    Hostname(String),
-    /// Plain TCP on this port of the edge.
-    TcpPort(u16),
-}
-
-/// Where a route finds the instances of one release.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Target {
-    pub release: ReleaseId,
-    pub process: String,
-    pub port: u16,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -480,6 +467,7 @@ impl Event {
         Self::JoinTokenCreated { .. } => "join_token.created",
         Self::NodeJoined { .. } => "node.joined",
         Self::NodePhaseChanged { .. } => "node.phase_changed",
+        Self::NodeDegradationTolerated { .. } => "node.degradation_tolerated",
         Self::NodeCapacityChanged { .. } => "node.capacity_changed",
         Self::ReschedulingFrozen { .. } => "rescheduling.frozen",
         Self::ReschedulingResumed { .. } => "rescheduling.resumed",

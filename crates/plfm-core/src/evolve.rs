@@ -168,6 +168,7 @@ pub fn evolve(state: &mut State, envelope: &Envelope) {
                 phase_at: at,
                 next_host: 1,
                 failed_boots: Vec::new(),
+                tolerated: BTreeSet::new(),
                 version: seq,
             };
             state.nodes.insert(*node, record);
@@ -183,6 +184,10 @@ pub fn evolve(state: &mut State, envelope: &Envelope) {
         }
         Event::NodeCapacityChanged { node, capacity } => update(&mut state.nodes, node, |node| {
             (node.capacity, node.version) = (capacity.clone(), seq);
+            node.tolerated.retain(|it| capacity.degraded.contains(it));
+        }),
+        Event::NodeDegradationTolerated { node, degraded } => update(&mut state.nodes, node, |node| {
+            (node.tolerated, node.version) = (degraded.clone(), seq);
         }),
     }
 }

@@ -205,7 +205,7 @@ fn make_room(state: &State, env: EnvId, waiting: &Waiting) -> String {
         Waiting::NoNodesActive if state.nodes.is_empty() => {
             "join a node: `plfm node token` prints the command".to_owned()
         }
-        Waiting::NoNodesActive if state.nodes.values().any(|node| !node.capacity.degraded.is_empty()) => {
+        Waiting::NoNodesActive if state.nodes.values().any(|node| node.trouble().is_some()) => {
             "mend a node that is degraded (`plfm node explain`), or add a node: `plfm node token` prints the command"
                 .to_owned()
         }

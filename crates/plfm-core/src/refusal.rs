@@ -73,6 +73,14 @@ pub enum Refusal {
     NodeHasVolumes { node: NodeId, volumes: usize },
     #[error("{0} still takes new work")]
     NodeActive(NodeId),
+    #[error("{0} is not degraded")]
+    NodeNotDegraded(NodeId),
+    #[error("`{0}` is not a host name")]
+    InvalidHostname(String),
+    #[error("only names below `{domain}` can be taken")]
+    HostnameNotOurs { domain: String },
+    #[error("port {0} of the edge tells no host names apart")]
+    NoTlsThere(u16),
     #[error("rescheduling is not frozen")]
     NotFrozen,
     #[error("{0}")]
@@ -148,6 +156,10 @@ impl Refusal {
             Self::NodeNotEmpty { .. } => "node_not_empty",
             Self::NodeHasVolumes { .. } => "node_has_volumes",
             Self::NodeActive(_) => "node_active",
+            Self::NodeNotDegraded(_) => "node_not_degraded",
+            Self::InvalidHostname(_) => "invalid_hostname",
+            Self::HostnameNotOurs { .. } => "hostname_not_ours",
+            Self::NoTlsThere(_) => "no_tls_there",
             Self::NotFrozen => "rescheduling_not_frozen",
             Self::QuotaExceeded(_) => "quota_exceeded",
             Self::NoRoom(_) | Self::NoRoomThere { .. } => "no_room",
@@ -179,6 +191,9 @@ impl Refusal {
             | Self::InvalidWeight { .. }
             | Self::InvalidSandbox(_)
             | Self::InvalidLabels
+            | Self::InvalidHostname(_)
+            | Self::HostnameNotOurs { .. }
+            | Self::NoTlsThere(_)
             | Self::StatusUnexplained { .. } => RefusalClass::Invalid,
             Self::JoinTokenInvalid | Self::JoinTokenExpired(_) | Self::JoinTokenUsed(_) | Self::NotYourInstance(_) => {
                 RefusalClass::Unauthorized
@@ -236,6 +251,14 @@ impl Refusal {
             Self::NodeHasVolumes { .. } => "what is in them is nowhere else: keep the node, or let it take work again",
             Self::NodeActive(_) => "drain it first with `plfm node drain`",
             Self::NotFrozen => "nothing to do",
+            Self::InvalidHostname(_) => {
+                "write labels of a-z, 0-9 and hyphens, at most 63 each, for example `db.localhost`"
+            }
+            Self::HostnameNotOurs { .. } => {
+                "names of your own have to be proven, and that is not there yet; take one below it"
+            }
+            Self::NoTlsThere(_) => "leave `/tls` out: a port passes every byte on anyway",
+            Self::NodeNotDegraded(_) => "there is nothing to tolerate: `plfm node explain` says why it gets no work",
             Self::QuotaExceeded(Excess { dimension: Dimension::Apps, .. }) => {
                 "apps cannot be removed yet: an operator can raise the limit with `plfm org limit apps=N`"
             }

@@ -163,6 +163,7 @@ fn org_of(state: &State, event: &Event) -> Option<OrgId> {
         | Event::JoinTokenCreated { .. }
         | Event::NodeJoined { .. }
         | Event::NodePhaseChanged { .. }
+        | Event::NodeDegradationTolerated { .. }
         | Event::NodeCapacityChanged { .. }
         | Event::ReschedulingFrozen { .. }
         | Event::ReschedulingResumed { .. } => None,

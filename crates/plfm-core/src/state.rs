@@ -2,6 +2,7 @@
 //!
 //! The maps are persistent: a reader keeps the version it has for the price of a pointer while the writer goes on.
 
+use std::collections::BTreeSet;
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use imbl::{OrdMap, Vector};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::digest::Digest;
-use crate::event::{Capacity, Entry, ReleaseImage, Scope, Startup, Target, Waiting};
+use crate::event::{Capacity, Degradation, Entry, ReleaseImage, Scope, Startup, Target, Waiting};
 use crate::fair::{Class, Turns};
 use crate::ids::*;
 use crate::index::Index;
@@ -213,9 +214,9 @@ impl Route {
     }
 
     /// Where it finds this instance, if it leads there.
-    pub fn port_of(&self, it: &Instance) -> Option<u16> {
+    pub fn target_of(&self, it: &Instance) -> Option<&Target> {
         let leads_to = |target: &&Target| it.release() == Some(target.release) && it.is_of(self.env, &target.process);
-        self.targets.iter().find(leads_to).map(|target| target.port)
+        self.targets.iter().find(leads_to)
     }
 }
 
@@ -250,13 +251,21 @@ pub struct Node {
     /// When the last boots failed that are not the user's fault; as many as placement counts.
     #[serde(default)]
     pub failed_boots: Vec<Timestamp>,
+    /// How it may be degraded and take work all the same; no more than it is.
+    #[serde(default)]
+    pub tolerated: BTreeSet<Degradation>,
     pub version: Seq,
 }
 
 impl Node {
     /// As far as it is known from the node and its operator.
     pub fn takes_work(&self) -> bool {
-        self.phase == NodePhase::Active && self.capacity.degraded.is_empty()
+        self.phase == NodePhase::Active && self.trouble().is_none()
+    }
+
+    /// The first thing that keeps new work from a node that is up.
+    pub fn trouble(&self) -> Option<Degradation> {
+        self.capacity.degraded.difference(&self.tolerated).next().copied()
     }
 }
 

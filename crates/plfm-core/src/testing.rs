@@ -20,5 +20,17 @@ pub fn node() -> Node {
     };
     let (phase, phase_at, version) = (NodePhase::Active, Timestamp(0), Seq(1));
     let (name, failed_boots) = ("a".to_owned(), Vec::new());
-    Node { name, number: 1, capacity, phase, returns_to: phase, phase_at, next_host: 1, failed_boots, version }
+    let tolerated = Default::default();
+    Node {
+        name,
+        number: 1,
+        capacity,
+        phase,
+        returns_to: phase,
+        phase_at,
+        next_host: 1,
+        failed_boots,
+        tolerated,
+        version,
+    }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use plfm_core::command::{Command, CreateSandbox, CreateTemplate, Deploy, Expose, ForkSandbox, NodeOrder};
 use plfm_core::digest::Digest;
-use plfm_core::event::{DesiredChange, Entry, OnTimeout, ReleaseImage, Scope, Startup};
+use plfm_core::event::{DesiredChange, Entry, OnTimeout, ReleaseImage, Scope, Startup, Tls};
 use plfm_core::fair::Class;
 use plfm_core::ids::{EnvId, InstanceId, OrgId, RequestId, RouteId};
 use plfm_core::labels::Labels;
@@ -191,6 +191,8 @@ impl From<Order> for NodeOrder {
             Order::Drain => Self::Drain,
             Order::Disable => Self::Disable,
             Order::Activate => Self::Activate,
+            Order::Tolerate => Self::Tolerate,
+            Order::Distrust => Self::Distrust,
         }
     }
 }
@@ -277,5 +279,6 @@ fn image(arch: &str) -> ReleaseImage {
 
 fn exposed(wanted: &Exposed) -> Expose {
     let process = if wanted.worker { "worker" } else { "web" };
-    Expose { entry: Entry::TcpPort(wanted.port), process: process.to_owned(), port: 8080 }
+    let (entry, tls) = (Entry::TcpPort(wanted.port), Tls::Terminated);
+    Expose { entry, process: process.to_owned(), port: 8080, tls }
 }

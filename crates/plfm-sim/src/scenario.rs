@@ -134,6 +134,8 @@ pub enum Order {
     Drain,
     Disable,
     Activate,
+    Tolerate,
+    Distrust,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -383,7 +385,8 @@ impl Drawn for Operation {
                 Self::ForkSandbox { which: rng.usize(..4), count, timeout_seconds: rng.u64(1..90) }
             }
             4..=6 => {
-                let order = [Order::Drain, Order::Disable, Order::Activate][rng.usize(..3)];
+                let orders = [Order::Drain, Order::Disable, Order::Activate, Order::Tolerate, Order::Distrust];
+                let order = orders[rng.usize(..orders.len())];
                 Self::Order { node: rng.usize(..NODES), order }
             }
             7 => Self::ForceReschedule,

@@ -18,8 +18,8 @@ mod sandboxes;
 
 pub use expose::Expose;
 pub use roles::{
-    DevArgs, DrainArgs, ImageArgs, MachineArgs, Mirror, MonitorArgs, NodeArgs, NodeCommand, NodeName, OrderCommand,
-    ServerArgs, TokenArgs,
+    DevArgs, DrainArgs, EdgeArgs, ImageArgs, MachineArgs, Mirror, MonitorArgs, NodeArgs, NodeCommand, NodeName,
+    OrderCommand, ServerArgs, TokenArgs, TolerateArgs,
 };
 
 pub use orgs::{LabelArgs, LimitArgs, OrgCommand, PriorityArgs, RequireArgs, WeightArgs, distinct};
@@ -143,7 +143,7 @@ pub struct DeployArgs {
     /// Image, instead of the manifest's
     #[arg(long, value_name = "REF")]
     pub image: Option<String>,
-    /// Open a TCP port of the edge that leads to a port of a process type
+    /// Lead a TCP port of the edge, or a host name below its domain, to a port of a process type; with `/tls` after it, TLS ends there
     #[arg(long, value_name = "LISTEN=PROCESS:PORT")]
     pub expose: Vec<Expose>,
     /// Wait until the deploy has succeeded or failed; this is the default

@@ -15,7 +15,7 @@ use plfm_runtime::space::Space;
 use plfm_server::Server;
 use tokio::sync::watch;
 
-use crate::cli::{DevArgs, distinct};
+use crate::cli::{DevArgs, EdgeArgs, distinct};
 use crate::edge::{self, Edge};
 use crate::printer::Printer;
 use crate::role::{self, Stop, failed};
@@ -33,7 +33,7 @@ pub async fn run(args: DevArgs, out: &mut Printer) -> Result<Exit, CliError> {
     let data = role::data_dir(args.data.as_deref())?;
     let (tell_closed, closed_ports) = watch::channel(ClosedPorts::new());
     let server = server(&args, &data, closed_ports).await?;
-    let edge = edge(args.https, DOMAIN, &server, tell_closed).await?;
+    let edge = edge(&args.edge, DOMAIN, &server, tell_closed).await?;
     let (api, https) = (server.address()?, edge.https_address());
     let invitation = invitation(&server, &data, api).await?;
     let (token, ca) = (data.join("server/admin.token"), data.join("server/ca.pem"));
@@ -64,7 +64,7 @@ async fn server(args: &DevArgs, data: &Path, closed_ports: watch::Receiver<Close
         listen: args.listen,
         hosts: Vec::new(),
         domain: DOMAIN.to_owned(),
-        https_port: args.https.port(),
+        https_port: args.edge.https.port(),
         closed_ports,
         registries: role::registries(&args.machines.images)?,
         local_images: true,
@@ -74,14 +74,19 @@ async fn server(args: &DevArgs, data: &Path, closed_ports: watch::Receiver<Close
 
 /// An edge that follows this server, and tells it which ports it cannot open.
 pub async fn edge(
-    https: SocketAddr,
+    args: &EdgeArgs,
     domain: &str,
     server: &Server,
     closed: watch::Sender<ClosedPorts>,
 ) -> Result<Edge, CliError> {
     let config = edge::Config {
-        https,
+        https: args.https,
         domain: domain.to_owned(),
+        bounds: edge::Bounds {
+            open: args.connections_max,
+            open_by_one: args.client_connections_max,
+            new_per_second: args.client_rate_max,
+        },
         identity: server.edge_identity().map_err(failed("the edge"))?,
         certificates: Box::new(server.certificates()),
         routes: route_tables(server.watch()),

@@ -1,8 +1,9 @@
 //! The edge: where traffic for apps enters, and how it gets to a ready instance.
 //!
 //! ```text
-//!   HTTPS ─▶ hello (SNI) ─▶ TLS ends here ─▶ HTTP/1.1 request ─▶ host in the table ─▶ backend
-//!   TCP port of the table ──────────────────────────────────────────────────────────▶ backend
+//!   TLS ─▶ hello (SNI) ─▶ TLS ends here ─▶ HTTP request ─▶ host in the table ─▶ backend
+//!                     └─▶ host in the table, passed through ───────────────────▶ backend
+//!   TCP port of the table ─────────────────────────────────────────────────────▶ backend
 //! ```
 //!
 //! [`https`] and [`ports`] take connections, [`proxy`] passes one HTTP exchange on, [`backends`] chooses an instance and [`reach`] gets
@@ -11,7 +12,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use plfm_api::tls::{Identity, TlsError};
 use plfm_api::tunnel::Tunnels;
@@ -26,6 +27,7 @@ use tokio_util::task::TaskTracker;
 mod backends;
 mod certificates;
 mod https;
+mod limits;
 mod ports;
 mod proxy;
 mod reach;
@@ -33,6 +35,8 @@ mod refusal;
 
 use backends::Backends;
 use certificates::Certificates;
+pub use limits::Bounds;
+use limits::{Limits, Pass};
 
 /// Connections still open when the edge stops get this long to end.
 const DRAIN_MAX: Duration = Duration::from_secs(3);
@@ -45,6 +49,7 @@ pub struct Config {
     /// Shown to the tunnels of nodes.
     pub identity: Identity,
     pub certificates: Issue,
+    pub bounds: Bounds,
     /// The newest is what counts; that it ends means nothing.
     pub routes: watch::Receiver<Arc<RouteTable>>,
     /// Told what of the table cannot be opened.
@@ -75,8 +80,11 @@ struct Shared {
     closed: watch::Sender<ClosedPorts>,
     backends: Backends,
     certificates: Certificates,
+    limits: Limits,
     /// Connections, to be waited for.
     open: TaskTracker,
+    /// What is asked is answered, and nothing more.
+    closing: CancellationToken,
     stop: CancellationToken,
 }
 
@@ -88,9 +96,11 @@ impl Edge {
         let shared = Shared {
             backends: Backends::new(Tunnels::new(&config.identity)?),
             certificates: Certificates::new(&config.domain, config.certificates),
+            limits: Limits::new(config.bounds),
             routes: config.routes,
             closed: config.closed,
             open: TaskTracker::new(),
+            closing: CancellationToken::new(),
             stop: CancellationToken::new(),
         };
         Ok(Self { shared: Arc::new(shared), https, address })
@@ -108,6 +118,7 @@ impl Edge {
             _ = listening => {}
             _ = stop.wait_for(|stop| *stop) => {}
         }
+        shared.closing.cancel();
         shared.open.close();
         if tokio::time::timeout(DRAIN_MAX, shared.open.wait()).await.is_err() {
             tracing::info!(connections = shared.open.len(), "the edge cuts connections that are still open");
@@ -120,6 +131,12 @@ impl Shared {
     /// As the newest table has it.
     fn route(&self, entry: &Entry) -> Option<EdgeRoute> {
         self.routes.borrow().routes.iter().find(|route| route.entry == *entry).cloned()
+    }
+
+    /// None for a client that may not have one more connection.
+    fn admit(&self, client: SocketAddr) -> Option<Arc<Pass>> {
+        let pass = self.limits.admit(client.ip(), Instant::now());
+        pass.inspect_err(|limit| tracing::debug!(%client, %limit, "a connection is refused")).ok().map(Arc::new)
     }
 
     /// Runs until the connection ends, or the edge does.

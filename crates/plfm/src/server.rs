@@ -22,13 +22,13 @@ pub async fn run(args: ServerArgs, out: &mut Printer) -> Result<Exit, CliError> 
         listen: args.listen,
         hosts: args.host.clone(),
         domain: args.domain.clone(),
-        https_port: args.https.port(),
+        https_port: args.edge.https.port(),
         closed_ports,
         registries: role::registries(&args.images)?,
         local_images: false,
     };
     let server = Server::build(config).await.map_err(failed("the server"))?;
-    let edge = dev::edge(args.https, &args.domain, &server, tell_closed).await?;
+    let edge = dev::edge(&args.edge, &args.domain, &server, tell_closed).await?;
     welcome(out, &reached_at(&args, server.address()?), &data.join("server"));
     let (halt, halted) = watch::channel(false);
     let serving = tokio::spawn(server.run(halted.clone()));

@@ -1,7 +1,9 @@
 //! Nodes, as operators see and order them, and how one joins.
 
+use std::collections::BTreeSet;
+
 use plfm_core::command;
-use plfm_core::event::Capacity;
+use plfm_core::event::{Capacity, Degradation};
 use plfm_core::ids::NodeId;
 use plfm_core::phase::NodePhase;
 use plfm_core::state::{Node, State};
@@ -23,6 +25,9 @@ pub struct NodeView {
     pub name: String,
     pub phase: NodePhase,
     pub capacity: Capacity,
+    /// How it may be degraded and take new work all the same.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub tolerated: BTreeSet<Degradation>,
     pub instances: u32,
     /// Those with volumes: they stay when the node is drained.
     #[serde(default)]
@@ -44,6 +49,8 @@ pub enum NodeOrder {
     Disable,
     Activate,
     Decommission,
+    Tolerate,
+    Distrust,
 }
 
 impl From<NodeOrder> for command::NodeOrder {
@@ -53,6 +60,8 @@ impl From<NodeOrder> for command::NodeOrder {
             NodeOrder::Disable => Self::Disable,
             NodeOrder::Activate => Self::Activate,
             NodeOrder::Decommission => Self::Decommission,
+            NodeOrder::Tolerate => Self::Tolerate,
+            NodeOrder::Distrust => Self::Distrust,
         }
     }
 }
@@ -112,6 +121,7 @@ fn view(state: &State, id: NodeId, node: &Node) -> NodeView {
         name: node.name.clone(),
         phase: node.phase,
         capacity: node.capacity.clone(),
+        tolerated: node.tolerated.clone(),
         instances: held.instances,
         stateful: u32::try_from(stays).unwrap_or(u32::MAX),
         committed: held.memory,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::command::{Deploy, Expose};
-use crate::event::{Entry, Event, ReleaseCreated, Target};
+use crate::event::{Entry, Event, ReleaseCreated, Target, Tls};
 use crate::facts::{Facts, Ids};
 use crate::ids::*;
 use crate::manifest::Manifest;
@@ -13,6 +13,10 @@ use crate::state::State;
 
 use super::bootstrap::DEFAULT;
 use super::quotas;
+
+/// RFC 1035, section 2.3.4.
+const LABEL_MAX: usize = 63;
+const HOSTNAME_MAX: usize = 253;
 
 /// The env whose host names are just `APP.domain`.
 pub const DEFAULT_ENV: &str = "dev";
@@ -99,22 +103,41 @@ fn entries(state: &State, env: EnvId, wanted: &Deploy) -> Result<impl Iterator<I
     let mut entries = BTreeMap::new();
     for asked in &wanted.expose {
         declared(&wanted.manifest, asked)?;
+        ours(state, asked)?;
         let other = entries.insert(asked.entry.clone(), asked.clone());
         if other.is_some_and(|other| other != *asked) {
             return Err(taken(asked.entry.clone()));
         }
     }
-    if let Some(managed) = managed(state, wanted)? {
-        entries.entry(managed.entry.clone()).or_insert(managed);
-    }
+    let managed = managed(state, wanted)?;
     for route in state.routes.values().filter(|route| route.env == env) {
-        let Some(Target { process, port, .. }) = route.target().cloned() else { continue };
-        let before = Expose { entry: route.entry.clone(), process, port };
-        if declared(&wanted.manifest, &before).is_ok() {
+        let Some(Target { process, port, tls, .. }) = route.target().cloned() else { continue };
+        let before = Expose { entry: route.entry.clone(), process, port, tls };
+        // The managed name follows the manifest, unless it was said to be something else.
+        let follows = tls.is_terminated() && managed.as_ref().is_some_and(|managed| managed.entry == before.entry);
+        if !follows && declared(&wanted.manifest, &before).is_ok() {
             entries.entry(before.entry.clone()).or_insert(before);
         }
     }
+    if let Some(managed) = managed {
+        entries.entry(managed.entry.clone()).or_insert(managed);
+    }
     Ok(entries.into_values())
+}
+
+/// A name below the cluster's own domain, which nobody has to prove to be theirs (P-EDGE-2, -4); TLS alone names hosts.
+fn ours(state: &State, asked: &Expose) -> Result<(), Refusal> {
+    let name = match &asked.entry {
+        Entry::Hostname(name) => name,
+        Entry::TcpPort(_) if asked.tls.is_terminated() => return Ok(()),
+        Entry::TcpPort(port) => return Err(Refusal::NoTlsThere(*port)),
+    };
+    let cluster = state.cluster.as_ref().ok_or(Refusal::NotBootstrapped)?;
+    let below = name.strip_suffix(&cluster.domain).and_then(|name| name.strip_suffix('.'));
+    let below = below.ok_or_else(|| Refusal::HostnameNotOurs { domain: cluster.domain.clone() })?;
+    let is_label = |label: &str| label.len() <= LABEL_MAX && check_name(label).is_ok();
+    let is_sound = name.len() <= HOSTNAME_MAX && below.split('.').all(is_label);
+    if is_sound { Ok(()) } else { Err(Refusal::InvalidHostname(name.chars().take(80).collect())) }
 }
 
 /// The managed host name leads to the first port of `web`, or of the first process type that has one.
@@ -122,7 +145,7 @@ fn managed(state: &State, wanted: &Deploy) -> Result<Option<Expose>, Refusal> {
     let cluster = state.cluster.as_ref().ok_or(Refusal::NotBootstrapped)?;
     let name = if wanted.env == DEFAULT_ENV { wanted.app.clone() } else { format!("{}-{}", wanted.app, wanted.env) };
     let entry = Entry::Hostname(format!("{name}.{}", cluster.domain));
-    Ok(front_door(&wanted.manifest).map(|(process, port)| Expose { entry, process, port }))
+    Ok(front_door(&wanted.manifest).map(|(process, port)| Expose { entry, process, port, tls: Tls::Terminated }))
 }
 
 fn front_door(manifest: &Manifest) -> Option<(String, u16)> {
@@ -149,8 +172,8 @@ fn route(
     expose: Expose,
     ids: &Ids,
 ) -> Result<Vec<Event>, Refusal> {
-    let Expose { entry, process, port } = expose;
-    let target = Target { release, process, port };
+    let Expose { entry, process, port, tls } = expose;
+    let target = Target { release, process, port, tls };
     let known = state.route_at(&entry).and_then(|id| Some((id, state.routes.get(&id)?)));
     match known {
         Some((_, route)) if route.env != env => Err(taken(entry)),

@@ -1,14 +1,16 @@
 //! Nodes: they join, operators say what they are for, the platform says who is silent.
 
+use std::collections::BTreeSet;
+
 use crate::command::NodeOrder;
 use crate::digest::Digest;
-use crate::event::{Capacity, Event, InstanceStatus};
+use crate::event::{Capacity, Degradation, Event, InstanceStatus};
 use crate::facts::Facts;
 use crate::ids::*;
 use crate::phase::{Desired, InstancePhase, NodePhase};
 use crate::reason::{Failure, Reason};
 use crate::refusal::Refusal;
-use crate::state::State;
+use crate::state::{Node, State};
 
 use super::deploy::check_name;
 use super::{OFFLINE_AFTER, fresh, mass};
@@ -42,6 +44,8 @@ pub fn join(
 pub fn order(state: &State, id: NodeId, order: NodeOrder) -> Result<Vec<Event>, Refusal> {
     let node = state.nodes.get(&id).ok_or(Refusal::NodeNotFound(id))?;
     let phase = match order {
+        NodeOrder::Tolerate => return tolerate(id, node),
+        NodeOrder::Distrust => return Ok(tolerated(id, node, BTreeSet::new())),
         NodeOrder::Drain => NodePhase::Draining,
         NodeOrder::Disable => NodePhase::Disabled,
         NodeOrder::Activate => NodePhase::Active,
@@ -55,6 +59,21 @@ pub fn order(state: &State, id: NodeId, order: NodeOrder) -> Result<Vec<Event>, 
         (NodePhase::Offline, _) => Err(Refusal::NodeOffline(id)),
         (_, phase) => Ok(vec![Event::NodePhaseChanged { node: id, phase }]),
     }
+}
+
+fn tolerate(id: NodeId, node: &Node) -> Result<Vec<Event>, Refusal> {
+    if node.phase == NodePhase::Decommissioned {
+        return Err(Refusal::NodeDecommissioned(id));
+    }
+    if node.capacity.degraded.is_empty() {
+        return Err(Refusal::NodeNotDegraded(id));
+    }
+    Ok(tolerated(id, node, node.capacity.degraded.clone()))
+}
+
+fn tolerated(node: NodeId, known: &Node, degraded: BTreeSet<Degradation>) -> Vec<Event> {
+    let is_news = known.tolerated != degraded;
+    is_news.then_some(Event::NodeDegradationTolerated { node, degraded }).into_iter().collect()
 }
 
 /// Nothing may be left, no instance and no volume (P-SCH-43). A lost node cannot say that of itself; what was to be stopped there ends

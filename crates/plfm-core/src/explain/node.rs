@@ -21,7 +21,8 @@ pub fn node(state: &State, facts: &Facts, id: NodeId) -> Option<Explanation> {
     let stay = there.iter().filter(|(_, it)| stays(it));
     let findings: Vec<_> = stay.map(|(id, it)| why_here(state, node, *id, it)).collect();
     let trouble = silent(facts, id, node).or_else(|| degraded(node));
-    let answer = answer(state, node, trouble.is_none(), there.len());
+    let is_well = node.takes_work() && facts.silent(id) < INELIGIBLE_AFTER;
+    let answer = answer(state, node, is_well, there.len());
     Some(Explanation {
         subject: node.name.clone(),
         answer,
@@ -62,20 +63,22 @@ fn silent(facts: &Facts, id: NodeId, node: &Node) -> Option<Finding> {
 }
 
 pub(super) fn degraded(node: &Node) -> Option<Finding> {
-    let (why, next) = match node.capacity.degraded.first()? {
-        Degradation::DiskPressure => (
-            "its disk is nearly full: it takes no new work, and what runs there may fail to write",
-            "make room on its disk",
-        ),
+    let what = node.trouble().or_else(|| node.capacity.degraded.first().copied())?;
+    let new_work = if node.trouble().is_some() { "it takes no new work" } else { "an operator lets it take new work" };
+    let (is, follows, next) = match what {
+        Degradation::DiskPressure => {
+            ("its disk is nearly full", "what runs there may fail to write", "make room on its disk")
+        }
         Degradation::KvmLoss => (
-            "/dev/kvm does not open any more: it takes no new work, and what runs there could not be started again",
+            "/dev/kvm does not open any more",
+            "what runs there could not be started again",
             "see on its host what became of /dev/kvm: `plfm doctor`",
         ),
     };
     Some(Finding {
         code: "node_degraded",
         what: format!("{} is degraded", node.name),
-        why: why.to_owned(),
+        why: format!("{is}: {new_work}, and {follows}"),
         next: next.to_owned(),
     })
 }

@@ -192,6 +192,11 @@ fn what_runs_on_a_disk_that_is_nearly_full() {
           its disk is nearly full: it takes no new work, and what runs there may fail to write
           make room on its disk
     "#]]);
+    world.command(Command::OrderNode { node, order: crate::command::NodeOrder::Tolerate });
+    let said = super::node(&world.state, &world.facts, node).expect("it is known");
+    expect!["a takes work, and holds 1 instance"].assert_eq(&said.answer);
+    expect!["its disk is nearly full: an operator lets it take new work, and what runs there may fail to write"]
+        .assert_eq(&said.findings[0].why);
 }
 
 #[test]

@@ -64,8 +64,8 @@ fn verdict(state: &State, facts: &Facts, wanted: &Wanted, kind: Kind<'_>, id: No
     if facts.silent(id) >= INELIGIBLE_AFTER {
         return Verdict::Silent;
     }
-    if let Some(why) = node.capacity.degraded.first() {
-        return Verdict::Degraded(*why);
+    if let Some(why) = node.trouble() {
+        return Verdict::Degraded(why);
     }
     if !kind.runs_on(node) {
         return Verdict::Platform;

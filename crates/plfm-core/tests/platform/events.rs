@@ -99,7 +99,7 @@ fn one_of_each() -> Vec<Event> {
         waiting(Some(Waiting::NoNodeLabelled { asked: vec!["zone=a".to_owned()] })),
         Event::NodeCapacityChanged { node, capacity: Capacity { labels: labels("zone=a"), ..capacity(512, 10_240) } },
         Event::TokenRevoked { token, org: Some(org) },
-        Event::RouteTargetSet { route, org, env, target: Target { release, process: process(), port: 8080 } },
+        Event::RouteTargetSet { route, org, env, target: target(release, Tls::Terminated) },
         Event::SnapshotCreated(Box::new(SnapshotCreated {
             snapshot: id(14),
             org,
@@ -139,7 +139,13 @@ fn one_of_each() -> Vec<Event> {
         },
         template_created(org, startup()),
         Event::SandboxCreated(Box::new(SandboxCreated { startup: startup(), ..sandbox_created(instance, org, node) })),
+        Event::NodeDegradationTolerated { node, degraded: [Degradation::DiskPressure].into() },
+        Event::RouteTargetSet { route, org, env, target: target(release, Tls::Passthrough) },
     ]
+}
+
+fn target(release: ReleaseId, tls: Tls) -> Target {
+    Target { release, process: "web".to_owned(), port: 8080, tls }
 }
 
 fn labels(text: &str) -> Labels {

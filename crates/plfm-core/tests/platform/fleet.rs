@@ -27,7 +27,8 @@ use plfm_core::check::{check, check_step};
 use plfm_core::command::{Command, CreateSandbox, CreateTemplate, Deploy, Expose, ForkSandbox, NodeOrder};
 use plfm_core::digest::Digest;
 use plfm_core::event::{
-    Actor, Capacity, DesiredChange, Entry, Envelope, Event, InstanceStatus, Isolation, OnTimeout, ReleaseImage, Startup,
+    Actor, Capacity, DesiredChange, Entry, Envelope, Event, InstanceStatus, Isolation, OnTimeout, ReleaseImage,
+    Startup, Tls,
 };
 use plfm_core::facts::{BACK_AFTER, Contact, Facts};
 use plfm_core::fair::Class;
@@ -424,7 +425,7 @@ pub fn exposing(tag: &str, manifest: Manifest, expose: Vec<Expose>) -> Command {
 }
 
 pub fn expose(process: &str, port: u16, entry: Entry) -> Expose {
-    Expose { entry, process: process.to_owned(), port }
+    Expose { entry, process: process.to_owned(), port, tls: Tls::Terminated }
 }
 
 pub fn image(tag: &str) -> ReleaseImage {

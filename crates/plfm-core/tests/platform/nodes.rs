@@ -1,12 +1,13 @@
 use expect_test::{Expect, expect};
-use plfm_core::command::Command;
-use plfm_core::event::{Capacity, InstanceStatus};
+use plfm_core::command::{Command, NodeOrder};
+use plfm_core::event::{Capacity, Degradation, InstanceStatus};
 use plfm_core::ids::BootId;
 use plfm_core::phase::InstancePhase;
 use plfm_core::reason::Reason;
+use plfm_core::refusal::Refusal;
 use plfm_core::units::Mebibytes;
 
-use crate::fleet::{Fleet, check_script};
+use crate::fleet::{Fleet, capacity, check_script, deploy, manifest};
 
 const TWO: &str = "node a; node b; deploy v1 x2; ready;";
 const TEN: &str =
@@ -14,6 +15,43 @@ const TEN: &str =
 
 fn after(begin: &str, script: &str, expected: Expect) {
     check_script(&format!("{begin} {script}"), expected);
+}
+
+#[test]
+fn an_operator_may_tolerate_that_a_node_is_degraded_as_it_is() {
+    let mut fleet = Fleet::new();
+    fleet.follow("node a");
+    let node = fleet.node("a");
+    let is = |fleet: &mut Fleet, degraded: &[Degradation]| {
+        let capacity = Capacity { degraded: degraded.iter().copied().collect(), ..capacity(4096, 10_240) };
+        fleet.submit(Command::Observe { node, capacity: Some(capacity), instances: Vec::new() }).unwrap();
+        fleet.beat();
+    };
+    let order = |fleet: &mut Fleet, order| fleet.submit(Command::OrderNode { node, order });
+    let takes_work = |fleet: &Fleet| fleet.state().nodes[&node].takes_work();
+    assert_eq!(order(&mut fleet, NodeOrder::Tolerate), Err(Refusal::NodeNotDegraded(node)));
+
+    is(&mut fleet, &[Degradation::DiskPressure]);
+    fleet.submit(deploy("v1", manifest(1, 64, 1))).unwrap();
+    fleet.settle();
+    assert!(!takes_work(&fleet) && fleet.state().live_on(node).count() == 0);
+    assert_eq!([order(&mut fleet, NodeOrder::Tolerate), order(&mut fleet, NodeOrder::Tolerate)], [Ok(1), Ok(0)]);
+    fleet.settle();
+    assert!(takes_work(&fleet) && fleet.state().live_on(node).count() == 1);
+
+    // What comes on top of it nobody has tolerated.
+    is(&mut fleet, &[Degradation::DiskPressure, Degradation::KvmLoss]);
+    assert!(!takes_work(&fleet));
+    is(&mut fleet, &[Degradation::DiskPressure]);
+    assert!(takes_work(&fleet));
+    assert_eq!([order(&mut fleet, NodeOrder::Distrust), order(&mut fleet, NodeOrder::Distrust)], [Ok(1), Ok(0)]);
+    assert!(!takes_work(&fleet));
+
+    // It was said of that trouble, not of the next one.
+    order(&mut fleet, NodeOrder::Tolerate).unwrap();
+    is(&mut fleet, &[]);
+    is(&mut fleet, &[Degradation::DiskPressure]);
+    assert!(!takes_work(&fleet));
 }
 
 #[test]

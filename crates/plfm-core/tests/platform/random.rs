@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use plfm_core::command::{Command, CreateSandbox, Deploy, Expose, ForkSandbox, NodeOrder};
 use plfm_core::digest::Digest;
-use plfm_core::event::{Capacity, DesiredChange, Entry, Envelope, InstanceStatus, Scope, Waiting};
+use plfm_core::event::{Capacity, DesiredChange, Entry, Envelope, InstanceStatus, Scope, Tls, Waiting};
 use plfm_core::evolve::evolve;
 use plfm_core::facts::Facts;
 use plfm_core::fair::Class;
@@ -59,7 +59,14 @@ enum Step {
     Reconcile,
 }
 
-const ORDERS: &[NodeOrder] = &[NodeOrder::Drain, NodeOrder::Disable, NodeOrder::Activate, NodeOrder::Decommission];
+const ORDERS: &[NodeOrder] = &[
+    NodeOrder::Drain,
+    NodeOrder::Disable,
+    NodeOrder::Activate,
+    NodeOrder::Decommission,
+    NodeOrder::Tolerate,
+    NodeOrder::Distrust,
+];
 
 /// One that exists, or none.
 #[derive(Debug, Clone)]
@@ -177,6 +184,7 @@ fn deploy() -> impl Strategy<Value = Command> {
                 entry: if entry == 0 { Entry::Hostname("shop.example.com".to_owned()) } else { Entry::TcpPort(entry) },
                 process: process.to_owned(),
                 port,
+                tls: if entry == 0 && replicas % 2 == 0 { Tls::Passthrough } else { Tls::Terminated },
             });
             Command::Deploy(Box::new(Deploy {
                 org: "default".to_owned(),

@@ -1,9 +1,9 @@
 use std::time::Duration;
 
 use expect_test::expect;
-use plfm_core::command::{Command, NodeOrder};
+use plfm_core::command::{Command, Expose, NodeOrder};
 use plfm_core::digest::Digest;
-use plfm_core::event::{Capacity, Entry, InstanceStatus, Scope};
+use plfm_core::event::{Capacity, Entry, InstanceStatus, Scope, Tls};
 use plfm_core::fair::Class;
 use plfm_core::ids::NodeId;
 use plfm_core::labels::Labels;
@@ -53,6 +53,14 @@ fn observe(fleet: &Fleet, node: NodeId, phase: InstancePhase) -> Command {
 
 fn order(fleet: &Fleet, order: NodeOrder) -> Command {
     Command::OrderNode { node: fleet.node("a"), order }
+}
+
+fn hostname(name: &str) -> Entry {
+    Entry::Hostname(name.to_owned())
+}
+
+fn passed(expose: Expose) -> Expose {
+    Expose { tls: Tls::Passthrough, ..expose }
 }
 
 fn crowded() -> Refusal {
@@ -110,6 +118,10 @@ fn every_refusal_has_a_code_a_class_a_sentence_and_a_hint() {
             fleet.submit(join("t", "a")).expect("it is the first");
             join("t", "b")
         }),
+        refusal("node a", |fleet| order(fleet, NodeOrder::Tolerate)),
+        refusal("", |_| exposing("v1", manifest(1, 64, 1), vec![expose("web", 8080, hostname("a..example.com"))])),
+        refusal("", |_| exposing("v1", manifest(1, 64, 1), vec![expose("web", 8080, hostname("example.org"))])),
+        refusal("", |_| exposing("v1", manifest(1, 64, 1), vec![passed(expose("web", 8080, Entry::TcpPort(80)))])),
         refusal("node a", |fleet| {
             let (hash, expires_at) = (Digest::of(b"t"), fleet.facts.now + Duration::from_secs(1));
             fleet.submit(Command::CreateJoinToken { hash, expires_at }).expect("a token is made");
@@ -168,6 +180,10 @@ fn every_refusal_has_a_code_a_class_a_sentence_and_a_hint() {
         enrollment_token_invalid Unauthorized: the join token is not one of this cluster (print a fresh command with `plfm node token`)
         enrollment_token_expired Unauthorized: the join token expired at 2026-01-01T00:00:00.000Z (print a fresh command with `plfm node token`)
         enrollment_token_used Unauthorized: the join token was already used by ID (print a fresh command with `plfm node token`)
+        node_not_degraded Conflict: ID is not degraded (there is nothing to tolerate: `plfm node explain` says why it gets no work)
+        invalid_hostname Invalid: `a..example.com` is not a host name (write labels of a-z, 0-9 and hyphens, at most 63 each, for example `db.localhost`)
+        hostname_not_ours Invalid: only names below `example.com` can be taken (names of your own have to be proven, and that is not there yet; take one below it)
+        no_tls_there Invalid: port 80 of the edge tells no host names apart (leave `/tls` out: a port passes every byte on anyway)
         node_name_exists Conflict: a node named `a` has joined before (start the node with another `--name`, or on its old data directory)
         forbidden Unauthorized: ID belongs to another node (report this: a node sent what it must not)
         invalid_argument Invalid: ID cannot be ready without a reason or a boot (report this: a node sent what it must not)
@@ -282,7 +298,8 @@ fn tokens_are_made() {
     let mut fleet = Fleet::new();
     let scopes = Scope::ALL.to_vec();
     assert_eq!(fleet.submit(Command::CreateToken { org: None, hash: Digest::of(b"reader"), scopes }), Ok(1));
-    let of = |org| Command::CreateToken { org: Some(org), hash: Digest::of(b"of an org"), scopes: vec![Scope::AppsRead] };
+    let of =
+        |org| Command::CreateToken { org: Some(org), hash: Digest::of(b"of an org"), scopes: vec![Scope::AppsRead] };
     let (known, unknown) = (fleet.org(), none());
     assert_eq!(fleet.submit(of(known)), Ok(1));
     assert_eq!(fleet.submit(of(unknown)), Err(Refusal::OrgUnknown(unknown)));

@@ -1,6 +1,7 @@
 //! Where entries lead, while releases come and go.
 
-use plfm_core::event::Entry;
+use plfm_core::command::Expose;
+use plfm_core::event::{Entry, Tls};
 use plfm_core::manifest::Manifest;
 use plfm_core::refusal::Refusal;
 
@@ -31,6 +32,40 @@ fn who_asks_for_the_managed_name_says_where_it_leads() {
 }
 
 #[test]
+fn names_below_the_domain_can_be_taken() {
+    let mut fleet = Fleet::new();
+    let named = |name: &str| Entry::Hostname(name.to_owned());
+    let mut asks = |name: &str| fleet.submit(exposing("v1", two_ports(), vec![expose("web", 9090, named(name))]));
+    assert!(asks("db.example.com").is_ok() && asks("a.b.example.com").is_ok());
+    let long = format!("{}.example.com", "a".repeat(64));
+    for name in ["-a.example.com", "a..example.com", ".example.com", "A.example.com", "a_b.example.com", &long] {
+        assert_eq!(asks(name), Err(Refusal::InvalidHostname(name.to_owned())));
+    }
+    for name in ["example.org", "example.com", "shopexample.com"] {
+        assert_eq!(asks(name), Err(Refusal::HostnameNotOurs { domain: "example.com".to_owned() }), "{name}");
+    }
+    let passed = Expose { tls: Tls::Passthrough, ..expose("web", 9090, Entry::TcpPort(80)) };
+    let mut fleet = Fleet::new();
+    assert_eq!(fleet.submit(exposing("v1", two_ports(), vec![passed])), Err(Refusal::NoTlsThere(80)));
+}
+
+#[test]
+fn who_ends_tls_stays_as_it_was_said() {
+    let mut fleet = Fleet::new();
+    let entry = Entry::Hostname("shop.example.com".to_owned());
+    let passed = Expose { tls: Tls::Passthrough, ..expose("web", 9090, entry.clone()) };
+    let said = |fleet: &Fleet| {
+        let route = &fleet.state().routes[&fleet.state().route_at(&entry).expect("it is made")];
+        route.target().map(|it| (it.port, it.tls))
+    };
+    fleet.submit(exposing("v1", two_ports(), vec![passed])).expect("it is free");
+    fleet.submit(exposing("v2", two_ports(), Vec::new())).expect("it is one's own");
+    assert_eq!(said(&fleet), Some((9090, Tls::Passthrough)));
+    fleet.submit(exposing("v3", two_ports(), vec![expose("web", 8080, entry.clone())])).expect("it is one's own");
+    assert_eq!(said(&fleet), Some((8080, Tls::Terminated)));
+}
+
+#[test]
 fn a_route_finds_each_instance_where_its_release_listens() {
     let mut fleet = Fleet::new();
     fleet.follow("node a");
@@ -38,7 +73,7 @@ fn a_route_finds_each_instance_where_its_release_listens() {
     let ports = |fleet: &Fleet| {
         let route = &fleet.state().routes[&fleet.state().route_at(&entry).expect("it is made")];
         let ready = fleet.state().instances.values().filter(|it| it.is_ready());
-        let mut ports: Vec<_> = ready.map(|it| route.port_of(it)).collect();
+        let mut ports: Vec<_> = ready.map(|it| route.target_of(it).map(|target| target.port)).collect();
         ports.sort();
         ports
     };

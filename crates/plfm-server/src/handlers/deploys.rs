@@ -10,7 +10,7 @@ use http::StatusCode;
 use plfm_api::views::{DeployReceipt, DeployRequest, ExposeRequest};
 use plfm_core::command::{Command, Deploy, Expose};
 use plfm_core::digest::Digest;
-use plfm_core::event::{Entry, Event, ReleaseImage};
+use plfm_core::event::{Event, ReleaseImage};
 use plfm_core::manifest::Manifest;
 use plfm_core::units::Seq;
 use plfm_image::reference::Place;
@@ -95,8 +95,8 @@ fn unresolved(error: plfm_image::ImageError) -> ApiError {
 }
 
 fn exposed(request: ExposeRequest) -> Expose {
-    let ExposeRequest { listen, process, port } = request;
-    Expose { entry: Entry::TcpPort(listen), process, port }
+    let ExposeRequest { listen, process, port, tls } = request;
+    Expose { entry: listen.into(), process, port, tls }
 }
 
 /// Of the deploy that this very request made: in the same moment another may have followed it.

@@ -18,9 +18,8 @@ pub struct DevArgs {
     /// Where the API listens
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7443")]
     pub listen: SocketAddr,
-    /// Where apps are reached over HTTPS
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8443")]
-    pub https: SocketAddr,
+    #[command(flatten)]
+    pub edge: EdgeArgs,
     /// Leave the machines running at the end; the next start adopts them
     #[arg(long)]
     pub keep: bool,
@@ -36,9 +35,8 @@ pub struct ServerArgs {
     /// Where the API listens
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7443")]
     pub listen: SocketAddr,
-    /// Where apps are reached over HTTPS
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8443")]
-    pub https: SocketAddr,
+    #[command(flatten)]
+    pub edge: EdgeArgs,
     /// A name or address under which others reach this server; repeat for more
     #[arg(long, value_name = "HOST")]
     pub host: Vec<String>,
@@ -47,6 +45,23 @@ pub struct ServerArgs {
     pub domain: String,
     #[command(flatten)]
     pub images: ImageArgs,
+}
+
+/// For whoever takes traffic.
+#[derive(Debug, Clone, Args)]
+pub struct EdgeArgs {
+    /// Where apps are reached over HTTPS
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8443")]
+    pub https: SocketAddr,
+    /// Connections of all clients that are open at once
+    #[arg(long, value_name = "COUNT", default_value_t = 10_000)]
+    pub connections_max: u32,
+    /// Connections that one client, an IPv4 address or a /64 of IPv6, has open at once
+    #[arg(long, value_name = "COUNT", default_value_t = 512)]
+    pub client_connections_max: u32,
+    /// Connections that one client makes in a second; twice as many at once
+    #[arg(long, value_name = "COUNT", default_value_t = 100)]
+    pub client_rate_max: u32,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -155,6 +170,8 @@ pub enum OrderCommand {
     Disable(DrainArgs),
     /// Let a node take work again
     Activate(NodeName),
+    /// Let a node take new work although it is degraded as it is now, as long as it is
+    Tolerate(TolerateArgs),
     /// Forget an empty or lost node for ever
     Decommission(NodeName),
     /// Move the work of lost nodes, although so many fell silent at once that it was held back
@@ -166,6 +183,15 @@ pub struct NodeName {
     /// Name or id, as `plfm nodes` lists them
     #[arg(value_name = "NODE")]
     pub node: String,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct TolerateArgs {
+    #[command(flatten)]
+    pub name: NodeName,
+    /// Not any more
+    #[arg(long)]
+    pub off: bool,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -38,10 +38,10 @@ fn what_is_not_in_the_grammar_is_said() {
     refused(
         "plfm deploy --expose 9000",
         expect![[r#"
-        error: invalid value '9000' for '--expose <LISTEN=PROCESS:PORT>': write LISTEN=PROCESS:PORT, for example 9000=web:8080
+            error: invalid value '9000' for '--expose <LISTEN=PROCESS:PORT>': write LISTEN=PROCESS:PORT, for example 9000=web:8080 or db.localhost=db:5433/tls
 
-        For more information, try '--help'.
-    "#]],
+            For more information, try '--help'.
+        "#]],
     );
     refused(
         "plfm exec shop",
@@ -99,7 +99,7 @@ fn everything_after_two_dashes_is_the_remote_command() {
 #[test]
 fn an_error_of_usage_is_a_document_where_one_is_wanted() {
     let error = Cli::try_parse_from(["plfm", "deploy", "--expose", "x"]).unwrap_err();
-    expect![[r#"{"error":{"category":"invalid_usage","code":"invalid_usage","hint":"see `plfm --help`","message":"invalid value 'x' for '--expose <LISTEN=PROCESS:PORT>': write LISTEN=PROCESS:PORT, for example 9000=web:8080","retryable":false},"schema":"plfm.error.v1"}"#]].assert_eq(&usage_document(&error));
+    expect![[r#"{"error":{"category":"invalid_usage","code":"invalid_usage","hint":"see `plfm --help`","message":"invalid value 'x' for '--expose <LISTEN=PROCESS:PORT>': write LISTEN=PROCESS:PORT, for example 9000=web:8080 or db.localhost=db:5433/tls","retryable":false},"schema":"plfm.error.v1"}"#]].assert_eq(&usage_document(&error));
     assert!(wants_json(&["--json".into()]));
     assert!(!wants_json(&["exec".into(), "--".into(), "--json".into()]), "that one is for the remote command");
 }

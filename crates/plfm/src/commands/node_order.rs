@@ -1,4 +1,4 @@
-//! `plfm node drain`, `disable`, `activate`, `decommission`, `reschedule`: what operators say of nodes.
+//! `plfm node drain`, `disable`, `activate`, `tolerate`, `decommission`, `reschedule`: what operators say of nodes.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use plfm_api::client::Client;
 use plfm_api::views::{ExplainLine, NodeOrder, NodeView};
 use tokio::time::timeout;
 
-use crate::cli::{DrainArgs, OrderCommand};
+use crate::cli::{DrainArgs, OrderCommand, TolerateArgs};
 use crate::commands::looks::Looks;
 use crate::context::Context;
 use crate::printer::{Live, Printer};
@@ -20,6 +20,12 @@ pub async fn run(command: OrderCommand, context: &Context, out: &mut Printer) ->
     match command {
         OrderCommand::Drain(args) => leave(NodeOrder::Drain, &args, &client, out).await,
         OrderCommand::Disable(args) => leave(NodeOrder::Disable, &args, &client, out).await,
+        OrderCommand::Tolerate(TolerateArgs { name, off: false }) => {
+            order(NodeOrder::Tolerate, &name.node, &client, out).await
+        }
+        OrderCommand::Tolerate(TolerateArgs { name, off: true }) => {
+            order(NodeOrder::Distrust, &name.node, &client, out).await
+        }
         OrderCommand::Activate(name) => order(NodeOrder::Activate, &name.node, &client, out).await,
         OrderCommand::Decommission(name) => order(NodeOrder::Decommission, &name.node, &client, out).await,
         OrderCommand::Reschedule => reschedule(&client, out).await,
@@ -88,7 +94,7 @@ fn show(node: &NodeView, out: &mut Printer) -> Result<Exit, CliError> {
         return Ok(Exit::Success);
     }
     let left = if node.instances > 0 { format!(", {} there", count(node.instances)) } else { String::new() };
-    out.done(format_args!("{} is {}{left}", node.name, node.phase));
+    out.done(format_args!("{} is {}{left}", node.name, crate::commands::nodes::phase(node)));
     if node.phase.is_leaving() && node.stateful > 0 {
         out.note(format_args!("{} have volumes and stay; see `plfm instances`", node.stateful));
     }

@@ -44,8 +44,9 @@ fn table(nodes: &[NodeView]) -> Table {
     table
 }
 
-/// What keeps new work away stands beside it.
-fn phase(node: &NodeView) -> String {
-    let why: Vec<_> = node.capacity.degraded.iter().map(|why| why.code()).collect();
+/// What keeps new work away stands beside it, or would.
+pub fn phase(node: &NodeView) -> String {
+    let is_tolerated = |why| if node.tolerated.contains(why) { " tolerated" } else { "" };
+    let why: Vec<_> = node.capacity.degraded.iter().map(|why| format!("{}{}", why.code(), is_tolerated(why))).collect();
     if why.is_empty() { node.phase.to_string() } else { format!("{} ({})", node.phase, why.join(", ")) }
 }

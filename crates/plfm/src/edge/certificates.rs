@@ -61,7 +61,7 @@ fn server_config(key: Arc<CertifiedKey>) -> Option<ServerConfig> {
     let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
     let builder = builder.with_safe_default_protocol_versions().ok()?;
     let mut config = builder.with_no_client_auth().with_cert_resolver(Arc::new(Always(key)));
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Some(config)
 }
 

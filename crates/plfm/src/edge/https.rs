@@ -1,110 +1,161 @@
-//! HTTPS: a bounded hello that names the host, then HTTP/1.1 requests, each proxied.
+//! TLS: a bounded hello that names the host. Either all of it is passed through, as it came, or TLS ends here, and each request of
+//! HTTP/1.1 or HTTP/2 is proxied.
 
-use std::io;
+use std::io::{self, Cursor};
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use hyper::server::conn::http1;
+use bytes::BufMut;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use rustls::server::Acceptor;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use plfm_api::client_hello::{self, Hello as ClientHello};
+use plfm_core::event::{Entry, Tls};
+use tokio::io::{AsyncReadExt, Chain, Join};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio::time::timeout;
-use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::{Shared, accept_failed, proxy};
+use super::{Pass, Shared, accept_failed, ports, proxy};
 
 /// From the first byte to the end of the handshake; then to the end of each request's head. A phone on a bad line needs a few.
 const HELLO_WAIT: Duration = Duration::from_secs(10);
-/// Larger hellos are not seen in the wild: with a post-quantum key share they have about 2 KiB.
-const HELLO_BYTES_MAX: usize = 16 * 1024;
+const HELLO_BYTES_USUAL: usize = 2 * 1024;
 /// Of one request's head: cookies of many applications on one domain come near 32 KiB.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 const HEADERS_MAX: usize = 100;
+/// Requests at once on one connection of HTTP/2; each has a connection to an instance.
+const STREAMS_MAX: u32 = 100;
+/// No connection is kept for a client that asks for nothing any more; what it has asked for is answered first.
+const QUIET_MAX: Duration = Duration::from_secs(75);
+/// A client that does not answer a ping of HTTP/2 is gone.
+const PING_EVERY: Duration = Duration::from_secs(30);
+const PING_WAIT: Duration = Duration::from_secs(20);
 
 pub async fn serve(shared: &Arc<Shared>, listener: TcpListener) {
     loop {
         match listener.accept().await {
-            Ok((stream, client)) => shared.spawn(connection(shared.clone(), stream, client)),
+            Ok((stream, client)) => {
+                if let Some(pass) = shared.admit(client) {
+                    shared.spawn(connection(shared.clone(), stream, client, pass));
+                }
+            }
             Err(error) => accept_failed(&error).await,
         }
     }
 }
 
-async fn connection(shared: Arc<Shared>, stream: TcpStream, client: SocketAddr) {
+async fn connection(shared: Arc<Shared>, mut stream: TcpStream, client: SocketAddr, pass: Arc<Pass>) {
     let _ = stream.set_nodelay(true);
-    match timeout(HELLO_WAIT, handshake(&shared, stream)).await {
-        Ok(Ok(stream)) => requests(shared, stream, client).await,
+    let begun = Instant::now();
+    let (hello, said) = match timeout(HELLO_WAIT, hello(&mut stream)).await {
+        Ok(Ok(said)) => said,
+        Ok(Err(error)) => return tracing::debug!(%client, %error, "no hello"),
+        Err(_) => return tracing::debug!(%client, "the hello took too long"),
+    };
+    // An encrypted hello shows a name for everybody; one that nobody here has taken is none.
+    let route = hello.name.as_ref().and_then(|name| shared.route(&Entry::Hostname(name.clone())));
+    let Some(name) = hello.name.filter(|_| route.is_some() || !hello.is_encrypted) else {
+        return tracing::debug!(%client, "the hello names no host");
+    };
+    if let Some(route) = route.filter(|route| route.tls == Tls::Passthrough) {
+        return ports::splice(&shared, stream, &said, client, &route).await;
+    }
+    match timeout(HELLO_WAIT.saturating_sub(begun.elapsed()), handshake(&shared, &name, stream, said)).await {
+        Ok(Ok(stream)) => requests(shared, stream, name.into(), client, pass).await,
         Ok(Err(error)) => tracing::debug!(%client, %error, "no handshake"),
         Err(_) => tracing::debug!(%client, "the handshake took too long"),
     }
 }
 
-async fn handshake(shared: &Shared, stream: TcpStream) -> io::Result<TlsStream<Bounded>> {
-    let stream = Bounded { stream, left: Some(HELLO_BYTES_MAX) };
-    let mut hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
-    hello.io.left = None;
-    let name = hello.client_hello().server_name().map(str::to_owned);
-    let name = name.ok_or_else(|| io::Error::other("the hello names no host"))?;
-    let table = shared.routes.borrow().clone();
-    let config = shared.certificates.config(&name, &table);
-    let config = config.ok_or_else(|| io::Error::other("the host is not one of this edge"))?;
-    hello.into_stream(config).await
+/// What the client says first, and all bytes that have come.
+async fn hello(stream: &mut TcpStream) -> io::Result<(ClientHello, Vec<u8>)> {
+    let mut said = Vec::with_capacity(HELLO_BYTES_USUAL);
+    loop {
+        let room = client_hello::BYTES_MAX - said.len();
+        if stream.read_buf(&mut (&mut said).limit(room)).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if let Some(hello) = client_hello::parse(&said).map_err(io::Error::other)? {
+            return Ok((hello, said));
+        }
+    }
 }
 
-async fn requests(shared: Arc<Shared>, stream: TlsStream<Bounded>, client: SocketAddr) {
-    let name: Arc<str> = stream.get_ref().1.server_name().unwrap_or_default().to_lowercase().into();
+/// A stream whose first bytes have been read already.
+type Rewound = Join<Chain<Cursor<Vec<u8>>, OwnedReadHalf>, OwnedWriteHalf>;
+
+async fn handshake(shared: &Shared, name: &str, stream: TcpStream, said: Vec<u8>) -> io::Result<TlsStream<Rewound>> {
+    let table = shared.routes.borrow().clone();
+    let config = shared.certificates.config(name, &table);
+    let config = config.ok_or_else(|| io::Error::other("the host is not one of this edge"))?;
+    let (read, write) = stream.into_split();
+    TlsAcceptor::from(config).accept(tokio::io::join(Cursor::new(said).chain(read), write)).await
+}
+
+async fn requests(
+    shared: Arc<Shared>,
+    stream: TlsStream<Rewound>,
+    name: Arc<str>,
+    client: SocketAddr,
+    pass: Arc<Pass>,
+) {
+    let protocol = protocol(stream.get_ref().1.alpn_protocol());
+    let asked = Notify::new();
     let service = service_fn(|request| {
-        let (shared, name) = (shared.clone(), name.clone());
-        async move { Ok::<_, std::convert::Infallible>(proxy::answer(&shared, request, &name, client).await) }
+        asked.notify_one();
+        let (shared, name, pass) = (shared.clone(), name.clone(), pass.clone());
+        async move { Ok::<_, std::convert::Infallible>(proxy::answer(&shared, request, &name, client, &pass).await) }
     });
-    let served = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HELLO_WAIT)
-        .max_buf_size(HEAD_BYTES_MAX)
-        .max_headers(HEADERS_MAX)
-        .serve_connection(TokioIo::new(stream), service)
-        .with_upgrades()
-        .await;
+    let mut connection = pin!(protocol.serve_connection_with_upgrades(TokioIo::new(stream), service));
+    let served = tokio::select! {
+        served = connection.as_mut() => served,
+        never = is_quiet(&asked) => {
+            if never {
+                return;
+            }
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+        () = shared.closing.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
     if let Err(error) = served {
         tracing::debug!(%client, %error, "a connection ended early");
     }
 }
 
-/// A stream of which only so much may be read before a hello is whole.
-struct Bounded {
-    stream: TcpStream,
-    left: Option<usize>,
+/// As was agreed in the handshake: what a client sends first does not choose it once more.
+fn protocol(agreed: Option<&[u8]>) -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HELLO_WAIT)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .max_headers(HEADERS_MAX);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(HEAD_BYTES_MAX as u32)
+        .keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PING_WAIT);
+    if agreed == Some(b"h2") { builder.http2_only() } else { builder.http1_only() }
 }
 
-impl AsyncRead for Bounded {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        if this.left == Some(0) {
-            return Poll::Ready(Err(io::Error::other("the hello is too long")));
-        }
-        let before = buffer.filled().len();
-        let read = Pin::new(&mut this.stream).poll_read(cx, buffer);
-        this.left = this.left.map(|left| left.saturating_sub(buffer.filled().len() - before));
-        read
+/// Until there was no request for a while; whether there never was one.
+async fn is_quiet(asked: &Notify) -> bool {
+    if timeout(HELLO_WAIT, asked.notified()).await.is_err() {
+        return true;
     }
-}
-
-impl AsyncWrite for Bounded {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
-    }
+    while timeout(QUIET_MAX, asked.notified()).await.is_ok() {}
+    false
 }

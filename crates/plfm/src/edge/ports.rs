@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use plfm_api::views::{ClosedPorts, EdgeRoute, RouteTable};
 use plfm_core::event::Entry;
-use tokio::io::copy_bidirectional;
+use tokio::io::{AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{Shared, accept_failed};
+use super::{Pass, Shared, accept_failed};
 
 /// A port that someone else holds may become free.
 const RETRY_EVERY: Duration = Duration::from_secs(5);
@@ -81,7 +81,11 @@ async fn listen(shared: Arc<Shared>, listener: TcpListener, port: u16, stop: Can
     let accept = async {
         loop {
             match listener.accept().await {
-                Ok((stream, client)) => shared.spawn(splice(shared.clone(), stream, client, port)),
+                Ok((stream, client)) => {
+                    if let Some(pass) = shared.admit(client) {
+                        shared.spawn(connection(shared.clone(), stream, client, port, pass));
+                    }
+                }
                 Err(error) => accept_failed(&error).await,
             }
         }
@@ -89,15 +93,26 @@ async fn listen(shared: Arc<Shared>, listener: TcpListener, port: u16, stop: Can
     stop.run_until_cancelled(accept).await;
 }
 
-async fn splice(shared: Arc<Shared>, mut stream: TcpStream, client: SocketAddr, port: u16) {
+async fn connection(shared: Arc<Shared>, stream: TcpStream, client: SocketAddr, port: u16, _pass: Arc<Pass>) {
     let _ = stream.set_nodelay(true);
-    let Some(route) = shared.route(&Entry::TcpPort(port)) else { return };
-    match shared.backends.connect(&route).await {
+    if let Some(route) = shared.route(&Entry::TcpPort(port)) {
+        splice(&shared, stream, &[], client, &route).await;
+    }
+}
+
+/// Both ways, until both have ended; `said` was read from it already.
+pub async fn splice(shared: &Shared, mut stream: TcpStream, said: &[u8], client: SocketAddr, route: &EdgeRoute) {
+    let (app, entry) = (&route.app, &route.entry);
+    match shared.backends.connect(route).await {
         Ok(mut link) => {
-            if let Err(error) = copy_bidirectional(&mut stream, &mut link).await {
-                tracing::debug!(%client, port, %error, "a connection ended early");
+            let spliced = async {
+                link.write_all(said).await?;
+                copy_bidirectional(&mut stream, &mut link).await
+            };
+            if let Err(error) = spliced.await {
+                tracing::debug!(%client, ?entry, %error, "a connection ended early");
             }
         }
-        Err(error) => tracing::info!(%client, port, app = route.app, %error, "a connection is not taken"),
+        Err(error) => tracing::info!(%client, ?entry, app, %error, "a connection is not taken"),
     }
 }

@@ -1,18 +1,18 @@
-//! One HTTP/1.1 exchange: find the app by its host name, reach an instance, pass request and answer on as they come.
+//! One HTTP exchange: find the app by its host name, reach an instance, pass request and answer on as they come.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{HOST, HeaderName, HeaderValue};
-use http::{HeaderMap, Request, Response};
+use http::{Request, Response};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
-use plfm_api::forward::forward;
+use plfm_api::forward::{Beside, forward};
 use plfm_core::event::Entry;
 
-use super::Shared;
 use super::refusal::Refusal;
+use super::{Pass, Shared};
 
 type Body = Either<Incoming, Full<Bytes>>;
 
@@ -26,8 +26,9 @@ pub async fn answer(
     request: Request<Incoming>,
     name: &str,
     client: SocketAddr,
+    pass: &Arc<Pass>,
 ) -> Response<Body> {
-    let answer = exchange(shared, request, name, client).await;
+    let answer = exchange(shared, request, name, client, pass).await;
     answer.unwrap_or_else(|refusal| refusal.answer(client).map(Either::Right))
 }
 
@@ -36,6 +37,7 @@ async fn exchange(
     mut request: Request<Incoming>,
     name: &str,
     client: SocketAddr,
+    pass: &Arc<Pass>,
 ) -> Result<Response<Body>, Refusal> {
     let host = host(&request).unwrap_or_else(|| name.to_owned());
     if host != name {
@@ -43,12 +45,19 @@ async fn exchange(
     }
     let route = shared.route(&Entry::Hostname(host.clone())).ok_or(Refusal::UnknownHost(host))?;
     let link = shared.backends.connect(&route).await.map_err(|why| Refusal::no_backend(&route.app, why))?;
-    introduce(request.headers_mut(), client);
-    let answer = forward(request, link, |beside| shared.spawn(beside)).await.map_err(|error| {
+    introduce(&mut request, client);
+    // A WebSocket is a connection for as long as it lasts.
+    let spawn = |beside| shared.spawn(kept(pass.clone(), beside));
+    let answer = forward(request, link, spawn).await.map_err(|error| {
         tracing::info!(%client, app = route.app, %error, "an instance did not answer");
         Refusal::Cut { app: route.app }
     })?;
     Ok(answer.map(Either::Left))
+}
+
+async fn kept(pass: Arc<Pass>, beside: Beside) {
+    beside.await;
+    drop(pass);
 }
 
 /// As the client asked for it, without its port.
@@ -60,11 +69,13 @@ fn host(request: &Request<Incoming>) -> Option<String> {
 }
 
 /// Said by us: what a client says about itself here is not to be believed.
-fn introduce(headers: &mut HeaderMap, client: SocketAddr) {
+fn introduce(request: &mut Request<Incoming>, client: SocketAddr) {
+    let authority = request.uri().authority().and_then(|host| HeaderValue::try_from(host.as_str()).ok());
+    let headers = request.headers_mut();
     let address = client.ip().to_canonical().to_string();
     headers.insert(FORWARDED_FOR, HeaderValue::try_from(address).expect("an address is plain ASCII"));
     headers.insert(FORWARDED_PROTO, HeaderValue::from_static("https"));
-    if let Some(host) = headers.get(HOST).cloned() {
+    if let Some(host) = authority.or_else(|| headers.get(HOST).cloned()) {
         headers.insert(FORWARDED_HOST, host);
     }
 }

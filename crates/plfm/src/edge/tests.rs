@@ -1,5 +1,6 @@
 //! A real client, through a real edge, to real servers, over both paths.
 
+use plfm_core::event::Tls;
 use plfm_core::ids::{InstanceId, NodeId};
 use plfm_core::units::Seq;
 use rustls::crypto::ring;
@@ -13,6 +14,7 @@ use super::*;
 mod ca;
 mod http;
 mod node;
+mod passthrough;
 mod tcp;
 
 use ca::Ca;
@@ -24,12 +26,16 @@ struct World {
     https: SocketAddr,
     table: watch::Sender<Arc<RouteTable>>,
     closed: watch::Receiver<ClosedPorts>,
-    _stop: watch::Sender<bool>,
-    _edge: JoinHandle<()>,
+    stop: watch::Sender<bool>,
+    edge: JoinHandle<()>,
 }
 
 impl World {
     async fn new() -> Self {
+        Self::with(Bounds { open: 1_000, open_by_one: 1_000, new_per_second: 1_000 }).await
+    }
+
+    async fn with(bounds: Bounds) -> Self {
         let ca = Ca::new();
         let (table, routes) = watch::channel(Arc::default());
         let (tell_closed, closed) = watch::channel(ClosedPorts::new());
@@ -38,18 +44,23 @@ impl World {
             domain: "localhost".to_owned(),
             identity: ca.identity("edge", "edge", "edge.plfm"),
             certificates: issue(ca.clone()),
+            bounds,
             routes,
             closed: tell_closed,
         };
         let edge = Edge::build(config).await.unwrap();
         let (https, (stop, stopped)) = (edge.https_address(), watch::channel(false));
-        Self { ca, https, table, closed, _stop: stop, _edge: tokio::spawn(edge.run(stopped)) }
+        Self { ca, https, table, closed, stop, edge: tokio::spawn(edge.run(stopped)) }
     }
 
     fn route(&self, entry: Entry, backends: Vec<Backend>) {
+        self.route_as(entry, Tls::Terminated, backends);
+    }
+
+    fn route_as(&self, entry: Entry, tls: Tls, backends: Vec<Backend>) {
         self.table.send_modify(|table| {
             let mut routes: Vec<_> = table.routes.iter().filter(|route| route.entry != entry).cloned().collect();
-            routes.push(EdgeRoute { entry: entry.clone(), app: "shop".to_owned(), backends });
+            routes.push(EdgeRoute { entry: entry.clone(), app: "shop".to_owned(), tls, backends: backends.clone() });
             *table = Arc::new(RouteTable { seq: Seq(table.seq.0 + 1), routes });
         });
     }

@@ -13,11 +13,17 @@ fn an_image_runs_is_healed_found_again_and_leaves_nothing() {
     let dev = world.dev();
     let port = free_port();
     let lines = "ports = [{ internal = 8080 }]\nvars = { TOLD = \"hunter2\" }";
-    let deployed = world.deploy("web", &image, lines, &["--expose", &format!("{port}=web:8080")]);
+    let deployed = world.deploy(
+        "web",
+        &image,
+        lines,
+        &["--expose", &format!("{port}=web:8080"), "--expose", "other.localhost=web:8080"],
+    );
     assert_eq!(deployed.code, Some(0), "{}", deployed.err);
 
     until("the page is served", || (world.page("web", "/") == "it works\n").then_some(()));
     assert_eq!(ran(Command::new("curl").args(["-sS", &format!("http://127.0.0.1:{port}/")])).out, "it works\n");
+    assert_eq!(world.page("other", "/"), "it works\n");
     let exec = |args: &[&str]| world.plfm(&[&["exec", "web", "--env", "dev", "--"], args].concat());
     let kernel = exec(&["busybox", "uname", "-r"]).out;
     assert_ne!(kernel.trim(), fs::read_to_string("/proc/sys/kernel/osrelease").unwrap().trim(), "its own kernel");
@@ -26,7 +32,9 @@ fn an_image_runs_is_healed_found_again_and_leaves_nothing() {
     until("the log has its line", || world.said(&["logs", "web", "--env", "dev"]).contains("up").then_some(()));
 
     // The same once more is no reason to replace what is healed.
-    assert_eq!(world.deploy("web", &image, lines, &[]).code, Some(0));
+    let passed = ["--expose", "other.localhost=web:8080/tls"];
+    assert_eq!(world.deploy("web", &image, lines, &passed).code, Some(0));
+    assert!(world.said(&["routes", "web", "--env", "dev"]).contains("tls://other.localhost:"));
     let first = world.instance("web");
     Command::new("kill").args(["-KILL", &world.monitor(&first)]).status().unwrap();
     let healed = until("it is healed", || {

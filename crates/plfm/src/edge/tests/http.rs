@@ -1,15 +1,18 @@
 use std::sync::atomic::Ordering;
 
-use ::http::HeaderMap;
+use ::http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version};
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, to_bytes};
 use axum::extract::ws::{Message, WebSocketUpgrade};
 use axum::routing::{any, get, post};
 use futures::{SinkExt, StreamExt};
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::{Frame, Incoming};
 use plfm_api::problem::Problem;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::tungstenite;
@@ -22,7 +25,8 @@ const HOST: &str = "shop.localhost";
 async fn app(name: &'static str) -> SocketAddr {
     let seen = async |headers: HeaderMap| {
         let header = |name: &str| headers.get(name).map_or("-", |value| value.to_str().unwrap()).to_owned();
-        let names = ["host", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-secret", "connection"];
+        let names =
+            ["host", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-secret", "connection", "cookie"];
         names.map(header).join(" ")
     };
     let echo = async |upgrade: WebSocketUpgrade| {
@@ -32,7 +36,17 @@ async fn app(name: &'static str) -> SocketAddr {
             }
         })
     };
+    let call = async |request: Request<Body>| {
+        let seen = format!("{:?} {:?}", request.version(), request.headers()["te"]);
+        let asked = to_bytes(request.into_body(), 1024).await.unwrap();
+        let told = HeaderMap::from_iter([(HeaderName::from_static("grpc-status"), HeaderValue::from_static("0"))]);
+        let frames = [Frame::data(asked), Frame::trailers(told)].map(Ok::<_, std::convert::Infallible>);
+        let body = Body::new(StreamBody::new(futures::stream::iter(frames)));
+        Response::builder().header("content-type", "application/grpc").header("x-seen", seen).body(body).unwrap()
+    };
     let router = Router::new()
+        .route("/shop.Till/Pay", post(call))
+        .route("/slow", get(async || slow().await))
         .route("/", get(async move || name))
         .route("/seen", get(seen))
         .route("/echo", any(echo))
@@ -85,7 +99,7 @@ async fn the_app_sees_who_asked_and_not_what_they_claim() {
     let request = request.header("x-forwarded-for", "6.6.6.6").header("x-secret", "s").header("connection", "x-secret");
     let seen = request.send().await.unwrap().text().await.unwrap();
     let host = format!("{HOST}:{}", world.https.port());
-    assert_eq!(seen, format!("{host} 127.0.0.1 https {host} - -"));
+    assert_eq!(seen, format!("{host} 127.0.0.1 https {host} - - -"));
 }
 
 #[tokio::test]
@@ -110,6 +124,87 @@ async fn a_websocket_is_passed_through_over_both_paths() {
         socket.send(tungstenite::Message::text("hello")).await.unwrap();
         assert_eq!(socket.next().await.unwrap().unwrap(), tungstenite::Message::text("hello"));
     }
+}
+
+#[tokio::test]
+async fn http2_is_spoken_with_who_offers_it() {
+    let world = World::new().await;
+    world.route(hostname(HOST), vec![direct(1, app("one").await)]);
+    let mut sender = http2(&world).await;
+    let request = Request::get(format!("https://{HOST}/seen")).header("cookie", "a=1").header("cookie", "b=2");
+    let answer = sender.send_request(request.body(Body::empty()).unwrap()).await.unwrap();
+    assert_eq!(answer.version(), Version::HTTP_2);
+    assert_eq!(text(answer).await, format!("{HOST} 127.0.0.1 https {HOST} - - a=1; b=2"));
+    let asked = (0..50).map(|_| Request::get(format!("https://{HOST}/")).body(Body::empty()).unwrap());
+    let answers = futures::future::join_all(asked.map(|request| sender.send_request(request))).await;
+    for answer in answers {
+        assert_eq!(text(answer.unwrap()).await, "one");
+    }
+    let other = Request::get("https://other.localhost/").body(Body::empty()).unwrap();
+    assert_eq!(sender.send_request(other).await.unwrap().status(), StatusCode::MISDIRECTED_REQUEST);
+}
+
+#[tokio::test]
+async fn a_call_of_grpc_keeps_its_version_and_its_trailers() {
+    let world = World::new().await;
+    let at = app("one").await;
+    let tunnel = node::Tunnel::to(&world.ca, at).await;
+    for backend in [direct(1, at), relayed(2, &tunnel.at)] {
+        world.route(hostname(HOST), vec![backend]);
+        let request = Request::post(format!("https://{HOST}/shop.Till/Pay")).header("content-type", "application/grpc");
+        let request = request.header("te", "trailers").body(Body::from("a message")).unwrap();
+        let answer = http2(&world).await.send_request(request).await.unwrap();
+        assert_eq!(answer.headers()["x-seen"], r#"HTTP/2.0 "trailers""#);
+        let whole = answer.into_body().collect().await.unwrap();
+        assert_eq!(whole.trailers().unwrap()["grpc-status"], "0");
+        assert_eq!(whole.to_bytes(), "a message");
+    }
+}
+
+#[tokio::test]
+async fn what_was_asked_is_answered_before_the_edge_ends() {
+    let world = World::new().await;
+    world.route(hostname(HOST), vec![direct(1, app("one").await)]);
+    let (mut idle, mut busy) = (http2(&world).await, http2(&world).await);
+    let asks = |path: &str| Request::get(format!("https://{HOST}{path}")).body(Body::empty()).unwrap();
+    text(idle.send_request(asks("/")).await.unwrap()).await;
+    let slow = tokio::spawn(busy.send_request(asks("/slow")));
+    ASKED.notified().await;
+    world.stop.send_replace(true);
+    while !idle.is_closed() {
+        tokio::task::yield_now().await;
+    }
+    assert!(!world.edge.is_finished() && !slow.is_finished());
+    ANSWER.notify_one();
+    assert_eq!(text(slow.await.unwrap().unwrap()).await, "slow");
+    world.edge.await.unwrap();
+}
+
+#[tokio::test]
+async fn one_client_has_so_many_connections() {
+    let world = World::with(Bounds { open: 10, open_by_one: 2, new_per_second: 1_000 }).await;
+    world.route(hostname(HOST), vec![direct(1, app("one").await)]);
+    let held = (connect(&world, HOST).await.unwrap(), connect(&world, HOST).await.unwrap());
+    assert!(connect(&world, HOST).await.is_err());
+    drop(held.0);
+    // The edge has to notice it first.
+    let stream = loop {
+        if let Ok(stream) = connect(&world, HOST).await {
+            break stream;
+        }
+        tokio::task::yield_now().await;
+    };
+    drop(held.1);
+    // What a connection has become counts as one.
+    let (socket, _) = tokio_tungstenite::client_async(format!("wss://{HOST}/echo"), stream).await.unwrap();
+    let other = loop {
+        if let Ok(stream) = connect(&world, HOST).await {
+            break stream;
+        }
+        tokio::task::yield_now().await;
+    };
+    assert!(connect(&world, HOST).await.is_err());
+    drop((socket, other));
 }
 
 #[tokio::test]
@@ -171,9 +266,36 @@ async fn every_prefix_of_a_hello_leaves_the_edge_alive() {
     assert_eq!(world.get(HOST, "/").await.text().await.unwrap(), "alive");
 }
 
+static ASKED: Notify = Notify::const_new();
+static ANSWER: Notify = Notify::const_new();
+
+/// Says that it was asked, and answers when it is told to.
+async fn slow() -> &'static str {
+    ASKED.notify_one();
+    ANSWER.notified().await;
+    "slow"
+}
+
+async fn text(answer: Response<Incoming>) -> String {
+    String::from_utf8(answer.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
+}
+
+async fn http2(world: &World) -> hyper::client::conn::http2::SendRequest<Body> {
+    let stream = connect_for(world, HOST, "h2").await.unwrap();
+    let executor = hyper_util::rt::TokioExecutor::new();
+    let (sender, connection) =
+        hyper::client::conn::http2::handshake(executor, hyper_util::rt::TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    sender
+}
+
 async fn connect(world: &World, host: &'static str) -> io::Result<TlsStream<TcpStream>> {
+    connect_for(world, host, "http/1.1").await
+}
+
+async fn connect_for(world: &World, host: &'static str, protocol: &str) -> io::Result<TlsStream<TcpStream>> {
     let mut config = plfm_api::tls::client_config(None, &world.ca.pem).unwrap();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![protocol.into()];
     let tcp = TcpStream::connect(world.https).await?;
     TlsConnector::from(Arc::new(config)).connect(ServerName::try_from(host).unwrap(), tcp).await
 }
