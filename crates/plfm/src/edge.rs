@@ -18,8 +18,9 @@ use plfm_api::tls::{Identity, TlsError};
 use plfm_api::tunnel::Tunnels;
 use plfm_api::views::{ClosedPorts, EdgeRoute, RouteTable};
 use plfm_core::event::Entry;
+use rustix::net::sockopt;
 use rustls::sign::CertifiedKey;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -149,6 +150,16 @@ impl Shared {
             }
         });
     }
+}
+
+/// Small answers go out at once, and a client that is gone without a word is noticed (P-EDGE §11.4).
+fn attend(stream: &TcpStream) {
+    const SILENT_MAX: Duration = Duration::from_secs(60);
+    let kept = || {
+        sockopt::set_socket_keepalive(stream, true)?;
+        sockopt::set_tcp_keepidle(stream, SILENT_MAX)
+    };
+    let _ = (stream.set_nodelay(true), kept());
 }
 
 /// Waits out what makes a listener fail for a while, such as too many open files.

@@ -21,7 +21,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::{Pass, Shared, accept_failed, ports, proxy};
+use super::{Pass, Shared, accept_failed, attend, ports, proxy};
 
 /// From the first byte to the end of the handshake; then to the end of each request's head. A phone on a bad line needs a few.
 const HELLO_WAIT: Duration = Duration::from_secs(10);
@@ -51,7 +51,7 @@ pub async fn serve(shared: &Arc<Shared>, listener: TcpListener) {
 }
 
 async fn connection(shared: Arc<Shared>, mut stream: TcpStream, client: SocketAddr, pass: Arc<Pass>) {
-    let _ = stream.set_nodelay(true);
+    attend(&stream);
     let begun = Instant::now();
     let (hello, said) = match timeout(HELLO_WAIT, hello(&mut stream)).await {
         Ok(Ok(said)) => said,

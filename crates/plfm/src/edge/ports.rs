@@ -11,7 +11,7 @@ use tokio::io::{AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{Pass, Shared, accept_failed};
+use super::{Pass, Shared, accept_failed, attend};
 
 /// A port that someone else holds may become free.
 const RETRY_EVERY: Duration = Duration::from_secs(5);
@@ -94,7 +94,7 @@ async fn listen(shared: Arc<Shared>, listener: TcpListener, port: u16, stop: Can
 }
 
 async fn connection(shared: Arc<Shared>, stream: TcpStream, client: SocketAddr, port: u16, _pass: Arc<Pass>) {
-    let _ = stream.set_nodelay(true);
+    attend(&stream);
     if let Some(route) = shared.route(&Entry::TcpPort(port)) {
         splice(&shared, stream, &[], client, &route).await;
     }

@@ -4,18 +4,19 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{HOST, HeaderName, HeaderValue};
+use http::header::{FORWARDED, HOST, HeaderName, HeaderValue};
 use http::{Request, Response};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use plfm_api::forward::{Beside, forward};
 use plfm_core::event::Entry;
 
-use super::refusal::Refusal;
+use super::refusal::{Refusal, fresh_request};
 use super::{Pass, Shared};
 
 type Body = Either<Incoming, Full<Bytes>>;
 
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -72,6 +73,11 @@ fn host(request: &Request<Incoming>) -> Option<String> {
 fn introduce(request: &mut Request<Incoming>, client: SocketAddr) {
     let authority = request.uri().authority().and_then(|host| HeaderValue::try_from(host.as_str()).ok());
     let headers = request.headers_mut();
+    let claims =
+        |name: &&HeaderName| name.as_str().starts_with("x-forwarded-") || [FORWARDED, REQUEST_ID].contains(name);
+    let claimed: Vec<_> = headers.keys().filter(claims).cloned().collect();
+    claimed.iter().for_each(|name| drop(headers.remove(name)));
+    headers.insert(REQUEST_ID, HeaderValue::try_from(fresh_request().to_string()).expect("an id is plain ASCII"));
     let address = client.ip().to_canonical().to_string();
     headers.insert(FORWARDED_FOR, HeaderValue::try_from(address).expect("an address is plain ASCII"));
     headers.insert(FORWARDED_PROTO, HeaderValue::from_static("https"));

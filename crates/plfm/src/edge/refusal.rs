@@ -71,7 +71,7 @@ impl Refusal {
     }
 }
 
-fn fresh_request() -> RequestId {
+pub fn fresh_request() -> RequestId {
     let mut entropy = [0; 16];
     getrandom::fill(&mut entropy).expect("the kernel gives random bytes once it has booted");
     Facts { now: crate::time::now(), entropy: u128::from_ne_bytes(entropy), ..Facts::default() }.ids().fresh()

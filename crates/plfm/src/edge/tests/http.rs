@@ -25,8 +25,16 @@ const HOST: &str = "shop.localhost";
 async fn app(name: &'static str) -> SocketAddr {
     let seen = async |headers: HeaderMap| {
         let header = |name: &str| headers.get(name).map_or("-", |value| value.to_str().unwrap()).to_owned();
-        let names =
-            ["host", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-secret", "connection", "cookie"];
+        let names = [
+            "host",
+            "x-forwarded-for",
+            "x-forwarded-proto",
+            "x-forwarded-host",
+            "x-secret",
+            "connection",
+            "cookie",
+            "forwarded",
+        ];
         names.map(header).join(" ")
     };
     let echo = async |upgrade: WebSocketUpgrade| {
@@ -96,10 +104,14 @@ async fn the_app_sees_who_asked_and_not_what_they_claim() {
     let world = World::new().await;
     world.route(hostname(HOST), vec![direct(1, app("one").await)]);
     let request = world.client(HOST).get(world.url(HOST, "/seen"));
-    let request = request.header("x-forwarded-for", "6.6.6.6").header("x-secret", "s").header("connection", "x-secret");
+    let request = request
+        .header("x-forwarded-for", "6.6.6.6")
+        .header("x-secret", "s")
+        .header("forwarded", "for=6.6.6.6")
+        .header("connection", "x-secret");
     let seen = request.send().await.unwrap().text().await.unwrap();
     let host = format!("{HOST}:{}", world.https.port());
-    assert_eq!(seen, format!("{host} 127.0.0.1 https {host} - - -"));
+    assert_eq!(seen, format!("{host} 127.0.0.1 https {host} - - - -"));
 }
 
 #[tokio::test]
@@ -134,7 +146,7 @@ async fn http2_is_spoken_with_who_offers_it() {
     let request = Request::get(format!("https://{HOST}/seen")).header("cookie", "a=1").header("cookie", "b=2");
     let answer = sender.send_request(request.body(Body::empty()).unwrap()).await.unwrap();
     assert_eq!(answer.version(), Version::HTTP_2);
-    assert_eq!(text(answer).await, format!("{HOST} 127.0.0.1 https {HOST} - - a=1; b=2"));
+    assert_eq!(text(answer).await, format!("{HOST} 127.0.0.1 https {HOST} - - a=1; b=2 -"));
     let asked = (0..50).map(|_| Request::get(format!("https://{HOST}/")).body(Body::empty()).unwrap());
     let answers = futures::future::join_all(asked.map(|request| sender.send_request(request))).await;
     for answer in answers {
