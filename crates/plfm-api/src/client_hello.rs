@@ -14,14 +14,12 @@ const MESSAGE_HEAD: usize = 4;
 const CLIENT_HELLO: u8 = 1;
 const SERVER_NAME: u16 = 0;
 const HOST_NAME: u8 = 0;
-/// RFC 9849: the name that counts is encrypted, this one is for everybody to see.
-const ENCRYPTED_CLIENT_HELLO: u16 = 0xfe0d;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hello {
-    /// In lower case; none if it names no host.
+    /// In lower case; none if it names no host. Of an encrypted hello (RFC 9849) the outer one, which is for everybody to see; browsers
+    /// send what looks like one with every hello, so that nothing follows from it.
     pub name: Option<String>,
-    pub is_encrypted: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -81,17 +79,15 @@ fn hello(body: &[u8]) -> Option<Hello> {
     let mut body = Reader(body);
     let (_version, _random) = (body.take(2)?, body.take(32)?);
     let (_session, _suites, _compressions) = (body.short()?, body.long()?, body.short()?);
-    let mut hello = Hello { name: None, is_encrypted: false };
+    let mut hello = Hello { name: None };
     if body.0.is_empty() {
         return Some(hello);
     }
     let mut extensions = Reader(body.long()?);
     while !extensions.0.is_empty() {
         let (kind, content) = (extensions.number()?, extensions.long()?);
-        match kind {
-            SERVER_NAME => hello.name = Some(server_name(content)?),
-            ENCRYPTED_CLIENT_HELLO => hello.is_encrypted = true,
-            _ => {}
+        if kind == SERVER_NAME {
+            hello.name = Some(server_name(content)?);
         }
     }
     body.0.is_empty().then_some(hello)

@@ -58,11 +58,8 @@ async fn connection(shared: Arc<Shared>, mut stream: TcpStream, client: SocketAd
         Ok(Err(error)) => return tracing::debug!(%client, %error, "no hello"),
         Err(_) => return tracing::debug!(%client, "the hello took too long"),
     };
-    // An encrypted hello shows a name for everybody; one that nobody here has taken is none.
-    let route = hello.name.as_ref().and_then(|name| shared.route(&Entry::Hostname(name.clone())));
-    let Some(name) = hello.name.filter(|_| route.is_some() || !hello.is_encrypted) else {
-        return tracing::debug!(%client, "the hello names no host");
-    };
+    let Some(name) = hello.name else { return tracing::debug!(%client, "the hello names no host") };
+    let route = shared.route(&Entry::Hostname(name.clone()));
     if let Some(route) = route.filter(|route| route.tls == Tls::Passthrough) {
         return ports::splice(&shared, stream, &said, client, &route).await;
     }
