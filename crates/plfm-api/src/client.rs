@@ -20,11 +20,11 @@ use serde::de::DeserializeOwned;
 
 use crate::tls::{self, Identity, TlsError};
 use crate::views::{
-    ApiKeyView, Capabilities, ClassRequest, ConstraintsRequest, DeployReceipt, DeployRequest, EnvView, EventLine,
-    Explanation, ForkRequest, ForksView, InstanceStats, InstanceView, Items, JoinTokenRequest, JoinTokenView,
-    LimitsRequest, LogLine, NewApiKeyView, NodeOrder, NodeOrderRequest, NodeView, NodesView, OrgView, RouteView,
-    SandboxRequest, SandboxView, SnapshotRequest, SnapshotView, TemplateRequest, TemplateView, TimeoutRequest,
-    WeightRequest,
+    ApiKeyView, Capabilities, ClassRequest, ConstraintsRequest, DeployReceipt, DeployRequest, DeploysView, EnvView,
+    EventLine, Explanation, ForkRequest, ForksView, InstanceStats, InstanceView, Items, JoinTokenRequest,
+    JoinTokenView, LimitsRequest, LogLine, NewApiKeyView, NodeOrder, NodeOrderRequest, NodeView, NodesView, OrgView,
+    RollbackRequest, RouteView, SandboxRequest, SandboxView, SnapshotRequest, SnapshotView, TemplateRequest,
+    TemplateView, TimeoutRequest, WeightRequest,
 };
 
 mod answer;
@@ -104,6 +104,20 @@ impl Client {
         request: &DeployRequest,
     ) -> Result<DeployReceipt, ApiError> {
         self.post(&["v1", "orgs", org, "apps", app, "envs", env, "deploys"], request).await
+    }
+
+    pub async fn deploys(&self, org: &str, app: &str, env: &str) -> Result<DeploysView, ApiError> {
+        self.get(&["v1", "orgs", org, "apps", app, "envs", env, "deploys"]).await
+    }
+
+    pub async fn roll_back(
+        &self,
+        org: &str,
+        app: &str,
+        env: &str,
+        request: &RollbackRequest,
+    ) -> Result<DeployReceipt, ApiError> {
+        self.post(&["v1", "orgs", org, "apps", app, "envs", env, "rollbacks"], request).await
     }
 
     pub async fn env(&self, org: &str, app: &str, env: &str) -> Result<EnvView, ApiError> {

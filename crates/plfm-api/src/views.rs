@@ -118,6 +118,21 @@ pub struct DeployView {
     pub created_at: Timestamp,
 }
 
+/// `GET …/envs/{env}/deploys`, the newest first.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DeploysView {
+    pub items: Vec<DeployView>,
+}
+
+/// `POST …/envs/{env}/rollbacks`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RollbackRequest {
+    /// The newest that succeeded and is not wanted now, if nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<ReleaseId>,
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ProcessView {
     pub name: String,
@@ -386,6 +401,13 @@ pub fn deploy(state: &State, id: DeployId) -> Option<DeployView> {
         failure: deploy.failure.clone(),
         created_at: deploy.created_at,
     })
+}
+
+pub fn deploys(state: &State, env: EnvId) -> DeploysView {
+    let of_env = state.deploys.iter().filter(|(_, it)| it.env == env);
+    let mut items: Vec<_> = of_env.filter_map(|(id, _)| deploy(state, *id)).collect();
+    items.sort_by_key(|it| std::cmp::Reverse((it.created_at, it.id)));
+    DeploysView { items }
 }
 
 fn process(state: &State, env: EnvId, name: &str) -> Option<ProcessView> {

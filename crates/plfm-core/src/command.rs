@@ -49,6 +49,11 @@ pub enum Command {
         capacity: Capacity,
     },
     Deploy(Box<Deploy>),
+    /// To this release of the app; else to the one before.
+    Rollback {
+        env: EnvId,
+        release: Option<ReleaseId>,
+    },
     /// Takes an entry of the edge away; the next deploy makes a managed host name anew.
     DeleteRoute {
         route: RouteId,

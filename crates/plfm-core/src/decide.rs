@@ -23,6 +23,7 @@ mod deploy;
 pub mod mass;
 mod nodes;
 mod quotas;
+mod rollback;
 pub mod sandboxes;
 pub mod snapshots;
 
@@ -51,6 +52,7 @@ pub fn decide(state: &State, command: Command, facts: &Facts) -> Result<Vec<Even
         }
         Command::JoinNode { token, name, capacity } => nodes::join(state, token, name, capacity, facts),
         Command::Deploy(wanted) => deploy::deploy(state, *wanted, facts),
+        Command::Rollback { env, release } => rollback::rollback(state, env, release, facts),
         Command::DeleteRoute { route } => {
             let known = state.routes.get(&route).ok_or(Refusal::RouteNotFound(route))?;
             Ok(vec![Event::RouteDeleted { route, org: known.org, env: known.env }])

@@ -75,6 +75,12 @@ pub enum Refusal {
     NodeActive(NodeId),
     #[error("{0} is not degraded")]
     NodeNotDegraded(NodeId),
+    #[error("there is no release {0} of this app")]
+    ReleaseNotFound(ReleaseId),
+    #[error("{0} is what is wanted now")]
+    ReleaseCurrent(ReleaseId),
+    #[error("no other release has run in {0}")]
+    NothingBefore(EnvId),
     #[error("`{0}` is not a host name")]
     InvalidHostname(String),
     #[error("only names below `{domain}` can be taken")]
@@ -157,6 +163,9 @@ impl Refusal {
             Self::NodeHasVolumes { .. } => "node_has_volumes",
             Self::NodeActive(_) => "node_active",
             Self::NodeNotDegraded(_) => "node_not_degraded",
+            Self::ReleaseNotFound(_) => "release_not_found",
+            Self::ReleaseCurrent(_) => "release_current",
+            Self::NothingBefore(_) => "nothing_before",
             Self::InvalidHostname(_) => "invalid_hostname",
             Self::HostnameNotOurs { .. } => "hostname_not_ours",
             Self::NoTlsThere(_) => "no_tls_there",
@@ -210,6 +219,7 @@ impl Refusal {
             | Self::NodeNotFound(_)
             | Self::InstanceNotFound(_)
             | Self::DeployNotFound(_)
+            | Self::ReleaseNotFound(_)
             | Self::RouteNotFound(_) => RefusalClass::NotFound,
             Self::Stale { .. } => RefusalClass::Stale,
             Self::NoRoom(_) | Self::NoRoomThere { .. } => RefusalClass::Unavailable,
@@ -251,6 +261,8 @@ impl Refusal {
             Self::NodeHasVolumes { .. } => "what is in them is nowhere else: keep the node, or let it take work again",
             Self::NodeActive(_) => "drain it first with `plfm node drain`",
             Self::NotFrozen => "nothing to do",
+            Self::ReleaseNotFound(_) | Self::NothingBefore(_) => "see `plfm releases`",
+            Self::ReleaseCurrent(_) => "`plfm status` says how it is; `plfm releases` lists the others",
             Self::InvalidHostname(_) => {
                 "write labels of a-z, 0-9 and hyphens, at most 63 each, for example `db.localhost`"
             }

@@ -103,6 +103,11 @@ impl Client {
                 let timeout = Duration::from_secs(*timeout_seconds);
                 Command::ForkSandbox(ForkSandbox { of, snapshot, forks, timeout })
             }
+            Operation::Rollback { app, prod, to } => {
+                let env = env_of(state, org, *app, *prod).unwrap_or_else(|| EnvId::from(ulid::Ulid::nil()));
+                let any = |which: usize| state.releases.keys().nth(which % state.releases.len().max(1)).copied();
+                Command::Rollback { env, release: to.and_then(any) }
+            }
             Operation::Order { node, order } => {
                 let node = *state.nodes.keys().nth(*node).expect("all nodes have joined");
                 Command::OrderNode { node, order: (*order).into() }

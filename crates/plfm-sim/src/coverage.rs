@@ -60,6 +60,7 @@ names! { command, COMMANDS, Command {
     Command::SetOrgConstraints { .. } => "set org constraints",
     Command::SetEnvConstraints { .. } => "set env constraints",
     Command::SetEnvClass { .. } => "set env class",
+    Command::Rollback { .. } => "rollback",
     Command::OrderNode { .. } => "order node",
     Command::ForceReschedule => "force reschedule",
     Command::SetRescheduling { .. } => "set rescheduling",

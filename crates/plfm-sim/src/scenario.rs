@@ -57,6 +57,11 @@ pub enum Operation {
         app: u8,
         prod: bool,
     },
+    Rollback {
+        app: u8,
+        prod: bool,
+        to: Option<usize>,
+    },
     DeleteRoute {
         which: usize,
     },
@@ -366,7 +371,8 @@ impl Drawn for Operation {
         let (app, prod) = (rng.u8(..3), rng.u8(..4) == 0);
         match rng.u8(..28) {
             0 | 1 => Self::Scale { app, prod, replicas: rng.u32(0..5) },
-            2 => Self::Stop { app, prod },
+            2 if rng.bool() => Self::Stop { app, prod },
+            2 => Self::Rollback { app, prod, to: rng.bool().then(|| rng.usize(..8)) },
             3 if rng.bool() => Self::DeleteRoute { which: rng.usize(..8) },
             3 | 17 => Self::CreateToken,
             18 => Self::RevokeToken { which: rng.usize(..3) },

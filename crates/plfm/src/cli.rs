@@ -7,7 +7,8 @@ use std::time::Duration;
 use clap::builder::NonEmptyStringValueParser;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
-use plfm_core::ids::InstanceId;
+use clap_complete::Shell;
+use plfm_core::ids::{InstanceId, ReleaseId};
 
 use crate::{Exit, time};
 
@@ -64,6 +65,10 @@ pub struct Global {
 pub enum Command {
     /// Deploy an image by its manifest, and wait until it runs
     Deploy(DeployArgs),
+    /// Deploy a release once more that has run before
+    Rollback(RollbackArgs),
+    /// List what was deployed, the newest first
+    Releases(RoutesArgs),
     /// Show what should run and what does
     Status(StatusArgs),
     /// List instances
@@ -105,6 +110,11 @@ pub enum Command {
     Org(OrgCommand),
     /// Check whether this machine can run instances
     Doctor(DoctorArgs),
+    /// Print what makes a shell complete commands of plfm; `source <(plfm completion bash)`
+    Completion {
+        #[arg(value_name = "SHELL")]
+        shell: Shell,
+    },
     /// Show the versions of this program and of the server
     Version,
     /// Run a whole cluster here: server, node and edge in one process
@@ -146,6 +156,13 @@ pub struct DeployArgs {
     /// Lead a TCP port of the edge, or a host name below its domain, to a port of a process type; with `/tls` after it, TLS ends there
     #[arg(long, value_name = "LISTEN=PROCESS:PORT")]
     pub expose: Vec<Expose>,
+    #[command(flatten)]
+    pub wait: WaitArgs,
+}
+
+/// For what is rolled out.
+#[derive(Debug, Args)]
+pub struct WaitArgs {
     /// Wait until the deploy has succeeded or failed; this is the default
     #[arg(long, overrides_with = "no_wait")]
     pub wait: bool,
@@ -155,6 +172,19 @@ pub struct DeployArgs {
     /// Stop waiting after this long; the deploy itself is given up after 10 minutes
     #[arg(long, value_name = "TIME", value_parser = time::parse, default_value = "15m")]
     pub wait_timeout: Duration,
+}
+
+#[derive(Debug, Args)]
+pub struct RollbackArgs {
+    /// Release, as `plfm releases` lists them [default: the newest other one that has run]
+    #[arg(value_name = "RELEASE")]
+    pub release: Option<ReleaseId>,
+    #[command(flatten)]
+    pub app: AppArgs,
+    #[command(flatten)]
+    pub env: EnvArgs,
+    #[command(flatten)]
+    pub wait: WaitArgs,
 }
 
 #[derive(Debug, Args)]

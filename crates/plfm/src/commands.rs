@@ -5,6 +5,7 @@ use crate::context::Context;
 use crate::printer::Printer;
 use crate::{CliError, Exit, dev, node, server};
 
+mod completion;
 mod deploy;
 mod doctor;
 mod events;
@@ -18,6 +19,7 @@ mod node_order;
 mod node_token;
 mod nodes;
 mod org;
+mod releases;
 mod routes;
 mod sandbox;
 mod snapshot;
@@ -30,6 +32,8 @@ pub async fn run(cli: Cli, out: &mut Printer) -> Result<Exit, CliError> {
     let context = || Context::new(&cli.global);
     match cli.command {
         Command::Deploy(args) => deploy::run(args, &context()?, out).await,
+        Command::Rollback(args) => deploy::roll_back(args, &context()?, out).await,
+        Command::Releases(args) => releases::run(args, &context()?, out).await,
         Command::Status(args) => status::run(args, &context()?, out).await,
         Command::Instances(args) => instances::run(args, &context()?, out).await,
         Command::Routes(args) => routes::run(args, &context()?, out).await,
@@ -48,6 +52,7 @@ pub async fn run(cli: Cli, out: &mut Printer) -> Result<Exit, CliError> {
         Command::Priority(args) => org::priority(args, &context()?, out).await,
         Command::Org(command) => org::run(command, &context()?, out).await,
         Command::Doctor(args) => doctor::run(args, &context()?, out).await,
+        Command::Completion { shell } => completion::run(shell, out),
         Command::Version => version::run(&context()?, out).await,
         Command::Dev(args) => dev::run(args, out).await,
         Command::Server(args) => server::run(args, out).await,

@@ -168,6 +168,10 @@ impl Fleet {
             ["snapshot", which, name] => self.snapshots(which, Some(name)).map(drop).unwrap(),
             ["paused", which] => self.report(self.instance(which), InstancePhase::Paused, None),
             ["kill", which] => drop(self.submit(Command::KillSandbox { instance: self.instance(which) }).unwrap()),
+            ["rollback"] => {
+                let env = *self.state().envs.keys().next().unwrap();
+                self.submit(Command::Rollback { env, release: None }).unwrap();
+            }
             ["limit", dimension, limit] => self.limit(dimension, limit.parse().unwrap()),
             ["force"] => drop(self.submit(Command::ForceReschedule).unwrap()),
             _ => panic!("the script says `{line}`"),

@@ -42,6 +42,7 @@ enum Step {
     Freeze(bool),
     Limit(Dimension, u64),
     Weights(Which, u32),
+    Rollback(Which, Option<Which>),
     Allocate {
         env: Which,
         process: &'static str,
@@ -101,6 +102,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => prop_oneof![Just(Step::Force), any::<bool>().prop_map(Step::Freeze)],
         1 => (select(Dimension::ALL), 0..6u64).prop_map(|(dimension, limit)| Step::Limit(dimension, limit << (limit * 3))),
         1 => (which(), 0..5u32).prop_map(|(project, weight)| Step::Weights(project, weight)),
+        1 => (which(), proptest::option::of(which())).prop_map(|(env, release)| Step::Rollback(env, release)),
         2 => (which(), select(vec!["web", "worker"]), which(), which())
             .prop_map(|(env, process, release, node)| Step::Allocate { env, process, release, node }),
         1 => (which(), proptest::option::of(Just(Waiting::NoNodesActive))).prop_map(|(env, why)| Step::Waiting(env, why)),
@@ -251,6 +253,10 @@ impl Step {
             Self::Limit(dimension, limit) => Command::SetLimits {
                 org: state.org_named("default").unwrap_or(Ulid::nil().into()),
                 limits: [(dimension, Some(limit))].into(),
+            },
+            Self::Rollback(env, release) => Command::Rollback {
+                env: env.of(state.envs.keys().copied()),
+                release: release.map(|which| which.of(state.releases.keys().copied())),
             },
             Self::Weights(project, weight) => {
                 Command::SetProjectWeight { project: project.of(state.projects.keys().copied()), weight }

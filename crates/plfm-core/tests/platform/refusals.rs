@@ -5,7 +5,7 @@ use plfm_core::command::{Command, Expose, NodeOrder};
 use plfm_core::digest::Digest;
 use plfm_core::event::{Capacity, Entry, InstanceStatus, Scope, Tls};
 use plfm_core::fair::Class;
-use plfm_core::ids::NodeId;
+use plfm_core::ids::{NodeId, ReleaseId};
 use plfm_core::labels::Labels;
 use plfm_core::phase::{DeployStatus, Desired, InstancePhase, NodePhase};
 use plfm_core::refusal::Refusal;
@@ -57,6 +57,11 @@ fn order(fleet: &Fleet, order: NodeOrder) -> Command {
 
 fn hostname(name: &str) -> Entry {
     Entry::Hostname(name.to_owned())
+}
+
+fn rollback(fleet: &Fleet, to: impl FnOnce(&Fleet) -> Option<ReleaseId>) -> Command {
+    let env = *fleet.state().envs.keys().next().expect("it was deployed to");
+    Command::Rollback { env, release: to(fleet) }
 }
 
 fn passed(expose: Expose) -> Expose {
@@ -120,6 +125,9 @@ fn every_refusal_has_a_code_a_class_a_sentence_and_a_hint() {
         }),
         refusal("node a", |fleet| order(fleet, NodeOrder::Tolerate)),
         refusal("", |_| exposing("v1", manifest(1, 64, 1), vec![expose("web", 8080, hostname("a..example.com"))])),
+        refusal("node a; deploy v1 x1", |fleet| rollback(fleet, |_| None)),
+        refusal("node a; deploy v1 x1", |fleet| rollback(fleet, |_| Some(none()))),
+        refusal("node a; deploy v1 x1", |fleet| rollback(fleet, |fleet| fleet.state().releases.keys().next().copied())),
         refusal("", |_| exposing("v1", manifest(1, 64, 1), vec![expose("web", 8080, hostname("example.org"))])),
         refusal("", |_| exposing("v1", manifest(1, 64, 1), vec![passed(expose("web", 8080, Entry::TcpPort(80)))])),
         refusal("node a", |fleet| {
@@ -182,6 +190,9 @@ fn every_refusal_has_a_code_a_class_a_sentence_and_a_hint() {
         enrollment_token_used Unauthorized: the join token was already used by ID (print a fresh command with `plfm node token`)
         node_not_degraded Conflict: ID is not degraded (there is nothing to tolerate: `plfm node explain` says why it gets no work)
         invalid_hostname Invalid: `a..example.com` is not a host name (write labels of a-z, 0-9 and hyphens, at most 63 each, for example `db.localhost`)
+        nothing_before Conflict: no other release has run in env_01KDVDNA01JDHK8KYXB6B61PB4 (see `plfm releases`)
+        release_not_found NotFound: there is no release rel_00000000000000000000000000 of this app (see `plfm releases`)
+        release_current Conflict: rel_01KDVDNA0159EW0YCQVTW7XF2G is what is wanted now (`plfm status` says how it is; `plfm releases` lists the others)
         hostname_not_ours Invalid: only names below `example.com` can be taken (names of your own have to be proven, and that is not there yet; take one below it)
         no_tls_there Invalid: port 80 of the edge tells no host names apart (leave `/tls` out: a port passes every byte on anyway)
         node_name_exists Conflict: a node named `a` has joined before (start the node with another `--name`, or on its old data directory)

@@ -30,6 +30,45 @@ fn a_first_deploy_succeeds_when_all_are_ready() {
 }
 
 #[test]
+fn a_rollback_deploys_what_ran_before() {
+    check_script(
+        "node a; deploy v1 x1; ready; deploy v2 x1; ready; leave; rollback; ready; leave",
+        expect![[r#"
+        1 v1 a gone, to be draining
+        2 v2 a gone, to be draining
+        3 v1 a ready
+        deploy v1 succeeded
+        deploy v2 succeeded
+        deploy v1 succeeded
+    "#]],
+    );
+    // In the middle of a rollout it is given up.
+    check_script(
+        "node a; deploy v1 x1; ready; deploy v2 x1; fail 2 image_pull_failed; rollback",
+        expect![[r#"
+        1 v1 a ready
+        2 v2 a failed, to be draining
+        deploy v1 succeeded
+        deploy v2 superseded
+        deploy v1 rolling
+    "#]],
+    );
+    check_script(
+        "node a; deploy v1 x1; ready; deploy v2 x1; ready; leave; rollback; ready; leave; rollback; ready; leave",
+        expect![[r#"
+            1 v1 a gone, to be draining
+            2 v2 a gone, to be draining
+            3 v1 a gone, to be draining
+            4 v2 a ready
+            deploy v1 succeeded
+            deploy v2 succeeded
+            deploy v1 succeeded
+            deploy v2 succeeded
+        "#]],
+    );
+}
+
+#[test]
 fn a_rollout_adds_one_and_takes_one() {
     after_three(
         "deploy v2 x3",

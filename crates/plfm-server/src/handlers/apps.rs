@@ -18,7 +18,7 @@ use crate::identity::Caller;
 use crate::routes::{accepted, current_request};
 use crate::serve::Shared;
 
-type EnvPath = Path<(String, String, String)>;
+pub(super) type EnvPath = Path<(String, String, String)>;
 
 pub async fn list_envs(
     State(shared): State<Arc<Shared>>,
@@ -107,7 +107,11 @@ pub async fn delete_route(
     Ok(accepted(StatusCode::OK, seq, views::route(*id, route, shared.edge(&ClosedPorts::new()))))
 }
 
-fn find(state: &Fold, caller: &Caller, Path((org_name, app, env)): EnvPath) -> Result<(EnvId, String), ApiError> {
+pub(super) fn find(
+    state: &Fold,
+    caller: &Caller,
+    Path((org_name, app, env)): EnvPath,
+) -> Result<(EnvId, String), ApiError> {
     let org = org(state, caller, &org_name)?;
     let app_id = state.app_named(org, &app).ok_or_else(|| ApiError::not_found("app", &app))?;
     let id = state.env_named(app_id, &env).ok_or_else(|| ApiError::not_found("environment", &env))?;

@@ -7,7 +7,7 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use axum::{Extension, Json};
 use http::StatusCode;
-use plfm_api::views::{DeployReceipt, DeployRequest, ExposeRequest};
+use plfm_api::views::{self, DeployReceipt, DeployRequest, DeploysView, ExposeRequest, RollbackRequest};
 use plfm_core::command::{Command, Deploy, Expose};
 use plfm_core::digest::Digest;
 use plfm_core::event::{Event, ReleaseImage};
@@ -16,6 +16,7 @@ use plfm_core::units::Seq;
 use plfm_image::reference::Place;
 use plfm_image::{ImageRef, Platform};
 
+use super::apps::{EnvPath, find};
 use super::org;
 use crate::ApiError;
 use crate::identity::Caller;
@@ -45,6 +46,28 @@ pub async fn create(
     let expose = request.expose.into_iter().map(exposed).collect();
     let wanted = Deploy { org: org_name, app, env, image, manifest, vars, expose };
     let seq = shared.writer.submit(Command::Deploy(Box::new(wanted)), actor, current_request()).await?;
+    Ok(accepted(StatusCode::ACCEPTED, seq, receipt(&shared, seq).await?))
+}
+
+pub async fn list(
+    State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
+    path: EnvPath,
+) -> Result<Json<DeploysView>, ApiError> {
+    let state = shared.writer.state();
+    let (env, _) = find(&state, &caller, path)?;
+    Ok(Json(views::deploys(&state, env)))
+}
+
+pub async fn roll_back(
+    State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
+    path: EnvPath,
+    Json(request): Json<RollbackRequest>,
+) -> Result<Response, ApiError> {
+    let (env, _) = find(&shared.writer.state(), &caller, path)?;
+    let command = Command::Rollback { env, release: request.release };
+    let seq = shared.writer.submit(command, caller.actor()?, current_request()).await?;
     Ok(accepted(StatusCode::ACCEPTED, seq, receipt(&shared, seq).await?))
 }
 

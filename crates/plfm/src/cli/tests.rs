@@ -79,7 +79,7 @@ fn what_is_not_in_the_grammar_is_said() {
 #[test]
 fn waiting_is_the_default_and_the_last_word_counts() {
     let waits = |line: &str| match Cli::try_parse_from(line.split(' ')).unwrap().command {
-        Command::Deploy(args) => !args.no_wait,
+        Command::Deploy(args) => !args.wait.no_wait,
         other => panic!("{other:?}"),
     };
     assert!(waits("plfm deploy"));

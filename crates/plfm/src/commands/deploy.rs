@@ -1,9 +1,9 @@
-//! `plfm deploy`: check the manifest here, send it, follow the rollout.
+//! `plfm deploy`: check the manifest here, send it, follow the rollout. `plfm rollback`: the same of a release that is there.
 
-use plfm_api::views::{DeployReceipt, DeployRequest, EnvView};
+use plfm_api::views::{DeployReceipt, DeployRequest, EnvView, RollbackRequest};
 use serde_json::{Value, json};
 
-use crate::cli::DeployArgs;
+use crate::cli::{DeployArgs, RollbackArgs, WaitArgs};
 use crate::context::Context;
 use crate::printer::Printer;
 use crate::{CliError, Exit, manifest};
@@ -33,10 +33,23 @@ pub async fn run(args: DeployArgs, context: &Context, out: &mut Printer) -> Resu
     let request = DeployRequest { manifest: checked.text, image: args.image, expose };
     out.note(format_args!("deploying {app} to {env} of {org} at {}", client.api_url()));
     let receipt = client.deploy(&org, &app, &env, &request).await?;
-    out.note(format_args!("accepted: {} with {}, image {}", receipt.deploy, receipt.release, receipt.image));
-    let rollout = Rollout { client: &client, org: &org, app: &app, env: &env, receipt: &receipt };
-    let outcome = if args.no_wait { Outcome::Accepted } else { rollout.follow(args.wait_timeout, out).await? };
-    show(&rollout, &outcome, out)
+    follow(&Rollout { client: &client, org: &org, app: &app, env: &env, receipt: &receipt }, &args.wait, out).await
+}
+
+/// `plfm rollback`: a release that has run before, once more.
+pub async fn roll_back(args: RollbackArgs, context: &Context, out: &mut Printer) -> Result<Exit, CliError> {
+    let (client, org) = (context.client()?, context.org());
+    let (app, env) = (context.app(args.app.app.as_ref())?, context.explicit_env(&args.env)?);
+    let request = RollbackRequest { release: args.release };
+    let receipt = client.roll_back(&org, &app, &env, &request).await?;
+    follow(&Rollout { client: &client, org: &org, app: &app, env: &env, receipt: &receipt }, &args.wait, out).await
+}
+
+async fn follow(rollout: &Rollout<'_>, wait: &WaitArgs, out: &mut Printer) -> Result<Exit, CliError> {
+    let DeployReceipt { deploy, release, image, .. } = rollout.receipt;
+    out.note(format_args!("accepted: {deploy} with {release}, image {image}"));
+    let outcome = if wait.no_wait { Outcome::Accepted } else { rollout.follow(wait.wait_timeout, out).await? };
+    show(rollout, &outcome, out)
 }
 
 /// Whoever mistypes the name of an environment gets another one.

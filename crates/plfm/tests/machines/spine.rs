@@ -31,6 +31,22 @@ fn an_image_runs_is_healed_found_again_and_leaves_nothing() {
     assert_eq!(exec(&["sh", "-c", "exit 7"]).code, Some(7));
     until("the log has its line", || world.said(&["logs", "web", "--env", "dev"]).contains("up").then_some(()));
 
+    // Another release, and back, with the variables that it had.
+    let told = |value: &str| {
+        let is_told = || exec(&["sh", "-c", "echo $TOLD"]).out == format!("{value}\n");
+        until("the newest release answers", || is_told().then_some(()));
+    };
+    assert_eq!(world.deploy("web", &image, &lines.replace("hunter2", "hunter3"), &[]).code, Some(0));
+    told("hunter3");
+    let back = world.plfm(&["rollback", "--app", "web", "--env", "dev"]);
+    assert_eq!(back.code, Some(0), "{}", back.err);
+    told("hunter2");
+    let deploys = world.json(&["releases", "web", "--env", "dev"]);
+    assert_eq!(deploys["items"].as_array().unwrap().len(), 3);
+    assert_eq!(deploys["items"][0]["release"], deploys["items"][2]["release"]);
+    let none = world.plfm(&["rollback", "rel_01KDVDNA000000000000000005", "--app", "web", "--env", "dev"]);
+    assert!(none.code != Some(0) && none.err.contains("plfm releases"), "{}", none.err);
+
     // The same once more is no reason to replace what is healed.
     let passed = ["--expose", "other.localhost=web:8080/tls"];
     assert_eq!(world.deploy("web", &image, lines, &passed).code, Some(0));
