@@ -127,7 +127,8 @@ fn attempt(
     let lists = Path::new(&output).join("mutants.out");
     let read = |name: &str| -> anyhow::Result<BTreeSet<String>> {
         let text = shell.read_file(lists.join(name)).with_context(|| format!("cargo mutants left no {name}"))?;
-        Ok(text.lines().map(str::to_owned).collect())
+        // A change is picked by its words, and may have a twin in another line.
+        Ok(text.lines().map(str::to_owned).filter(|name| mutants.contains(name)).collect())
     };
     let caught = read("caught.txt")?.into_iter().chain(read("timeout.txt")?).collect();
     let outcome = Outcome { caught, missed: read("missed.txt")?, unviable: read("unviable.txt")? };

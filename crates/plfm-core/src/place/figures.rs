@@ -49,11 +49,11 @@ pub fn figures(state: &State, facts: &Facts) -> Figures {
         waiting(state).map(|(env, name, group)| wait(state, facts, &shares, env, name, group)).collect();
     let waiting: Vec<_> = waits.iter().filter_map(|wait| state.envs.get(&wait.env)).collect();
     let waiting = shares.iter().filter(|(id, _)| waiting.iter().any(|env| project_of(state, env.app) == Some(*id)));
-    let by_weight = waiting.filter_map(|(id, share)| Some(share / f64::from(state.projects.get(id)?.weight.max(1))));
+    let holdings = waiting.filter_map(|(id, share)| Some((*share, state.projects.get(id)?.weight)));
     Figures {
         nodes: count(state.nodes.values().map(|node| node.phase)),
         instances: count(state.instances.values().map(|instance| instance.status.phase)),
-        jain_index: jain(&by_weight.collect::<Vec<_>>()),
+        jain_index: jain(holdings.collect()),
         waits,
         shares,
     }
@@ -118,20 +118,54 @@ fn count<K: Ord>(of: impl Iterator<Item = K>) -> BTreeMap<K, usize> {
     counts
 }
 
-fn jain(values: &[f64]) -> f64 {
+/// Of shares, each by its weight.
+fn jain(holdings: Vec<(f64, u32)>) -> f64 {
+    let values: Vec<_> = holdings.into_iter().map(|(share, weight)| share / f64::from(weight.max(1))).collect();
     let (sum, squares): (f64, f64) = (values.iter().sum(), values.iter().map(|value| value * value).sum());
     if squares == 0.0 { 1.0 } else { sum * sum / (values.len() as f64 * squares) }
 }
 
 #[cfg(test)]
 mod tests {
+    use imbl::Vector;
+    use ulid::Ulid;
+
+    use crate::fair::Turns;
+    use crate::labels::Labels;
+    use crate::quota::Limits;
+    use crate::state::{Org, Project};
+    use crate::units::Seq;
+
     use super::*;
 
     #[test]
     fn even_is_one_and_all_for_one_is_its_part() {
-        assert_eq!(jain(&[]), 1.0);
-        assert_eq!(jain(&[0.0, 0.0]), 1.0);
-        assert_eq!(jain(&[0.25, 0.25, 0.25]), 1.0);
-        assert_eq!(jain(&[0.5, 0.0]), 0.5);
+        assert_eq!(jain(Vec::new()), 1.0);
+        assert_eq!(jain(vec![(0.0, 1), (0.0, 1)]), 1.0);
+        assert_eq!(jain(vec![(0.25, 1), (0.25, 1), (0.25, 1)]), 1.0);
+        assert_eq!(jain(vec![(0.5, 1), (0.0, 1)]), 0.5);
+        assert_eq!(jain(vec![(0.5, 2), (0.25, 1)]), 1.0, "by weight");
+    }
+
+    /// Two orgs have a half each; within one of them a project of weight 3 has three quarters of that.
+    #[test]
+    fn a_part_is_by_the_weights_of_the_org_and_in_it_of_the_project() {
+        let [ours, sibling, stranger] = [1, 2, 3].map(|number| ProjectId::new(Ulid(number)));
+        let [org, other] = [1, 2].map(|number| OrgId::new(Ulid(number)));
+        let mut state = State::default();
+        for (id, org, weight) in [(ours, org, 1), (sibling, org, 3), (stranger, other, 1)] {
+            let (name, turns, version) = (String::new(), Turns::default(), Seq(1));
+            state.projects.insert(id, Project { org, name: name.clone(), weight, turns, version });
+            let (limits, constraints, starts) = (Limits::default(), Labels::default(), Vector::new());
+            state.orgs.insert(org, Org { name, weight: 1, limits, constraints, starts, version });
+        }
+        let has_less = |mine: f64, siblings: f64, strangers: f64| {
+            has_less_than_its_part(&state, &[(ours, mine), (sibling, siblings), (stranger, strangers)], ours)
+        };
+        assert!(has_less(0.9, 0.0, 0.0), "all of it is its part");
+        assert!(has_less(0.4, 0.0, 0.1), "a half of it is");
+        assert!(!has_less(0.6, 0.0, 0.1));
+        assert!(has_less(0.1, 0.1, 0.1), "an eighth of it is");
+        assert!(!has_less(0.2, 0.1, 0.1), "the others have less, and are not asked about");
     }
 }

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use plfm_core::phase::{InstancePhase, NodePhase};
 use plfm_core::place::figures::figures;
 
 use crate::fleet::Fleet;
@@ -27,4 +28,12 @@ fn who_waits_for_long_starves_only_if_others_are_served_meanwhile() {
     let mut soon = fleet.facts.clone();
     soon.now = figures(&state, &fleet.facts).waits[0].since + Duration::from_secs(60);
     assert!(!figures(&state, &soon).waits[0].starves, "not before its time");
+}
+
+#[test]
+fn what_there_is_is_counted() {
+    let fleet = fleet("node a; node b; mute b; pass 61; deploy v1 x2; ready; deploy v1 x1 app=other");
+    let figures = figures(fleet.state(), &fleet.facts);
+    assert_eq!(figures.nodes, [(NodePhase::Active, 1), (NodePhase::Offline, 1)].into());
+    assert_eq!(figures.instances, [(InstancePhase::Ready, 2), (InstancePhase::Allocated, 1)].into());
 }

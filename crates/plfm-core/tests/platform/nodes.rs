@@ -1,11 +1,12 @@
 use expect_test::{Expect, expect};
 use plfm_core::command::{Command, NodeOrder};
-use plfm_core::event::{Capacity, Degradation, InstanceStatus};
-use plfm_core::ids::BootId;
-use plfm_core::phase::InstancePhase;
+use plfm_core::event::{Capacity, Degradation, Event, InstanceStatus};
+use plfm_core::ids::{BootId, LogId};
+use plfm_core::phase::{InstancePhase, NodePhase};
 use plfm_core::reason::Reason;
 use plfm_core::refusal::Refusal;
 use plfm_core::units::Mebibytes;
+use ulid::Ulid;
 
 use crate::fleet::{Fleet, capacity, check_script, deploy, manifest};
 
@@ -426,4 +427,36 @@ fn who_takes_leave_too_long_is_stopped() {
         deploy v2 rolling
     "#]],
     );
+}
+
+/// Of what is wrong with it a node has to say something.
+#[test]
+fn a_failure_without_a_reason_is_none() {
+    let mut fleet = Fleet::new();
+    ["node a", "deploy v1 x1"].iter().for_each(|line| fleet.follow(line));
+    let (id, it) = fleet.state().instances.iter().next().map(|(id, it)| (*id, it.clone())).unwrap();
+    for phase in [InstancePhase::Failed, InstancePhase::Unready] {
+        let status = InstanceStatus { phase, failure: None, ..it.status.clone() };
+        let told = fleet.submit(Command::Observe { node: it.node, capacity: None, instances: vec![(id, status)] });
+        assert_eq!(told, Err(Refusal::StatusUnexplained { instance: id, phase }));
+    }
+}
+
+#[test]
+fn a_restored_log_gives_out_no_address_that_the_lost_end_of_the_other_may_have_given() {
+    let mut fleet = Fleet::new();
+    fleet.follow("node a");
+    let next = |fleet: &Fleet| fleet.state().nodes[&fleet.node("a")].next_host;
+    let before = next(&fleet);
+    fleet.happens(Event::LogStarted { log: LogId::new(Ulid::from_parts(9, 9)) });
+    assert!(next(&fleet) > before + u64::from(u32::MAX));
+}
+
+#[test]
+fn a_lost_node_that_was_heard_once_is_not_what_it_was() {
+    let mut fleet = Fleet::new();
+    ["node a", "mute a", "pass 61", "murmur a"].iter().for_each(|line| fleet.follow(line));
+    let node = fleet.node("a");
+    let back = fleet.submit(Command::SetNodePhase { node, phase: NodePhase::Active });
+    assert!(matches!(back, Err(Refusal::Stale { .. })), "{back:?}");
 }

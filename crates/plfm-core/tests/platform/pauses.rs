@@ -203,3 +203,12 @@ fn what_can_never_be_paused_is_stopped_in_the_end() {
     }
     assert_eq!(fleet.state().instances.values().next().unwrap().desired, Desired::Stopped);
 }
+
+#[test]
+fn who_asks_again_for_no_more_time_is_given_none() {
+    let mut fleet = fleet(&format!("{ONE}; pause 1; paused 1"));
+    assert_eq!(fleet.resumes("1", 60), Ok(2));
+    assert_eq!(fleet.resumes("1", 60), Ok(0));
+    assert_eq!(fleet.resumes("1", 59), Ok(0));
+    assert_eq!(fleet.resumes("1", 61), Ok(1));
+}

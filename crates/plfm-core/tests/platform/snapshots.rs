@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use expect_test::expect;
 use plfm_core::command::{Command, ForkSandbox};
+use plfm_core::digest::Digest;
 use plfm_core::event::{OnTimeout, Waiting};
+use plfm_core::fair::RESERVE_AFTER;
 use plfm_core::ids::InstanceId;
 use plfm_core::phase::{Desired, InstancePhase};
 use plfm_core::quota::Dimension;
@@ -56,6 +58,9 @@ fn neither_forks_nor_who_is_resumed_pass_by_one_that_has_waited_long() {
     fleet.follow("paused 2");
     let denied = fleet.resumes("2", 60).unwrap_err();
     assert!(matches!(denied, Refusal::NoRoomThere { waiting: Waiting::Reserved, .. }), "{denied}");
+    let since = fleet.state().envs.values().flat_map(|env| env.groups.values()).find_map(|group| group.waiting_since);
+    fleet.facts.now = since.unwrap() + RESERVE_AFTER;
+    assert_eq!(fleet.resumes("2", 60), Ok(2), "not before it has waited longer than that");
 }
 
 #[test]
@@ -222,4 +227,50 @@ fn where_its_node_is_to_be_empty_it_stays() {
     assert!(matches!(denied, Refusal::NoRoomThere { waiting: Waiting::NoNodesActive, .. }), "{denied}");
     fleet.follow("activate a");
     assert_eq!(fleet.submit(fleet.sandbox("ready", 60)), Ok(1));
+}
+
+#[test]
+fn it_needs_disk_for_itself_and_for_its_memory() {
+    let mut short = fleet("node a disk=2; template 256; sandbox 60; ready");
+    let denied = short.snapshots("1", None).unwrap_err();
+    let Refusal::NoRoomThere { waiting: Waiting::NoCapacityDisk { wanted, largest_free }, .. } = denied else {
+        panic!("there is none: {denied}");
+    };
+    assert_eq!((wanted.0, largest_free.0), (1_280, 1_024));
+}
+
+/// What never runs takes no processors of what the org may have.
+#[test]
+fn a_snapshot_takes_no_processor() {
+    let mut fleet = fleet(ONE);
+    let cpu = fleet.state().instances.values().next().unwrap().resources.cpu.0;
+    fleet.follow(&format!("limit cpu {}", 2 * cpu));
+    assert_eq!(fleet.forks("1", 1), Ok(2));
+}
+
+/// What is kept for its forks alone is nobody's to name.
+#[test]
+fn nothing_goes_on_from_what_was_taken_for_forks() {
+    let mut fleet = fleet(&format!("{ONE}; fork 1 1; paused 2; ready"));
+    let id = fleet.snapshot().to_string();
+    assert!(matches!(fleet.submit(fleet.sandbox(&id, 60)), Err(Refusal::TemplateNotFound(_))));
+}
+
+#[test]
+fn who_goes_on_from_a_snapshot_has_its_variables_unless_it_brings_its_own() {
+    let mut fleet = fleet("node a memory=4000; template 256");
+    let with = |fleet: &mut Fleet, from: &str, vars: Option<Digest>| {
+        let Command::CreateSandbox(mut wanted) = fleet.sandbox(from, 60) else { unreachable!("it is one") };
+        wanted.vars = vars;
+        let instance = wanted.instance;
+        fleet.submit(Command::CreateSandbox(wanted)).unwrap();
+        instance
+    };
+    let (first, own) = (Digest::of(b"first"), Digest::of(b"own"));
+    with(&mut fleet, "base", Some(first));
+    ["ready", "snapshot 1 kept", "paused 2"].iter().for_each(|line| fleet.follow(line));
+    for (brought, expected) in [(None, first), (Some(own), own)] {
+        let instance = with(&mut fleet, "kept", brought);
+        assert_eq!(fleet.state().instances[&instance].sandbox().unwrap().vars, Some(expected));
+    }
 }

@@ -2,7 +2,7 @@ use plfm_api::documents::{ImageSource, Purpose, WORKLOAD_VERSION, Workload};
 use plfm_core::digest::Digest;
 use plfm_core::event::{Resources, Start, StartWay};
 use plfm_core::ids::{LogId, OrgId, ReleaseId};
-use plfm_core::manifest::{Restart, RestartPolicy};
+use plfm_core::manifest::{Health, HealthCheck, Restart, RestartPolicy};
 use plfm_core::reason::{Failure, Reason};
 use plfm_core::units::{Mebibytes, MilliCpu, Seq, Term};
 use ulid::Ulid;
@@ -315,21 +315,40 @@ fn a_long_good_time_makes_earlier_failures_forgotten() {
     assert_eq!(wait_after(good - Duration::from_millis(1)), Duration::from_secs(2));
 }
 
-#[test]
-fn one_that_stays_sick_is_taken_down_for_what_it_did_not_answer() {
-    let mut world = World::running();
-    let checked = |check| plfm_core::manifest::Health {
-        check,
+fn checked(grace_period_seconds: u32) -> Health {
+    Health {
+        check: HealthCheck::Tcp,
         port: 8080,
         path: None,
         interval_seconds: 1,
         timeout_seconds: 1,
-        grace_period_seconds: 0,
+        grace_period_seconds,
         success_threshold: 1,
         failure_threshold: 1,
-    };
-    let health = Some(checked(plfm_core::manifest::HealthCheck::Tcp));
-    world.local.slots.get_mut(&id(1)).unwrap().workload.health = health;
+    }
+}
+
+/// P-SCH-36: what its manifest asks for, and an interval for each try.
+#[test]
+fn who_asks_for_more_time_to_start_has_it() {
+    let mut world = World::new();
+    let mut message = full(1, 1, &[(1, Desired::Running)]);
+    let PlanChange::Full { assignments } = &mut message.change else { unreachable!("it was made so") };
+    let grace = Limits::default().startup_max + Duration::from_secs(60);
+    assignments[0].workload.health = Some(checked(u32::try_from(grace.as_secs()).unwrap()));
+    assert!(world.hears(message));
+    world.does(Action::Prepare(id(1)), Outcome::Prepared { took_ms: 2 });
+    world.does(Action::Boot(id(1)), started(id(1)));
+    assert_eq!(world.slot().status.start.map(|start| start.prepare_ms), Some(2), "what it took is told");
+    let (end, stop) = (NOW + grace + Duration::from_secs(1), Action::Stop { instance: id(1), grace: Duration::ZERO });
+    assert_ne!(world.step(Timestamp(end.0 - 1)), std::slice::from_ref(&stop));
+    assert_eq!(world.step(end), [stop]);
+}
+
+#[test]
+fn one_that_stays_sick_is_taken_down_for_what_it_did_not_answer() {
+    let mut world = World::running();
+    world.local.slots.get_mut(&id(1)).unwrap().workload.health = Some(checked(0));
     let sick = NOW + Duration::from_secs(60);
     world.probed(false, sick);
     assert_eq!(world.slot().status.phase, InstancePhase::Unready);

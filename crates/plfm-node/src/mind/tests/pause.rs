@@ -163,3 +163,15 @@ fn one_that_is_lost_before_it_could_be_paused_says_so() {
     let world = wakes(wanted(Desired::Paused), Found::Runs(id(9)));
     assert_eq!(world.slot().status.failure.as_ref().map(|it| it.reason), Some(Reason::WorkloadExited));
 }
+
+/// What the host's memory is divided by: a machine that is kept on disk takes none, until it is to go on.
+#[test]
+fn what_is_kept_on_disk_is_promised_no_memory() {
+    let of = |world: &World| world.local.promised(&world.plan).0;
+    let mut world = wanted(Desired::Paused);
+    assert_eq!(of(&world), 72, "it runs yet");
+    world.does(pause(), Outcome::Paused);
+    assert_eq!(of(&world), 0);
+    assert!(world.hears(sandbox(3, Desired::Running)));
+    assert_eq!(of(&world), 72);
+}

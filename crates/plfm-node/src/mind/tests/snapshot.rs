@@ -163,3 +163,8 @@ fn it_goes_without_being_stopped() {
     world.does(Action::Destroy(id(2)), Outcome::Destroyed);
     assert_eq!(phase(&world, 2), Some(InstancePhase::Gone));
 }
+
+#[test]
+fn a_snapshot_is_promised_no_memory() {
+    assert_eq!(asked().local.promised(&asked().plan).0, 2 * 72, "what it is of, and what goes on from it");
+}
