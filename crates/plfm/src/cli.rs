@@ -13,11 +13,13 @@ use plfm_core::ids::{InstanceId, ReleaseId};
 use crate::{Exit, time};
 
 mod expose;
+mod manifests;
 mod orgs;
 mod roles;
 mod sandboxes;
 
 pub use expose::Expose;
+pub use manifests::{ManifestArgs, ManifestCommand};
 pub use roles::{
     DevArgs, DrainArgs, EdgeArgs, ImageArgs, MachineArgs, Mirror, MonitorArgs, NodeArgs, NodeCommand, NodeName,
     OrderCommand, ServerArgs, TokenArgs, TolerateArgs,
@@ -108,6 +110,9 @@ pub enum Command {
     /// What the org may have, its part, and its nodes
     #[command(subcommand)]
     Org(OrgCommand),
+    /// Look at a manifest before it is deployed
+    #[command(subcommand)]
+    Manifest(ManifestCommand),
     /// Check whether this machine can run instances
     Doctor(DoctorArgs),
     /// Print what makes a shell complete commands of plfm; `source <(plfm completion bash)`

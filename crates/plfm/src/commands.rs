@@ -15,6 +15,7 @@ mod instances;
 mod key;
 mod logs;
 mod looks;
+mod manifest;
 mod node_order;
 mod node_token;
 mod nodes;
@@ -51,6 +52,7 @@ pub async fn run(cli: Cli, out: &mut Printer) -> Result<Exit, CliError> {
         Command::Require(args) => org::require(args, &context()?, out).await,
         Command::Priority(args) => org::priority(args, &context()?, out).await,
         Command::Org(command) => org::run(command, &context()?, out).await,
+        Command::Manifest(command) => manifest::run(command, &context()?, out),
         Command::Doctor(args) => doctor::run(args, &context()?, out).await,
         Command::Completion { shell } => completion::run(shell, out),
         Command::Version => version::run(&context()?, out).await,

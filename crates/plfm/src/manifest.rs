@@ -32,7 +32,7 @@ pub fn check(path: &Path) -> Result<Checked, CliError> {
 }
 
 /// As one would type it here.
-fn shown(path: &Path) -> &Path {
+pub fn shown(path: &Path) -> &Path {
     env::current_dir().ok().and_then(|here| path.strip_prefix(here).ok()).unwrap_or(path)
 }
 

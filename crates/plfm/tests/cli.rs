@@ -252,3 +252,35 @@ async fn without_a_cluster_the_first_thing_to_type_is_said() {
     "#]]
     .assert_eq(&err);
 }
+
+/// It needs no server.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manifest_is_looked_at_before_it_is_deployed() {
+    let cluster = Cluster::start().await;
+    let vars = "vars = { KEY = \"hush\" }\nhealth = { type = \"http\", port = \"http\", path = \"/up\" }";
+    cluster.write("plfm.toml", &format!("{MANIFEST}{vars}\n"));
+    let checked = cluster.plfm(&["manifest", "check"]).await;
+    assert_eq!(checked.code, 0, "{checked:?}");
+    expect![[r#"
+        PROCESS  REPLICAS  MEMORY  CPU    DISK      PORTS      HEALTH        VOLUMES  VARIABLES
+        web      1         64 MiB  1000m  4096 MiB  http=8080  http 8080/up  -        KEY
+    "#]]
+    .assert_eq(&checked.out);
+    expect![[r#"
+        done: plfm.toml keeps to all rules; deploy it with `plfm deploy`
+        it names no image: add `--image REF` to the deploy, or a table `[image]` with `ref`
+    "#]]
+    .assert_eq(&checked.err);
+    let json = cluster.plfm(&["manifest", "check", "--json"]).await;
+    assert_eq!(json.json()["processes"][0]["vars"][0], "KEY");
+    assert!(!json.out.contains("hush"), "{}", json.out);
+    cluster.write("plfm.toml", &MANIFEST.replace("64Mi", "64"));
+    let wrong = cluster.plfm(&["manifest", "check"]).await;
+    expect![[r#"
+        error[E_MEMORY_FORMAT]: `64` is not a memory size
+          --> plfm.toml:5 processes.web.resources.memory
+          hint: write `<n>Mi` or `<n>Gi`, for example `512Mi`
+    "#]]
+    .assert_eq(&wrong.err);
+    assert_ne!(wrong.code, 0);
+}
