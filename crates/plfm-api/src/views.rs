@@ -15,6 +15,8 @@ use serde::{Deserialize, Serialize};
 
 pub use plfm_core::explain::ClosedPorts;
 
+pub use edge::{Backend, EdgeRoute, RouteTable, route_table};
+
 pub use sandboxes::{
     ApiKeyView, ForkRequest, ForksView, NewApiKeyView, SandboxRequest, SandboxState, SandboxView, SnapshotRequest,
     SnapshotState, SnapshotView, TemplateRequest, TemplateView, TimeoutRequest, api_keys, sandbox, sandbox_id,
@@ -28,6 +30,7 @@ pub use nodes::{
     nodes,
 };
 
+mod edge;
 mod nodes;
 mod orgs;
 mod sandboxes;
@@ -254,33 +257,6 @@ pub struct EventLine {
     pub envelope: serde_json::Value,
 }
 
-/// One line of the route stream to an edge: always the whole table.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct RouteTable {
-    pub seq: Seq,
-    pub routes: Vec<EdgeRoute>,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct EdgeRoute {
-    pub entry: Entry,
-    pub app: String,
-    #[serde(default)]
-    pub tls: Tls,
-    pub backends: Vec<Backend>,
-}
-
-/// A ready instance, and both ways to it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Backend {
-    pub instance: InstanceId,
-    pub node: NodeId,
-    /// The node's tunnel, `host:port`.
-    pub tunnel: String,
-    pub address: Ipv6Addr,
-    pub port: u16,
-}
-
 /// One line of a log stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogLine {
@@ -428,26 +404,6 @@ fn gives_way(state: &State, env: EnvId, name: &str, group: &Group) -> &'static s
     let waits = group.waiting.as_ref().is_some_and(Waiting::is_for_room);
     let goes_first = waits && state.live_in(env).any(|(_, it)| it.is_of(env, name) && leaves(it));
     if goes_first { "; an old one leaves first, so one fewer serves meanwhile" } else { "" }
-}
-
-/// What an edge needs: every route with its ready instances.
-pub fn route_table(state: &State) -> RouteTable {
-    let routes = state.routes.values().filter_map(|route| {
-        let app = state.apps.get(&route.app)?.name.clone();
-        let ready = state.live_in(route.env).filter(|(_, it)| it.is_ready());
-        let ready: Vec<_> = ready.filter_map(|(id, it)| Some((id, it, route.target_of(it)?))).collect();
-        // A connection is taken for all of them: while a release changes who ends TLS, the newest that has somebody ready says so.
-        let is_served = |target: &&Target| ready.iter().any(|(.., it)| it.release == target.release);
-        let newest = route.targets.iter().rev().find(is_served).or(route.target());
-        let tls = newest.map(|target| target.tls).unwrap_or_default();
-        let backend = |(instance, it, target): (InstanceId, &Instance, &Target)| {
-            let tunnel = state.nodes.get(&it.node)?.capacity.tunnel.clone();
-            Some(Backend { instance, node: it.node, tunnel, address: it.address, port: target.port })
-        };
-        let backends = ready.iter().copied().filter(|(.., target)| target.tls == tls).filter_map(backend).collect();
-        Some(EdgeRoute { entry: route.entry.clone(), app, tls, backends })
-    });
-    RouteTable { seq: state.seq, routes: routes.collect() }
 }
 
 impl From<&Envelope> for EventLine {

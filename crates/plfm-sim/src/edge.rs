@@ -2,7 +2,6 @@
 
 use plfm_api::views::RouteTable;
 use plfm_core::state::State;
-use plfm_core::units::Seq;
 
 use crate::ctx::Ctx;
 use crate::judge::Judge;
@@ -16,7 +15,7 @@ pub struct Edge {
 
 impl Edge {
     pub fn new(index: usize) -> Self {
-        Self { index, table: RouteTable { seq: Seq(0), routes: Vec::new() }, is_cut_off: false }
+        Self { index, table: RouteTable::default(), is_cut_off: false }
     }
 
     pub fn hears(&mut self, state: &State) {
@@ -27,7 +26,7 @@ impl Edge {
 
     /// A request comes in for each entry; whoever answers at the address has to be who the table says, of the entry's app.
     pub fn routes(&self, ctx: &mut Ctx, judge: &Judge, nodes: &[Node]) {
-        for route in &self.table.routes {
+        for route in self.table.routes() {
             let Some(backend) = ctx.rng.choice(&route.backends).cloned() else { continue };
             ctx.coverage.consequence("request routed");
             let app = judge.apps.get(&backend.instance);

@@ -91,7 +91,7 @@ fn left_over(state: &State, node: &Node) -> Option<String> {
 
 fn lags(state: &State, edge: &Edge) -> Option<String> {
     let table = route_table(state);
-    (edge.table.routes != table.routes).then(|| format!("edge {} has an old table", edge.index))
+    (edge.table.routes() != table.routes()).then(|| format!("edge {} has an old table", edge.index))
 }
 
 fn busy(index: usize, mind: &Mind) -> Option<String> {

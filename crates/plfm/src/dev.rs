@@ -102,7 +102,7 @@ fn route_tables(mut states: watch::Receiver<Arc<State>>) -> watch::Receiver<Arc<
         while states.changed().await.is_ok() {
             let new = route_table(&states.borrow_and_update());
             tell.send_if_modified(|known| {
-                let changed = known.routes != new.routes;
+                let changed = known.routes() != new.routes();
                 if changed {
                     *known = Arc::new(new);
                 }

@@ -131,7 +131,7 @@ impl Edge {
 impl Shared {
     /// As the newest table has it.
     fn route(&self, entry: &Entry) -> Option<EdgeRoute> {
-        self.routes.borrow().routes.iter().find(|route| route.entry == *entry).cloned()
+        self.routes.borrow().find(entry).cloned()
     }
 
     /// None for a client that may not have one more connection.

@@ -52,8 +52,7 @@ impl Certificates {
     }
 
     fn is_ours(&self, name: &str, table: &RouteTable) -> bool {
-        let routed = |entry: &Entry| matches!(entry, Entry::Hostname(host) if host == name);
-        name.ends_with(&self.suffix) || table.routes.iter().any(|route| routed(&route.entry))
+        name.ends_with(&self.suffix) || table.find(&Entry::Hostname(name.to_owned())).is_some()
     }
 }
 

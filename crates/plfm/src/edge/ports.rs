@@ -31,7 +31,7 @@ pub async fn serve(shared: &Arc<Shared>, ip: IpAddr) {
 
 fn wanted(table: &RouteTable) -> BTreeSet<u16> {
     let port = |route: &EdgeRoute| if let Entry::TcpPort(port) = route.entry { Some(port) } else { None };
-    table.routes.iter().filter_map(port).collect()
+    table.routes().iter().filter_map(port).collect()
 }
 
 struct Ports {

@@ -59,9 +59,9 @@ impl World {
 
     fn route_as(&self, entry: Entry, tls: Tls, backends: Vec<Backend>) {
         self.table.send_modify(|table| {
-            let mut routes: Vec<_> = table.routes.iter().filter(|route| route.entry != entry).cloned().collect();
+            let mut routes: Vec<_> = table.routes().iter().filter(|route| route.entry != entry).cloned().collect();
             routes.push(EdgeRoute { entry: entry.clone(), app: "shop".to_owned(), tls, backends: backends.clone() });
-            *table = Arc::new(RouteTable { seq: Seq(table.seq.0 + 1), routes });
+            *table = Arc::new(RouteTable::new(Seq(table.seq.0 + 1), routes));
         });
     }
 
