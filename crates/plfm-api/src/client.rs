@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures::Stream;
 use plfm_core::fair::Class;
-use plfm_core::ids::{InstanceId, TokenId};
+use plfm_core::ids::{InstanceId, TokenId, VolumeId};
 use plfm_core::labels::Labels;
 use plfm_core::units::Seq;
 use reqwest::header::AUTHORIZATION;
@@ -24,7 +24,7 @@ use crate::views::{
     EventLine, Explanation, ForkRequest, ForksView, InstanceStats, InstanceView, Items, JoinTokenRequest,
     JoinTokenView, LimitsRequest, LogLine, NewApiKeyView, NodeOrder, NodeOrderRequest, NodeView, NodesView, OrgView,
     RollbackRequest, RouteView, SandboxRequest, SandboxView, SnapshotRequest, SnapshotView, TemplateRequest,
-    TemplateView, TimeoutRequest, WeightRequest,
+    TemplateView, TimeoutRequest, VolumeView, WeightRequest,
 };
 
 mod answer;
@@ -294,6 +294,16 @@ impl Client {
 
     pub async fn kill_sandbox(&self, org: &str, sandbox: &str) -> Result<(), ApiError> {
         let call = self.call(Method::DELETE, self.url(&["v1", "orgs", org, "sandboxes", sandbox]));
+        let _done: serde_json::Value = answer::document(call).await?;
+        Ok(())
+    }
+
+    pub async fn volumes(&self, org: &str) -> Result<Items<VolumeView>, ApiError> {
+        self.get(&["v1", "orgs", org, "volumes"]).await
+    }
+
+    pub async fn delete_volume(&self, org: &str, volume: VolumeId) -> Result<(), ApiError> {
+        let call = self.call(Method::DELETE, self.url(&["v1", "orgs", org, "volumes", &volume.to_string()]));
         let _done: serde_json::Value = answer::document(call).await?;
         Ok(())
     }

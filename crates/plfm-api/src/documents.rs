@@ -10,13 +10,15 @@ use plfm_core::digest::Digest;
 use plfm_core::event::{Capacity, InstanceStatus, Origin, ReleaseImage, Resources, Startup};
 use plfm_core::ids::*;
 use plfm_core::manifest::{Health, Restart, RestartPolicy};
-use plfm_core::phase::Desired;
+use plfm_core::phase::{Desired, VolumePhase};
 use plfm_core::state::{Instance, Position, Replica, Role, Sandbox, State};
-use plfm_core::units::Seq;
+use plfm_core::units::{Mebibytes, Seq};
 use serde::{Deserialize, Serialize};
 
 /// The newest version of [`Workload`]; a node fails what is of a later one with `spec_unsupported`.
-pub const WORKLOAD_VERSION: u32 = 4;
+pub const WORKLOAD_VERSION: u32 = 5;
+/// What has no volumes: nodes that know none can have it.
+const BEFORE_VOLUMES: u32 = 4;
 /// What runs no commands of its template before it begins: nodes that know none can have it.
 const BEFORE_STARTUPS: u32 = 3;
 /// What is neither a snapshot nor goes on from one: nodes that know neither can have it.
@@ -32,6 +34,22 @@ pub struct PlanMessage {
     pub position: Position,
     #[serde(flatten)]
     pub change: PlanChange,
+    /// All orders about volumes; none if they are as they were said last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volumes: Option<VolumeOrders>,
+}
+
+/// What a node is to do about its volumes. One that nothing is said of is kept: it is never made anew, and never removed for not being
+/// named.
+pub type VolumeOrders = BTreeMap<VolumeId, VolumeOrder>;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VolumeOrder {
+    /// It has never been there: who needs it first makes it, empty.
+    Make { size: Mebibytes },
+    /// Nobody wants what is in it.
+    Remove,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -73,6 +91,17 @@ pub struct Workload {
     /// Of a sandbox that is booted.
     #[serde(default, skip_serializing_if = "Startup::is_empty")]
     pub startup: Startup,
+    /// Sorted by path.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<VolumeMount>,
+}
+
+/// A volume, and where the workload sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeMount {
+    pub volume: VolumeId,
+    pub path: String,
+    pub read_only: bool,
 }
 
 /// What an instance is there for.
@@ -135,6 +164,9 @@ pub struct Report {
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub images: BTreeSet<Digest>,
     pub instances: Vec<InstanceReport>,
+    /// Those that are here; none if that could not be seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volumes: Option<BTreeSet<VolumeId>>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -189,29 +221,46 @@ impl From<Option<Position>> for Followed {
 #[derive(Debug, Clone)]
 pub struct Told {
     pub log: LogId,
+    pub wanted: Wanted,
+}
+
+/// All that a node should know.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Wanted {
     pub assignments: BTreeMap<InstanceId, Assignment>,
+    pub volumes: VolumeOrders,
 }
 
 /// The next line of a plan stream; none when there is nothing new to say. Another log begins with all of it.
-pub fn next_message(
-    position: Position,
-    told: Option<&Told>,
-    wanted: &BTreeMap<InstanceId, Assignment>,
-) -> Option<PlanMessage> {
-    let Some(Told { assignments: sent, .. }) = told.filter(|told| told.log == position.log) else {
+pub fn next_message(position: Position, told: Option<&Told>, wanted: &Wanted) -> Option<PlanMessage> {
+    let Wanted { assignments: wanted, volumes } = wanted;
+    let Some(Told { wanted: sent, .. }) = told.filter(|told| told.log == position.log) else {
         let assignments = wanted.values().cloned().collect();
-        return Some(PlanMessage { position, change: PlanChange::Full { assignments } });
+        return Some(PlanMessage {
+            position,
+            change: PlanChange::Full { assignments },
+            volumes: Some(volumes.clone()),
+        });
     };
+    let volumes = (sent.volumes != *volumes).then(|| volumes.clone());
+    let sent = &sent.assignments;
     let upserts: Vec<_> = wanted.iter().filter(|(id, it)| sent.get(id) != Some(it)).map(|(_, it)| it.clone()).collect();
     let drops: Vec<_> = sent.keys().filter(|id| !wanted.contains_key(id)).copied().collect();
-    let news = !upserts.is_empty() || !drops.is_empty();
-    news.then_some(PlanMessage { position, change: PlanChange::Delta { upserts, drops } })
+    let news = !upserts.is_empty() || !drops.is_empty() || volumes.is_some();
+    news.then_some(PlanMessage { position, change: PlanChange::Delta { upserts, drops }, volumes })
 }
 
 /// What should be on a node, without the values of variables: those are not in the state.
-pub fn assignments(state: &State, node: NodeId) -> BTreeMap<InstanceId, Assignment> {
+pub fn wanted(state: &State, node: NodeId) -> Wanted {
     let here = state.instances.iter().filter(|(_, it)| it.node == node && it.status.phase != GONE);
-    here.filter_map(|(id, _)| Some((*id, assignment(state, *id)?))).collect()
+    let assignments = here.filter_map(|(id, _)| Some((*id, assignment(state, *id)?))).collect();
+    let order = |phase, size| match phase {
+        VolumePhase::Creating => Some(VolumeOrder::Make { size }),
+        VolumePhase::Deleting => Some(VolumeOrder::Remove),
+        VolumePhase::Available | VolumePhase::Missing | VolumePhase::Deleted => None,
+    };
+    let volumes = state.volumes_on(node).filter_map(|(id, it)| Some((id, order(it.phase, it.size)?))).collect();
+    Wanted { assignments, volumes }
 }
 
 const GONE: plfm_core::phase::InstancePhase = plfm_core::phase::InstancePhase::Gone;
@@ -249,8 +298,13 @@ fn of_replica(state: &State, instance: &Instance, replica: &Replica) -> Option<W
     let process = release.manifest.processes.get(&replica.process)?;
     let effective = release.manifest.merged(&replica.process)?;
     let (app, env) = (state.apps.get(&replica.app)?, state.envs.get(&replica.env)?);
+    let mount = |mount: &plfm_core::manifest::Mount| {
+        let (volume, _) = state.volume_named(replica.env, &mount.volume)?;
+        Some(VolumeMount { volume, path: mount.path.clone(), read_only: mount.read_only })
+    };
+    let mounts = process.mounts.iter().map(mount).collect::<Option<Vec<_>>>()?;
     Some(Workload {
-        version: BEFORE_SNAPSHOTS,
+        version: if mounts.is_empty() { BEFORE_SNAPSHOTS } else { WORKLOAD_VERSION },
         org: instance.org,
         purpose: Purpose::Replica {
             app: app.name.clone(),
@@ -270,6 +324,7 @@ fn of_replica(state: &State, instance: &Instance, replica: &Replica) -> Option<W
         health: process.health.clone(),
         restart: process.restart,
         startup: Startup::default(),
+        mounts,
     })
 }
 
@@ -277,7 +332,7 @@ fn of_replica(state: &State, instance: &Instance, replica: &Replica) -> Option<W
 fn of_sandbox(state: &State, instance: &Instance, sandbox: &Sandbox, purpose: Purpose) -> Option<Workload> {
     let startup = if sandbox.from.is_none() { sandbox.startup.clone() } else { Startup::default() };
     let version = match purpose {
-        _ if !startup.is_empty() => WORKLOAD_VERSION,
+        _ if !startup.is_empty() => BEFORE_VOLUMES,
         Purpose::Sandbox { from: None, .. } => BEFORE_SNAPSHOTS,
         _ => BEFORE_STARTUPS,
     };
@@ -297,6 +352,7 @@ fn of_sandbox(state: &State, instance: &Instance, sandbox: &Sandbox, purpose: Pu
         health: None,
         restart: Restart { policy: RestartPolicy::Never, max_retries: None, backoff_seconds: 0 },
         startup,
+        mounts: Vec::new(),
     })
 }
 

@@ -23,6 +23,8 @@ pub use sandboxes::{
     sandbox_name, snapshot, snapshots, template, templates,
 };
 
+pub use volumes::{VolumeView, volume, volumes};
+
 pub use orgs::{ClassRequest, ConstraintsRequest, LimitView, LimitsRequest, OrgView, ProjectView, WeightRequest, org};
 
 pub use nodes::{
@@ -34,6 +36,7 @@ mod edge;
 mod nodes;
 mod orgs;
 mod sandboxes;
+mod volumes;
 
 /// `POST /v1/orgs/{org}/apps/{app}/envs/{env}/deploys`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -46,6 +49,9 @@ pub struct DeployRequest {
     pub image: Option<String>,
     #[serde(default)]
     pub expose: Vec<ExposeRequest>,
+    /// Make the volumes of the manifest that are not there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub create_volumes: bool,
 }
 
 /// A port or a host name of the edge, and where it leads.

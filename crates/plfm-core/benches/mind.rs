@@ -56,7 +56,12 @@ fn decide_rate(name: &str) {
         let begun = Instant::now();
         for (id, node) in &instances {
             let phase = if round % 2 == 0 { InstancePhase::Unready } else { InstancePhase::Ready };
-            world.command(Command::Observe { node: *node, capacity: None, instances: vec![(*id, status(phase))] });
+            world.command(Command::Observe {
+                node: *node,
+                capacity: None,
+                instances: vec![(*id, status(phase))],
+                volumes: None,
+            });
         }
         instances.len() as f64 / begun.elapsed().as_secs_f64()
     });
@@ -137,6 +142,7 @@ impl World {
             manifest,
             vars: None,
             expose: Vec::new(),
+            create_volumes: true,
         })));
     }
 
@@ -162,7 +168,7 @@ impl World {
             let new: Vec<_> = new.map(|(id, it)| (*id, it.node)).collect();
             for (id, node) in new {
                 let instances = vec![(id, status(InstancePhase::Ready))];
-                self.command(Command::Observe { node, capacity: None, instances });
+                self.command(Command::Observe { node, capacity: None, instances, volumes: None });
             }
         }
     }

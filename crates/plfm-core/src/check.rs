@@ -7,8 +7,8 @@ use std::net::Ipv6Addr;
 use crate::event::{Entry, Event};
 use crate::ids::*;
 use crate::index::Index;
-use crate::phase::{Desired, InstancePhase, NodePhase};
-use crate::state::{Footprint, Instance, Role, State};
+use crate::phase::{Desired, InstancePhase, NodePhase, VolumePhase};
+use crate::state::{Footprint, Instance, Role, State, Volume};
 use crate::units::Mebibytes;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,6 +79,10 @@ pub enum Violation {
         instance: InstanceId,
         volume: String,
     },
+    VolumeNameUsedTwice {
+        name: String,
+        by: [VolumeId; 2],
+    },
     VolumeUsedTwice {
         volume: String,
         by: [InstanceId; 2],
@@ -146,6 +150,11 @@ pub fn check_step(before: &State, event: &Event) -> Option<Violation> {
             let back =
                 known.phase != NodePhase::Offline || [known.returns_to, NodePhase::Decommissioned].contains(phase);
             impossible(node, known.phase, *phase, known.phase.may_become(*phase) && back)
+        }
+        Event::VolumePhaseChanged { volume, node, phase, .. } => {
+            let known = before.volumes.get(volume)?;
+            let at_home = known.home.is_none_or(|home| home == *node);
+            impossible(volume, known.phase, *phase, known.phase.may_become(*phase) && at_home)
         }
         _ => None,
     }
@@ -217,7 +226,8 @@ fn memory(state: &State, violations: &mut Vec<Violation>) {
         }
         let pictures = here().filter(|it| it.footprint != Footprint::Awake);
         let pictures = pictures.map(|it| it.resources.memory).sum::<Mebibytes>();
-        let held = here().map(|it| it.resources.disk).sum::<Mebibytes>() + pictures;
+        let volumes = state.volumes.values().filter(|it| it.home == Some(*id)).map(|it| it.size).sum::<Mebibytes>();
+        let held = here().map(|it| it.resources.disk).sum::<Mebibytes>() + pictures + volumes;
         if held > node.capacity.disk {
             violations.push(Violation::DiskOvercommitted { node: *id, held, capacity: node.capacity.disk });
         }
@@ -294,8 +304,13 @@ fn instances(state: &State, violations: &mut Vec<Violation>) {
     }
 }
 
-/// A volume is in one place, and has one user.
+/// A volume is in one place, and has one user; none is of a name that another has, or is kept after its end.
 fn volumes(state: &State, violations: &mut Vec<Violation>) {
+    let wanted = state.volumes.iter().filter(|(_, it)| it.phase.is_wanted());
+    let names = wanted.map(|(id, it)| ((it.env, it.name.clone()), *id));
+    unique(names, |(_, name), by| violations.push(Violation::VolumeNameUsedTwice { name, by }));
+    let ended = state.volumes.iter().filter(|(_, it)| it.phase == VolumePhase::Deleted);
+    violations.extend(ended.map(|(id, _)| Violation::IndexAstray { what: id.to_string() }));
     let mut users = BTreeMap::new();
     for (id, it) in state.instances.iter().filter(|(_, it)| !has_ended(it)) {
         let Role::Replica(replica) = &it.role else { continue };
@@ -303,8 +318,9 @@ fn volumes(state: &State, violations: &mut Vec<Violation>) {
         let Some(process) = release.manifest.processes.get(&replica.process) else { continue };
         for mount in &process.mounts {
             let volume = mount.volume.clone();
-            let home = state.envs.get(&replica.env).and_then(|env| env.homes.get(&volume));
-            if home != Some(&it.node) {
+            let named = |it: &&Volume| it.env == replica.env && it.name == volume && it.phase.is_wanted();
+            let home = state.volumes.values().find(named).and_then(|volume| volume.home);
+            if home != Some(it.node) {
                 violations.push(Violation::AwayFromVolume { instance: *id, volume: volume.clone() });
             }
             if let Some(other) = users.insert((replica.env, volume.clone()), *id) {

@@ -1,6 +1,6 @@
 //! What someone wants to happen. People and nodes send the first half; the platform gives itself the second.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
@@ -119,11 +119,17 @@ pub enum Command {
         env: EnvId,
         class: Class,
     },
+    /// Nobody wants what is in it any more.
+    DeleteVolume {
+        volume: VolumeId,
+    },
     /// What a node's report says that is new.
     Observe {
         node: NodeId,
         capacity: Option<Capacity>,
         instances: Vec<(InstanceId, InstanceStatus)>,
+        /// Those that are there; none if the node does not say.
+        volumes: Option<BTreeSet<VolumeId>>,
     },
 
     /// An operator's word about a node; what is so already is no news.
@@ -195,6 +201,8 @@ pub struct Deploy {
     pub vars: Option<Digest>,
     /// Ports of the edge to open, beside the managed host name.
     pub expose: Vec<Expose>,
+    /// Volumes that the manifest names and that are not there are made; else that is refused, for a name may be wrong.
+    pub create_volumes: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -26,6 +26,7 @@ mod quotas;
 mod rollback;
 pub mod sandboxes;
 pub mod snapshots;
+mod volumes;
 
 /// A silent node is judged lost after this (P-SCH-40).
 pub const OFFLINE_AFTER: Duration = Duration::from_secs(60);
@@ -57,7 +58,13 @@ pub fn decide(state: &State, command: Command, facts: &Facts) -> Result<Vec<Even
             let known = state.routes.get(&route).ok_or(Refusal::RouteNotFound(route))?;
             Ok(vec![Event::RouteDeleted { route, org: known.org, env: known.env }])
         }
-        Command::Observe { node, capacity, instances } => observe(state, node, capacity, instances),
+        Command::Observe { node, capacity, instances, volumes } => {
+            let disk = capacity.as_ref().map(|capacity| capacity.disk);
+            let mut events = observe(state, node, capacity, instances)?;
+            events.extend(volumes.iter().flat_map(|there| volumes::seen(state, node, disk, there)));
+            Ok(events)
+        }
+        Command::DeleteVolume { volume } => volumes::delete(state, volume),
         Command::OrderNode { node, order } => nodes::order(state, node, order),
         Command::ForceReschedule => nodes::force_reschedule(state),
         Command::SetNodePhase { node, phase } => nodes::set_phase(state, node, phase, facts),
@@ -184,7 +191,7 @@ fn allocate(state: &State, choice: Choice, facts: &Facts) -> Result<Vec<Event>, 
     let kind = Kind::of_process(state, env, release, &process).ok_or_else(stale)?;
     let resources = kind.needs_on(host);
     fresh(host.takes_work() && kind.suits(node, host), node)?;
-    fresh(place::has_room(host, state.index.held(node), &resources), node)?;
+    fresh(place::has_room(host, state.index.held(node), kind.takes_on(host)), node)?;
     quotas::start(state, owner.org, &resources, facts.now)?;
     Ok(vec![Event::InstanceAllocated(Box::new(InstanceAllocated {
         instance: facts.ids().fresh(),

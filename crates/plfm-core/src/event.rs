@@ -10,7 +10,7 @@ use crate::fair::Class;
 use crate::ids::*;
 use crate::labels::Labels;
 use crate::manifest::{Manifest, Resources as Size};
-use crate::phase::{DeployStatus, Desired, InstancePhase, NodePhase};
+use crate::phase::{DeployStatus, Desired, InstancePhase, NodePhase, VolumePhase};
 use crate::quota::Limits;
 use crate::reason::Failure;
 use crate::units::{Mebibytes, MilliCpu, Seq, Term, Timestamp};
@@ -102,6 +102,14 @@ pub enum Event {
     RouteTargetSet { route: RouteId, org: OrgId, env: EnvId, target: Target },
     #[serde(rename = "route.deleted")]
     RouteDeleted { route: RouteId, org: OrgId, env: EnvId },
+    #[serde(rename = "volume.created")]
+    VolumeCreated { volume: VolumeId, org: OrgId, env: EnvId, name: String, size: Mebibytes, backup_enabled: bool },
+    /// What its node says of it. The node is its home from then on, if it had none.
+    #[serde(rename = "volume.phase_changed")]
+    VolumePhaseChanged { volume: VolumeId, org: OrgId, node: NodeId, phase: VolumePhase },
+    /// Nobody wants what is in it; its node removes it.
+    #[serde(rename = "volume.deleted")]
+    VolumeDeleted { volume: VolumeId, org: OrgId },
     #[serde(rename = "group.waiting")]
     GroupWaiting { env: EnvId, process: String, waiting: Option<Waiting> },
     #[serde(rename = "instance.allocated")]
@@ -404,6 +412,9 @@ pub enum Scope {
     SandboxesRead,
     #[serde(rename = "sandboxes:write")]
     SandboxesWrite,
+    /// To remove what is kept for ever otherwise.
+    #[serde(rename = "volumes:write")]
+    VolumesWrite,
 }
 
 impl Scope {
@@ -416,6 +427,7 @@ impl Scope {
         Self::NodesAdmin,
         Self::SandboxesRead,
         Self::SandboxesWrite,
+        Self::VolumesWrite,
     ];
 }
 
@@ -454,6 +466,9 @@ impl Event {
         Self::RouteCreated { .. } => "route.created",
         Self::RouteTargetSet { .. } => "route.target_set",
         Self::RouteDeleted { .. } => "route.deleted",
+        Self::VolumeCreated { .. } => "volume.created",
+        Self::VolumePhaseChanged { .. } => "volume.phase_changed",
+        Self::VolumeDeleted { .. } => "volume.deleted",
         Self::GroupWaiting { .. } => "group.waiting",
         Self::InstanceAllocated(_) => "instance.allocated",
         Self::TemplateCreated { .. } => "template.created",

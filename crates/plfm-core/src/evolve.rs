@@ -14,7 +14,7 @@ use crate::fair::{Class, Turns};
 use crate::ids::*;
 use crate::index::{asked, settle};
 use crate::labels::Labels;
-use crate::phase::{DeployStatus, Desired, InstancePhase, NodePhase};
+use crate::phase::{DeployStatus, Desired, InstancePhase, NodePhase, VolumePhase};
 use crate::place::score::TROUBLE_FAILURES;
 use crate::quota::Limits;
 use crate::reason::Remedy;
@@ -69,8 +69,8 @@ pub fn evolve(state: &mut State, envelope: &Envelope) {
         }
         Event::EnvCreated { env, org, app, name } => {
             let (name, groups, constraints) = (name.clone(), OrdMap::new(), Labels::default());
-            let (org, app, class, homes) = (*org, *app, Class::default(), OrdMap::new());
-            state.envs.insert(*env, Env { org, app, name, groups, constraints, class, homes, version: seq });
+            let (org, app, class) = (*org, *app, Class::default());
+            state.envs.insert(*env, Env { org, app, name, groups, constraints, class, version: seq });
             state.index.own(org, |usage| usage.envs += 1);
         }
         Event::ReleaseCreated(created) => release_created(state, created, at),
@@ -112,6 +112,22 @@ pub fn evolve(state: &mut State, envelope: &Envelope) {
             let gone = state.routes.remove(route);
             gone.iter().for_each(|route| state.index.own(route.org, |usage| usage.routes -= 1));
         }
+        Event::VolumeCreated { volume, org, env, name, size, backup_enabled } => {
+            let (org, env, name, size, backup_enabled) = (*org, *env, name.clone(), *size, *backup_enabled);
+            let (home, phase) = (None, VolumePhase::Creating);
+            let record = Volume { org, env, name, size, backup_enabled, home, phase, created_at: at, version: seq };
+            state.index.keep(*volume, &record);
+            state.volumes.insert(*volume, record);
+        }
+        Event::VolumePhaseChanged { volume, node, phase, .. } => change_volume(state, *volume, |volume| {
+            (volume.phase, volume.version) = (*phase, seq);
+            volume.home.get_or_insert(*node);
+        }),
+        Event::VolumeDeleted { volume, .. } => change_volume(state, *volume, |volume| {
+            // What is nowhere need not be removed.
+            let phase = if volume.home.is_some() { VolumePhase::Deleting } else { VolumePhase::Deleted };
+            (volume.phase, volume.version) = (phase, seq);
+        }),
         Event::GroupWaiting { env, process, waiting } => {
             update(&mut state.envs, env, |env| {
                 update(&mut env.groups, process, |group| waits(group, waiting, at));
@@ -289,7 +305,7 @@ fn instance_allocated(state: &mut State, allocated: &InstanceAllocated, seq: Seq
     let InstanceAllocated { instance, org, app, env, process, node, release, deploy, address, resources, class } =
         allocated.clone();
     let Some(project) = state.apps.get(&app).map(|app| app.project) else { return };
-    settle_volumes(state, env, release, &process, node);
+    settle_volumes(state, env, release, &process, node, seq);
     let role = Role::Replica(Replica { app, env, process, release, deploy });
     let seed = Seed { org, project, role, node, address, resources, class };
     enters(state, instance, seed, seq, at);
@@ -297,14 +313,23 @@ fn instance_allocated(state: &mut State, allocated: &InstanceAllocated, seq: Seq
 }
 
 /// A volume is where the first instance that has it is placed.
-fn settle_volumes(state: &mut State, env: EnvId, release: ReleaseId, process: &str, node: NodeId) {
-    let mounts = state.process(release, process).map(|process| process.mounts.clone()).unwrap_or_default();
-    if !mounts.is_empty() {
-        update(&mut state.envs, &env, |env| {
-            for mount in mounts {
-                env.homes.entry(mount.volume).or_insert(node);
-            }
-        });
+fn settle_volumes(state: &mut State, env: EnvId, release: ReleaseId, process: &str, node: NodeId, seq: Seq) {
+    let mounts = state.process(release, process).map(|process| process.mounts.as_slice()).unwrap_or_default();
+    let named = mounts.iter().filter_map(|mount| state.volume_named(env, &mount.volume));
+    let unsettled: Vec<_> = named.filter(|(_, volume)| volume.home.is_none()).map(|(id, _)| id).collect();
+    for volume in unsettled {
+        change_volume(state, volume, |volume| (volume.home, volume.version) = (Some(node), seq));
+    }
+}
+
+/// What is deleted leaves the state; the log keeps that it was there.
+fn change_volume(state: &mut State, id: VolumeId, change: impl FnOnce(&mut Volume)) {
+    let Some(mut volume) = state.volumes.remove(&id) else { return };
+    state.index.discard(&volume);
+    change(&mut volume);
+    if volume.phase != VolumePhase::Deleted {
+        state.index.keep(id, &volume);
+        state.volumes.insert(id, volume);
     }
 }
 

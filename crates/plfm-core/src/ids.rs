@@ -128,6 +128,7 @@ ids! {
     SnapshotId = "snap",
     TemplateId = "tpl",
     TokenId = "tok",
+    VolumeId = "vol",
 }
 
 #[cfg(test)]

@@ -8,8 +8,8 @@ use ulid::Ulid;
 
 use crate::ids::*;
 use crate::phase::{DeployStatus, Desired};
-use crate::state::{Committed, Deploy, Env, Instance, Replica, Role, Snapshot, State};
-use crate::units::Timestamp;
+use crate::state::{Committed, Deploy, Env, Instance, Replica, Role, Snapshot, State, Volume};
+use crate::units::{Mebibytes, Timestamp};
 
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Index {
@@ -34,6 +34,8 @@ pub struct Index {
     standings: OrdMap<EnvId, Standing>,
     unsettled: OrdSet<EnvId>,
     usage: OrdMap<OrgId, Usage>,
+    /// Those that are wanted, by name.
+    volumes: OrdMap<(EnvId, String), VolumeId>,
 }
 
 /// How an env stands.
@@ -67,6 +69,8 @@ pub struct Usage {
     pub envs: u64,
     pub routes: u64,
     pub snapshots: u64,
+    pub volumes: u64,
+    pub volume_size: Mebibytes,
 }
 
 impl Index {
@@ -79,6 +83,7 @@ impl Index {
         owned.envs.values().for_each(|it| state.index.own(it.org, |usage| usage.envs += 1));
         owned.routes.values().for_each(|it| state.index.own(it.org, |usage| usage.routes += 1));
         owned.instances.iter().for_each(|(id, it)| state.index.enter(*id, it));
+        owned.volumes.iter().for_each(|(id, it)| state.index.keep(*id, it));
         owned.deploys.iter().for_each(|(id, it)| state.index.deploys(*id, it));
         for (id, env) in &owned.envs {
             state.index.ask(*id, env, asked(&owned, env));
@@ -97,6 +102,10 @@ impl Index {
 
     pub fn held(&self, node: NodeId) -> Committed {
         self.held.get(&node).copied().unwrap_or_default()
+    }
+
+    pub fn volume(&self, env: EnvId, name: &str) -> Option<VolumeId> {
+        self.volumes.get(&(env, name.to_owned())).copied()
     }
 
     pub fn held_by(&self, project: ProjectId) -> Committed {
@@ -233,6 +242,37 @@ impl Index {
                 self.own(it.org, |usage| usage.snapshots -= 1);
             }
         }
+    }
+
+    /// A volume takes its room as long as it is anywhere; no instance needs to have it.
+    pub(crate) fn keep(&mut self, id: VolumeId, it: &Volume) {
+        if it.phase.is_wanted() {
+            self.volumes.insert((it.env, it.name.clone()), id);
+        }
+        self.count_volume(it, |count| count + 1, Committed::plus);
+    }
+
+    pub(crate) fn discard(&mut self, it: &Volume) {
+        if it.phase.is_wanted() {
+            self.volumes.remove(&(it.env, it.name.clone()));
+        }
+        self.count_volume(it, |count| count - 1, Committed::less);
+    }
+
+    fn count_volume(
+        &mut self,
+        it: &Volume,
+        count: impl Fn(u64) -> u64,
+        add: impl Fn(Committed, Committed) -> Committed,
+    ) {
+        let size = Committed { disk: it.size, ..Committed::default() };
+        if let Some(home) = it.home {
+            edit(&mut self.held, home, |held| *held = add(*held, size));
+        }
+        self.own(it.org, |usage| {
+            usage.volumes = count(usage.volumes);
+            usage.volume_size = add(Committed { disk: usage.volume_size, ..Committed::default() }, size).disk;
+        });
     }
 
     /// Of an instance that counts as before, whether it is ready may have changed.

@@ -1,4 +1,4 @@
-//! The life of an instance, of a deploy and of a node: one diagram and one transition function each.
+//! The life of an instance, of a deploy, of a node and of a volume: one diagram and one transition function each.
 
 use std::fmt;
 
@@ -166,6 +166,35 @@ impl NodePhase {
     /// What is there should go elsewhere, in good order.
     pub const fn is_leaving(self) -> bool {
         matches!(self, Self::Draining | Self::Disabled)
+    }
+}
+
+phases! {
+    /// A volume, from the deploy that asked for it on. Where it is is settled when the first instance that has it is placed; its node
+    /// makes it, and never a second time.
+    ///
+    /// ```text
+    /// creating ─▶ available ⇄ missing        any of the three ─▶ deleting ─▶ deleted
+    /// ```
+    VolumePhase {
+        Creating = "creating",
+        Available = "available",
+        /// Its node has had it, and says that it is not there. What is in it may come back with a disk; it is not made anew.
+        Missing = "missing",
+        Deleting = "deleting",
+        /// Nothing of it is left.
+        Deleted = "deleted",
+    }
+}
+
+impl VolumePhase {
+    pub fn may_become(self, next: Self) -> bool {
+        next > self || (self, next) == (Self::Missing, Self::Available)
+    }
+
+    /// Whether instances can have it.
+    pub const fn is_wanted(self) -> bool {
+        matches!(self, Self::Creating | Self::Available | Self::Missing)
     }
 }
 

@@ -137,7 +137,7 @@ pub fn no_room_there(state: &State, facts: &Facts, node: NodeId, more: Committed
 }
 
 /// Whether a node can hold these resources beside what it holds.
-pub fn has_room(node: &Node, held: Committed, needs: &Resources) -> bool {
-    let then = held.plus(needs.into());
+pub fn has_room(node: &Node, held: Committed, takes: Committed) -> bool {
+    let then = held.plus(takes);
     then.memory <= node.capacity.memory && then.disk <= node.capacity.disk && then.instances <= NODE_INSTANCES_MAX
 }

@@ -47,6 +47,8 @@ dimensions! {
     Envs = "envs", 100, "environments";
     Routes = "routes", 50, "routes";
     Snapshots = "snapshots", 100, "snapshots";
+    Volumes = "volumes", 20, "volumes";
+    VolumeSize = "volume_size", 500 << 10, "volumes in MiB";
     /// Not held but done: how often an instance is started (P-QUO-6).
     StartsPerMinute = "starts_per_minute", 60, "starts in a minute";
 }
@@ -90,7 +92,9 @@ impl Limits {
         self.check(Dimension::Apps, current.apps, requested.apps)?;
         self.check(Dimension::Projects, current.projects, requested.projects)?;
         self.check(Dimension::Envs, current.envs, requested.envs)?;
-        self.check(Dimension::Routes, current.routes, requested.routes)
+        self.check(Dimension::Routes, current.routes, requested.routes)?;
+        self.check(Dimension::Volumes, current.volumes, requested.volumes)?;
+        self.check(Dimension::VolumeSize, current.volume_size.0, requested.volume_size.0)
     }
 }
 

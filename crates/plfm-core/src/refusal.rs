@@ -4,7 +4,7 @@ use crate::event::Waiting;
 use crate::ids::*;
 use crate::phase::InstancePhase;
 use crate::quota::{Dimension, Excess};
-use crate::units::Timestamp;
+use crate::units::{Mebibytes, Timestamp};
 
 /// The shape of a refusal; the HTTP status and the exit code follow from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,6 +13,8 @@ pub enum RefusalClass {
     Unauthorized,
     NotFound,
     Conflict,
+    /// Something has to be there first.
+    Precondition,
     /// The command was made from an older state; deciding again may accept it.
     Stale,
     /// It may be, but not now.
@@ -71,6 +73,14 @@ pub enum Refusal {
     NodeNotEmpty { node: NodeId, instances: usize },
     #[error("{node} still has {volumes} volumes")]
     NodeHasVolumes { node: NodeId, volumes: usize },
+    #[error("there is no volume {0}")]
+    VolumeNotFound(VolumeId),
+    #[error("the environment has no volume `{0}`")]
+    VolumeMissing(String),
+    #[error("the volume `{name}` has {is}, not {asked}")]
+    VolumeSizeDiffers { name: String, is: Mebibytes, asked: Mebibytes },
+    #[error("the volume `{name}` is in use by process type `{process}`")]
+    VolumeInUse { name: String, process: String },
     #[error("{0} still takes new work")]
     NodeActive(NodeId),
     #[error("{0} is not degraded")]
@@ -161,6 +171,10 @@ impl Refusal {
             Self::NodeOffline(_) => "node_offline",
             Self::NodeNotEmpty { .. } => "node_not_empty",
             Self::NodeHasVolumes { .. } => "node_has_volumes",
+            Self::VolumeNotFound(_) => "volume_not_found",
+            Self::VolumeMissing(_) => "volume_missing",
+            Self::VolumeSizeDiffers { .. } => "volume_size_differs",
+            Self::VolumeInUse { .. } => "volume_in_use",
             Self::NodeActive(_) => "node_active",
             Self::NodeNotDegraded(_) => "node_not_degraded",
             Self::ReleaseNotFound(_) => "release_not_found",
@@ -220,7 +234,9 @@ impl Refusal {
             | Self::InstanceNotFound(_)
             | Self::DeployNotFound(_)
             | Self::ReleaseNotFound(_)
+            | Self::VolumeNotFound(_)
             | Self::RouteNotFound(_) => RefusalClass::NotFound,
+            Self::VolumeMissing(_) => RefusalClass::Precondition,
             Self::Stale { .. } => RefusalClass::Stale,
             Self::NoRoom(_) | Self::NoRoomThere { .. } => RefusalClass::Unavailable,
             _ => RefusalClass::Conflict,
@@ -258,7 +274,17 @@ impl Refusal {
                 "wait until it is drained (`plfm instances` shows what is left); what has volumes stays until it is deployed \
                  without them; after a mass failure, `plfm node reschedule` moves the rest"
             }
-            Self::NodeHasVolumes { .. } => "what is in them is nowhere else: keep the node, or let it take work again",
+            Self::NodeHasVolumes { .. } => {
+                "what is in them is nowhere else: keep the node, or remove those that nobody wants with `plfm volume rm`"
+            }
+            Self::VolumeNotFound(_) => "list volumes with `plfm volume ls`",
+            Self::VolumeMissing(_) => {
+                "deploy with `--create-volumes` to make it, empty; or correct the name: `plfm volume ls` lists what there is"
+            }
+            Self::VolumeSizeDiffers { .. } => {
+                "volumes cannot be resized yet: write the size that it has, or give a new one another name"
+            }
+            Self::VolumeInUse { .. } => "deploy without it first; what is in it is kept until it is removed",
             Self::NodeActive(_) => "drain it first with `plfm node drain`",
             Self::NotFrozen => "nothing to do",
             Self::ReleaseNotFound(_) | Self::NothingBefore(_) => "see `plfm releases`",

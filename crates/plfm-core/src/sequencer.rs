@@ -142,7 +142,10 @@ fn org_of(state: &State, event: &Event) -> Option<OrgId> {
         | Event::DeployCreated { org, .. }
         | Event::RouteCreated { org, .. }
         | Event::RouteTargetSet { org, .. }
-        | Event::RouteDeleted { org, .. } => Some(*org),
+        | Event::RouteDeleted { org, .. }
+        | Event::VolumeCreated { org, .. }
+        | Event::VolumePhaseChanged { org, .. }
+        | Event::VolumeDeleted { org, .. } => Some(*org),
         Event::TokenCreated { org, .. } | Event::TokenRevoked { org, .. } => *org,
         Event::ReleaseCreated(created) => Some(created.org),
         Event::InstanceAllocated(allocated) => Some(allocated.org),

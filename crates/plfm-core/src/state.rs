@@ -23,9 +23,11 @@ use crate::units::{Seq, Term, Timestamp};
 
 pub use self::committed::Committed;
 pub use self::instance::{Footprint, Instance, Replica, Role, Sandbox, Snapshot};
+pub use self::volume::Volume;
 
 mod committed;
 mod instance;
+mod volume;
 
 /// A sandbox that does not answer by then is ended: an image may have to be pulled, a machine may be emulated.
 pub const START_MAX: Duration = Duration::from_secs(300);
@@ -56,6 +58,8 @@ pub struct State {
     #[serde(default)]
     pub templates: OrdMap<TemplateId, Template>,
     pub instances: OrdMap<InstanceId, Instance>,
+    #[serde(default)]
+    pub volumes: OrdMap<VolumeId, Volume>,
     pub nodes: OrdMap<NodeId, Node>,
     pub tokens: OrdMap<TokenId, Token>,
     pub join_tokens: OrdMap<JoinTokenId, JoinToken>,
@@ -148,9 +152,6 @@ pub struct Env {
     /// As which its instances are served, within its project.
     #[serde(default)]
     pub class: Class,
-    /// Where its volumes are, by name: where the first instance that had them was placed. They stay there (P-SCH-21).
-    #[serde(default)]
-    pub homes: OrdMap<String, NodeId>,
     pub version: Seq,
 }
 
@@ -390,9 +391,15 @@ impl State {
         Duration::from_secs(seconds.into())
     }
 
-    /// Volumes whose home a node is.
-    pub fn volumes_on(&self, node: NodeId) -> usize {
-        self.envs.values().flat_map(|env| env.homes.values()).filter(|home| **home == node).count()
+    /// The one of this name that is wanted.
+    pub fn volume_named(&self, env: EnvId, name: &str) -> Option<(VolumeId, &Volume)> {
+        let id = self.index.volume(env, name)?;
+        self.volumes.get(&id).map(|volume| (id, volume))
+    }
+
+    /// Volumes whose home a node is, those that it has still to remove among them.
+    pub fn volumes_on(&self, node: NodeId) -> impl Iterator<Item = (VolumeId, &Volume)> {
+        self.volumes.iter().filter(move |(_, it)| it.home == Some(node)).map(|(id, it)| (*id, it))
     }
 }
 

@@ -21,7 +21,7 @@ use crate::reaper::Reaper;
 
 mod config;
 
-pub use config::{Config, ENTROPY_MAX, ENTROPY_MIN, IMAGES_MAX, Prestart, is_environment, is_hostname, sorted};
+pub use config::{Config, ENTROPY_MAX, ENTROPY_MIN, IMAGES_MAX, Prestart, Volume, is_environment, is_hostname, sorted};
 
 pub struct Daemon {
     /// Mounts, network and power are ours; elsewhere they are somebody else's.

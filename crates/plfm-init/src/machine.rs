@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!   boot:     kernel file systems ─▶ modules ─▶ the way to the host        (then the host says hello)
-//!   prepare:  entropy, clock ─▶ disks ─▶ overlay ─▶ namespace ─▶ network   (then secrets, prestart, workload)
-//!   end:      all killed ─▶ namespace left ─▶ unmounted, synced ─▶ reset
+//!   prepare:  entropy, clock ─▶ disks ─▶ overlay ─▶ namespace ─▶ volumes ─▶ network   (then secrets, prestart, workload)
+//!   end:      all killed ─▶ volumes unmounted ─▶ namespace left ─▶ unmounted, synced ─▶ reset
 //! ```
 
 use std::path::PathBuf;
@@ -17,6 +17,7 @@ use plfm_core::reason::{Failure, Reason};
 
 use crate::daemon::{Config, Daemon};
 use crate::net;
+use crate::users::Account;
 
 mod cmdline;
 mod disks;
@@ -27,6 +28,7 @@ mod image;
 mod modules;
 mod mounts;
 mod port;
+pub mod volumes;
 mod vsock;
 
 pub use generation::{Renewal, renew};
@@ -95,8 +97,20 @@ pub async fn prepare(daemon: &Daemon, config: &Config) -> Result<(), Failure> {
         generation::begin()
     };
     daemon.place.run(enter).await.map_err(broken)?;
+    let mounts = config.volumes.clone();
+    daemon.place.run(move || volumes::mount_all(&mounts)).await.map_err(unattached)?;
     let steps = net::plan(&config.net);
     net::apply(&steps).await.map_err(|cause| Failure::new(Reason::NetworkSetupFailed, cause.to_string()))
+}
+
+/// For what the workload does as this user.
+pub async fn open_volumes(daemon: &Daemon, config: &Config, account: &Account) -> Result<(), Failure> {
+    let (mounts, account) = (config.volumes.clone(), account.clone());
+    daemon.place.run(move || volumes::give(&mounts, &account)).await.map_err(unattached)
+}
+
+fn unattached(cause: BootError) -> Failure {
+    Failure::new(Reason::VolumeAttachFailed, cause.to_string())
 }
 
 /// The directory of one of our cgroups, if this machine has them.
@@ -119,6 +133,8 @@ fn make_cgroups() {
 }
 
 pub async fn power_off(daemon: &Daemon) -> ! {
+    let mounts = daemon.config().map(|config| config.volumes.clone()).unwrap_or_default();
+    daemon.place.run(move || volumes::release(&mounts)).await;
     daemon.place.run(image::leave).await;
     sync();
     disks::release();

@@ -54,8 +54,11 @@ async fn begin(daemon: &Arc<Daemon>, config: &Config) -> Result<Option<Started>,
     if daemon.is_machine {
         machine::prepare(daemon, config).await?;
     }
-    secrets::wait_and_write(daemon, config).await?;
     let account = account(daemon, config).await?;
+    if daemon.is_machine {
+        machine::open_volumes(daemon, config, &account).await?;
+    }
+    secrets::wait_and_write(daemon, config, &account).await?;
     prestart::run(daemon, config, &account).await?;
     if !config.argv.is_empty() {
         return start(daemon, config, account).await.map(Some);

@@ -1,12 +1,13 @@
 //! The loop: something happens, the mind looks, the hands act, the memory is saved, the report goes out.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use plfm_api::documents::{IMAGES_MAX, Report, ReportNumber, WORKLOAD_VERSION, Workload};
 use plfm_core::event::{Capacity, Degradation};
-use plfm_core::ids::InstanceId;
+use plfm_core::ids::{InstanceId, VolumeId};
 use plfm_core::reason::{Failure, Reason};
 use plfm_core::units::Timestamp;
 use tokio::sync::{Notify, mpsc, watch};
@@ -15,7 +16,7 @@ use crate::capacity;
 use crate::hands::Hands;
 use crate::link::Word;
 use crate::memory::Memory;
-use crate::mind::{Action, Hearing, Local, Observed, Outcome, Plan, next_step, step};
+use crate::mind::{Action, Hearing, Local, Observed, Outcome, Plan, next_step, step, volumes};
 use crate::node::{AtEnd, now};
 
 /// As often as a node reports when nothing happens.
@@ -111,6 +112,9 @@ impl Executor {
     }
 
     fn act(&mut self) {
+        self.hands.disks.may_make(volumes::to_make(&self.local, &self.plan));
+        let to_remove = volumes::to_remove(&self.local, &self.plan, &self.volumes().unwrap_or_default());
+        self.hands.remove_volumes(&to_remove);
         let at = now();
         self.hands.park.set_room(self.capacity.memory - self.local.promised(&self.plan).min(self.capacity.memory));
         for action in step(&self.local, &self.plan, &self.observed, at) {
@@ -123,6 +127,11 @@ impl Executor {
                 workload => drop(tokio::spawn(self.hands.clone().carry_out(action, workload))),
             }
         }
+    }
+
+    /// Those that are here; none if that cannot be seen.
+    fn volumes(&self) -> Option<BTreeSet<VolumeId>> {
+        self.hands.disks.volumes.held().inspect_err(|error| tracing::warn!(%error, "cannot see the volumes")).ok()
     }
 
     /// As planned, with the values of its variables; else as remembered.
@@ -152,10 +161,10 @@ impl Executor {
 
     fn report(&mut self) {
         let instances = self.local.reports();
-        let applied = self.plan.position;
+        let (applied, volumes) = (self.plan.position, self.volumes());
         let same = |last: &Report| {
             let same_log = last.applied.map(|at| at.log) == applied.map(|at| at.log);
-            last.instances == instances && last.capacity == self.capacity && same_log
+            last.instances == instances && last.capacity == self.capacity && last.volumes == volumes && same_log
         };
         if self.reports.borrow().as_ref().is_some_and(same) {
             return;
@@ -164,7 +173,7 @@ impl Executor {
         let (number, capacity) = (ReportNumber::default(), self.capacity.clone());
         // A hint for placement: without it an image is fetched once more.
         let images = self.hands.images.ready().unwrap_or_default().into_iter().take(IMAGES_MAX).collect();
-        self.reports.send_replace(Some(Report { number, applied, capacity, images, instances }));
+        self.reports.send_replace(Some(Report { number, applied, capacity, images, instances, volumes }));
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use plfm_api::documents::{Purpose, Workload};
+use plfm_api::documents::{Purpose, VolumeMount, Workload};
 use plfm_api::guest::{self, Client, ConfigureRequest, Phase};
 use plfm_api::rpc::{Error, ErrorCode, Target};
 use plfm_api::views::sandbox_name;
@@ -12,7 +12,7 @@ use plfm_core::ids::{BootId, InstanceId};
 use plfm_core::manifest::HealthCheck;
 use plfm_core::reason::{Failure, Reason};
 use plfm_image::Image;
-use plfm_runtime::Runtime;
+use plfm_runtime::{Runtime, volume_serial};
 
 /// The link that every guest has, whatever its routed address is (design §4, guest network).
 const GUEST_IPV6: (&str, u32, &str) = ("fd00:706c:666d::2", 64, "fd00:706c:666d::1");
@@ -60,6 +60,7 @@ pub fn configuration(
         disks: guest::Disks {
             images: u32::try_from(image.devices.len()).unwrap_or(u32::MAX),
             rw_serial: "rw".to_owned(),
+            volumes: workload.mounts.iter().enumerate().map(volume).collect(),
             ..Default::default()
         }
         .into(),
@@ -68,6 +69,11 @@ pub fn configuration(
         sandbox: workload.is_sandbox(),
         ..Default::default()
     })
+}
+
+fn volume((place, mount): (usize, &VolumeMount)) -> guest::Volume {
+    let VolumeMount { path, read_only, .. } = mount.clone();
+    guest::Volume { serial: volume_serial(place), path, read_only, ..Default::default() }
 }
 
 /// Who a machine is that goes on from a snapshot of another.

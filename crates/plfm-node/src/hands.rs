@@ -21,11 +21,13 @@ use crate::logs::Logs;
 use crate::mind::{Action, Outcome};
 use crate::net::Net;
 
+pub use self::disks::Disks;
 use self::forks::snapshot_id;
 pub use self::park::Park;
 pub use self::seeds::Seeds;
 use self::seeds::Sowing;
 
+mod disks;
 mod forks;
 mod park;
 mod pauses;
@@ -53,6 +55,7 @@ pub struct Hands {
     pub net: Option<Net>,
     pub logs: Logs,
     pub outcomes: mpsc::UnboundedSender<(InstanceId, Outcome)>,
+    pub disks: Disks,
     /// What sandboxes begin with.
     pub seeds: Seeds,
     /// And become.
@@ -164,7 +167,8 @@ impl Hands {
         self.runtime.destroy(id).await.map_err(|error| failure(&error))?;
         // What goes on from somewhere has its disk from there.
         if workload.from().is_none() && self.seed(workload).is_none() {
-            self.runtime.create(&spec(id, workload, &image)).await.map_err(|error| failure(&error))?;
+            let spec = self.spec(id, workload, &image).await?;
+            self.runtime.create(&spec).await.map_err(|error| failure(&error))?;
         }
         Ok(Outcome::Prepared { took_ms: lap(&mut clock) })
     }
@@ -221,7 +225,8 @@ impl Hands {
         image: &Image,
         nobody: Option<InstanceId>,
     ) -> Result<Begun, Failure> {
-        self.runtime.create(&spec(id, workload, image)).await.map_err(|error| failure(&error))?;
+        let spec = self.spec(id, workload, image).await?;
+        self.runtime.create(&spec).await.map_err(|error| failure(&error))?;
         let mut clock = Instant::now();
         let tap = self.tap(id, workload).await?;
         let network_ms = lap(&mut clock);
@@ -436,6 +441,7 @@ async fn told_end(client: &Client) -> (Option<i32>, Failure) {
     }
 }
 
+/// Of a machine without volumes.
 fn spec(id: InstanceId, workload: &Workload, image: &Image) -> MachineSpec {
     MachineSpec {
         id,
@@ -443,6 +449,7 @@ fn spec(id: InstanceId, workload: &Workload, image: &Image) -> MachineSpec {
         cpu: workload.resources.cpu,
         disk: workload.resources.disk,
         images: image.devices.clone(),
+        volumes: Vec::new(),
     }
 }
 

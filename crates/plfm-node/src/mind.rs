@@ -21,7 +21,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use plfm_api::documents::{Assignment, PlanChange, PlanMessage, Purpose};
+use plfm_api::documents::{Assignment, PlanChange, PlanMessage, Purpose, VolumeOrders};
 use plfm_core::ids::{BootId, InstanceId};
 use plfm_core::phase::{Desired, InstancePhase};
 use plfm_core::state::Position;
@@ -34,6 +34,7 @@ mod local;
 mod probe;
 mod restart;
 mod slot;
+pub mod volumes;
 
 /// What should be here, as last heard.
 #[derive(Debug, Clone, Default)]
@@ -41,6 +42,7 @@ pub struct Plan {
     /// None until the first full snapshot of this run of the node: before that nothing is known to be unwanted.
     pub position: Option<Position>,
     pub assignments: BTreeMap<InstanceId, Assignment>,
+    pub volumes: VolumeOrders,
 }
 
 /// What a message of the server was to the node.
@@ -62,6 +64,7 @@ impl Plan {
         }
         match message.change {
             PlanChange::Full { assignments } => {
+                self.volumes.clear();
                 self.assignments = assignments.into_iter().map(|it| (it.instance, it)).collect();
             }
             // Before the first snapshot a change is but a sign of life.
@@ -73,6 +76,7 @@ impl Plan {
             }
         }
         self.position = Some(message.position);
+        self.volumes = message.volumes.unwrap_or(std::mem::take(&mut self.volumes));
         Hearing::News
     }
 }

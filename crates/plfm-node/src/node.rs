@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, watch};
 use crate::NodeError;
 use crate::capacity;
 use crate::executor::{Ended, Executor};
-use crate::hands::{Hands, Park, Unsettled};
+use crate::hands::{Disks, Hands, Park, Unsettled};
 use crate::join::{Invitation, Membership, join};
 use crate::link::{self, Link, Word};
 use crate::logs::Logs;
@@ -118,6 +118,7 @@ impl Node {
             registries: config.registries,
             net: network(),
             logs,
+            disks: Disks::open(data.join("volumes")).map_err(NodeError::file(data))?,
             outcomes: tell,
             seeds: Default::default(),
             park: Park::new(config.parked_max),

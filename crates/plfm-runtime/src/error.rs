@@ -32,6 +32,13 @@ pub enum RuntimeError {
         #[source]
         source: io::Error,
     },
+    #[error("cannot open volume {index} of {id}")]
+    Volume {
+        id: InstanceId,
+        index: usize,
+        #[source]
+        source: io::Error,
+    },
     #[error("cannot start the machine of {id}")]
     Start {
         id: InstanceId,
@@ -97,6 +104,7 @@ impl RuntimeError {
                 Reason::DiskFull
             }
             Self::Disk { .. } | Self::Image { .. } => Reason::RootfsBuildFailed,
+            Self::Volume { .. } => Reason::VolumeAttachFailed,
             Self::Connect { .. } => Reason::ConfigHandshakeFailed,
             Self::Snapshot { .. } | Self::SnapshotExists(_) => Reason::SnapshotFailed,
             Self::Restore { .. } | Self::Misfit { .. } | Self::NoSuchSnapshot(_) | Self::NotPaused(_) => {

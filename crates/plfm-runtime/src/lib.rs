@@ -23,6 +23,7 @@ pub mod kernel;
 pub mod microvm;
 pub mod points;
 pub mod space;
+pub mod volumes;
 
 pub use error::RuntimeError;
 pub use plfm_core::event::Isolation;
@@ -149,6 +150,16 @@ pub struct MachineSpec {
     pub disk: Mebibytes,
     /// EROFS images, lowest first; read-only, whatever the guest asks for.
     pub images: Vec<PathBuf>,
+    /// Disks that outlive the machine. The guest sees them with the serials `vol0`, `vol1` ….
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<VolumeDisk>,
+}
+
+/// A disk that outlives its machine. One machine at a time can have it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeDisk {
+    pub path: PathBuf,
+    pub read_only: bool,
 }
 
 impl MachineSpec {
@@ -164,6 +175,14 @@ const fn one_processor() -> MilliCpu {
 
 /// The guest sees them as disks with the serials `img0` … `img3`; a fifth layer is merged before it comes here.
 pub const IMAGES_MAX: usize = 4;
+
+/// More a machine has no places for.
+pub const VOLUMES_MAX: usize = 8;
+
+/// Of the volume with this place in [`MachineSpec::volumes`].
+pub fn volume_serial(place: usize) -> String {
+    format!("vol{place}")
+}
 
 /// A machine as it is found.
 #[derive(Debug, Clone, PartialEq, Eq)]

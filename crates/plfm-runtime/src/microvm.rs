@@ -49,11 +49,15 @@ pub(crate) mod tools;
 mod vmm;
 pub(crate) mod wall;
 
+pub(crate) use disk::format_volume;
+
 pub use accel::{Accel, EMULATED_FACTOR, HELLO_WAIT, patience};
 pub use probe::{Verdict, opens as kvm_opens};
 
 use crate::points::Point;
-use crate::{BoxedStream, Capabilities, IMAGES_MAX, Machine, MachineSpec, Runtime, RuntimeError, Stats, Tap};
+use crate::{
+    BoxedStream, Capabilities, IMAGES_MAX, Machine, MachineSpec, Runtime, RuntimeError, Stats, Tap, VOLUMES_MAX,
+};
 use host::{Host, unprepared};
 use machine::{DISK, Slot};
 use record::Record;
@@ -312,6 +316,7 @@ async fn copied(from: PathBuf, to: PathBuf) -> io::Result<()> {
 fn check(spec: &MachineSpec) -> Result<(), RuntimeError> {
     let why = match spec {
         _ if spec.images.len() > IMAGES_MAX => "it has more than four images",
+        _ if spec.volumes.len() > VOLUMES_MAX => "it has more than eight volumes",
         _ if spec.memory < MEMORY_MIN => "it has less than 64 MiB of memory",
         _ if spec.disk < DISK_MIN => "its disk is smaller than 16 MiB",
         _ if !(1..=VCPUS_MAX).contains(&spec.vcpus()) => "it must have between 1 and 32 processors",

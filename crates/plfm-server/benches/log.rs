@@ -128,7 +128,7 @@ impl Node {
             let (number, instance) = (ReportNumber { incarnation: 1, number: self.reports }, self.instance);
             let instances = vec![InstanceReport { instance, status: self.status() }];
             let (capacity, images) = (self.capacity.clone(), Default::default());
-            let report = Report { number, applied: None, capacity, images, instances };
+            let report = Report { number, applied: None, capacity, images, instances, volumes: None };
             writer.report(self.id, report, fresh()).await.unwrap();
         }
         self
@@ -168,7 +168,7 @@ async fn join(writer: &Writer, size: usize) {
     let (digest, vars, expose) = (Digest::of(b"image"), None, Vec::new());
     let platforms = [("amd64".to_owned(), digest)].into();
     let image = ReleaseImage { reference: "registry.example.com/shop:v1".to_owned(), digest, platforms };
-    let deploy = Deploy { org, app, env, image, manifest: manifest(size), vars, expose };
+    let deploy = Deploy { org, app, env, image, manifest: manifest(size), vars, expose, create_volumes: false };
     submit(Command::Deploy(Box::new(deploy))).await;
     let all = |state: &Arc<plfm_core::state::State>| state.instances.len() == size;
     writer.watch().wait_for(all).await.unwrap();

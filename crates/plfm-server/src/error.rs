@@ -85,6 +85,7 @@ impl From<Refusal> for ApiError {
             RefusalClass::Unauthorized => StatusCode::FORBIDDEN,
             RefusalClass::NotFound => StatusCode::NOT_FOUND,
             RefusalClass::Conflict | RefusalClass::Stale => StatusCode::CONFLICT,
+            RefusalClass::Precondition => StatusCode::PRECONDITION_FAILED,
             RefusalClass::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         };
         let mut error = Self::new(status, refusal.code(), refusal.to_string(), refusal.hint());

@@ -23,6 +23,7 @@ pub mod platform;
 pub mod sandboxes;
 pub mod snapshots;
 pub mod templates;
+pub mod volumes;
 
 /// The org that a path names, if the caller may know of it.
 fn org(state: &State, caller: &Caller, name: &str) -> Result<OrgId, ApiError> {

@@ -54,7 +54,7 @@ const fn route(method: &'static str, path: &'static str, access: Access, handler
 pub fn table() -> Vec<Route> {
     use Access::{Node, Open, Token};
     use Scope::*;
-    use handlers::{apps, deploys, e2b, events, instances, keys, nodes, orgs, platform, sandboxes, snapshots, templates};
+    use handlers::{apps, deploys, e2b, events, instances, keys, nodes, orgs, platform, sandboxes, snapshots, templates, volumes};
     vec![
         route("GET",  "/healthz",                                          Open,                get(platform::healthz)),
         route("GET",  "/v1/capabilities",                                  Open,                get(platform::capabilities)),
@@ -83,6 +83,8 @@ pub fn table() -> Vec<Route> {
         route("GET",  "/v1/orgs/{org}/apps/{app}/envs/{env}/deploys",      Token(AppsRead),     get(deploys::list)),
         route("POST", "/v1/orgs/{org}/apps/{app}/envs/{env}/deploys",      Token(DeploysWrite), post(deploys::create)),
         route("POST", "/v1/orgs/{org}/apps/{app}/envs/{env}/rollbacks",    Token(DeploysWrite), post(deploys::roll_back)),
+        route("GET",  "/v1/orgs/{org}/volumes",                            Token(AppsRead),     get(volumes::list)),
+        route("DELETE", "/v1/orgs/{org}/volumes/{volume}",                 Token(VolumesWrite), delete(volumes::remove)),
         route("GET",  "/v1/orgs/{org}/api-keys",                           Token(NodesAdmin),   get(keys::list)),
         route("POST", "/v1/orgs/{org}/api-keys",                           Token(NodesAdmin),   post(keys::create)),
         route("DELETE", "/v1/orgs/{org}/api-keys/{key}",                   Token(NodesAdmin),   delete(keys::revoke)),

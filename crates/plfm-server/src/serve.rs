@@ -13,7 +13,7 @@ use axum::Router;
 use http::StatusCode;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
-use plfm_api::documents::{Assignment, Told};
+use plfm_api::documents::{Told, Wanted};
 use plfm_api::tls::{self, Identity, Peer, Role};
 use plfm_api::tunnel::{Tunnel, TunnelError, Tunnels};
 use plfm_api::views::{ClosedPorts, EdgeStatus};
@@ -261,15 +261,10 @@ impl Shared {
     /// Adds the values of variables, which are not in the state. None where they cannot be read: a workload that starts without
     /// them would be another.
     /// What was `told` before is not read again: it never changes for an instance.
-    pub async fn with_vars(
-        &self,
-        state: &State,
-        mut assignments: BTreeMap<InstanceId, Assignment>,
-        told: Option<&Told>,
-    ) -> Option<BTreeMap<InstanceId, Assignment>> {
+    pub async fn with_vars(&self, state: &State, mut wanted: Wanted, told: Option<&Told>) -> Option<Wanted> {
         let mut read = BTreeMap::new();
-        for (id, assignment) in &mut assignments {
-            if let Some(known) = told.and_then(|told| told.assignments.get(id)) {
+        for (id, assignment) in &mut wanted.assignments {
+            if let Some(known) = told.and_then(|told| told.wanted.assignments.get(id)) {
                 assignment.workload.vars.clone_from(&known.workload.vars);
                 continue;
             }
@@ -280,7 +275,7 @@ impl Shared {
             };
             assignment.workload.vars = vars.get(process).cloned().unwrap_or_default();
         }
-        Some(assignments)
+        Some(wanted)
     }
 
     async fn vars(&self, of: InstanceId, name: Digest) -> Option<Vars> {

@@ -51,7 +51,7 @@ pub struct Writer {
 
 /// Everything that can happen to the writer.
 enum Input {
-    Command(Command, Actor, RequestId, Reply),
+    Command(Box<Command>, Actor, RequestId, Reply),
     Report(NodeId, Box<Report>, RequestId, Reply),
     Stop,
 }
@@ -91,7 +91,7 @@ impl Writer {
 
     /// Answers when what was decided is durable and published.
     pub async fn submit(&self, command: Command, actor: Actor, request: RequestId) -> Result<Seq, SubmitError> {
-        self.ask(|reply| Input::Command(command, actor, request, reply)).await
+        self.ask(|reply| Input::Command(Box::new(command), actor, request, reply)).await
     }
 
     pub async fn report(&self, node: NodeId, report: Report, request: RequestId) -> Result<Seq, SubmitError> {

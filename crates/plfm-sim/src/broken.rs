@@ -53,6 +53,7 @@ broken! {
     "decide: removes snapshots that forks go on from" => rules(rules::CARELESS);
     "decide: keeps snapshots that nobody wants" => rules(rules::HOARDING);
     "decide: forgets where volumes are" => rules(rules::HOMELESS);
+    "decide: removes volumes that are in use" => rules(rules::WASTEFUL);
     "decide: takes degraded nodes for sound" => rules(rules::TRUSTING);
     "step: acts on what is being taken" => step(steps::meddles);
     "step: does all twice" => step(steps::twice);

@@ -8,7 +8,7 @@ use plfm_core::command::{Command, CreateSandbox, CreateTemplate, Deploy, Expose,
 use plfm_core::digest::Digest;
 use plfm_core::event::{DesiredChange, Entry, OnTimeout, ReleaseImage, Scope, Startup, Tls};
 use plfm_core::fair::Class;
-use plfm_core::ids::{EnvId, InstanceId, OrgId, RequestId, RouteId};
+use plfm_core::ids::{EnvId, InstanceId, OrgId, RequestId, RouteId, VolumeId};
 use plfm_core::labels::Labels;
 use plfm_core::manifest::{Manifest, Resources as Size};
 use plfm_core::phase::{Desired, NodePhase};
@@ -92,6 +92,10 @@ impl Client {
             Operation::SnapshotSandbox { which, named } => {
                 let (snapshot, of) = (self.fresh(), running(state, *which));
                 Command::SnapshotSandbox { snapshot, of, name: named.then(|| SNAPSHOT.to_owned()) }
+            }
+            Operation::DeleteVolume { which } => {
+                let known = state.volumes.keys().nth(which % state.volumes.len().max(1)).copied();
+                Command::DeleteVolume { volume: known.unwrap_or_else(|| VolumeId::from(ulid::Ulid::nil())) }
             }
             Operation::ReleaseSnapshot { which } => {
                 let kept = |id: &InstanceId| state.instances[id].snapshot().is_some_and(|it| it.kept);
@@ -248,7 +252,7 @@ fn deploy(app: &str, env: &str, processes: &[(&str, Process)], arm: bool, expose
     let manifest = Manifest::parse(text.as_bytes()).unwrap_or_else(|errors| panic!("{errors:#?} in\n{text}"));
     let (org, app, env) = ("default".to_owned(), app.to_owned(), env.to_owned());
     let image = image(if arm { "arm64" } else { "amd64" });
-    Command::Deploy(Box::new(Deploy { org, app, env, image, manifest, vars: None, expose }))
+    Command::Deploy(Box::new(Deploy { org, app, env, image, manifest, vars: None, expose, create_volumes: true }))
 }
 
 fn table(name: &str, process: &Process) -> String {

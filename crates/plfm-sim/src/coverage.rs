@@ -61,6 +61,7 @@ names! { command, COMMANDS, Command {
     Command::SetEnvConstraints { .. } => "set env constraints",
     Command::SetEnvClass { .. } => "set env class",
     Command::Rollback { .. } => "rollback",
+    Command::DeleteVolume { .. } => "delete volume",
     Command::OrderNode { .. } => "order node",
     Command::ForceReschedule => "force reschedule",
     Command::SetRescheduling { .. } => "set rescheduling",

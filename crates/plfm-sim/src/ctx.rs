@@ -1,12 +1,12 @@
 //! What every part of the world has at hand: the queue, chance, the trace, and the place to say that something is wrong.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::time::Duration;
 
 use fastrand::Rng;
 use plfm_api::documents::{PlanMessage, Report};
-use plfm_core::ids::{BootId, InstanceId, LogId, NodeId};
+use plfm_core::ids::{BootId, InstanceId, LogId, NodeId, VolumeId};
 use plfm_core::phase::Desired;
 use plfm_core::sequencer::desk::{Ask, Rules};
 use plfm_core::units::{Seq, Timestamp};
@@ -137,6 +137,10 @@ pub struct Ctx {
     pub desired: BTreeMap<InstanceId, Desired>,
     /// Of this log a backup has kept so much; the plans of what came after are on their way still.
     pub lost: Option<(LogId, Seq)>,
+    /// The volumes that nodes have made, and where.
+    pub made: BTreeMap<VolumeId, usize>,
+    /// Those of which someone has said so.
+    pub unwanted: BTreeSet<VolumeId>,
     pub glitches: BTreeMap<(usize, Glitch), u32>,
     pub appends: Vec<Append>,
     pub violation: Option<String>,
@@ -153,6 +157,8 @@ impl Ctx {
             calm: true,
             desired: BTreeMap::new(),
             lost: None,
+            made: BTreeMap::new(),
+            unwanted: BTreeSet::new(),
             glitches: BTreeMap::new(),
             appends: Vec::new(),
             violation: None,

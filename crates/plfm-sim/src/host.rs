@@ -5,10 +5,11 @@ use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use plfm_api::documents::Workload;
-use plfm_core::ids::{BootId, InstanceId};
+use plfm_core::ids::{BootId, InstanceId, VolumeId};
 use plfm_core::units::{Mebibytes, Timestamp};
 use plfm_node::mind::{Found, Observed};
 
+use crate::ctx::Ctx;
 use crate::scenario::Temper;
 
 #[derive(Debug)]
@@ -19,6 +20,7 @@ pub struct Host {
     pub paused: BTreeMap<InstanceId, Machine>,
     pub snapshots: BTreeSet<InstanceId>,
     pub directories: BTreeSet<InstanceId>,
+    pub volumes: BTreeSet<VolumeId>,
 }
 
 /// A machine that runs.
@@ -28,6 +30,7 @@ pub struct Machine {
     pub memory: Mebibytes,
     pub address: Ipv6Addr,
     pub temper: Temper,
+    pub volumes: BTreeSet<VolumeId>,
     /// Answers probes from here on; never, before it is configured.
     pub sound_from: Option<Timestamp>,
     /// And not during this.
@@ -37,7 +40,8 @@ pub struct Machine {
 impl Host {
     pub fn new(memory: Mebibytes) -> Self {
         let (machines, paused) = (BTreeMap::new(), BTreeMap::new());
-        Self { memory, machines, paused, snapshots: BTreeSet::new(), directories: BTreeSet::new() }
+        let (snapshots, directories, volumes) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        Self { memory, machines, paused, snapshots, directories, volumes }
     }
 
     pub fn observed(&self) -> Observed {
@@ -80,6 +84,24 @@ impl Host {
         self.snapshots.contains(&snapshot)
     }
 
+    /// What was made once is never made anew: whoever thinks so would find it empty.
+    pub fn makes(&mut self, ctx: &mut Ctx, node: usize, volume: VolumeId) {
+        if self.volumes.insert(volume) {
+            let before = ctx.made.insert(volume, node);
+            // The log from after a backup knows no more where it was.
+            let is_lost = ctx.lost.is_some();
+            ctx.expect(before.is_none() || is_lost, || format!("{volume} is made on {node}, and was on {before:?}"));
+        }
+    }
+
+    /// Only what someone has said that nobody wants, and that nothing here has.
+    pub fn removes(&mut self, ctx: &mut Ctx, node: usize, volume: VolumeId) {
+        self.volumes.remove(&volume);
+        ctx.expect(ctx.unwanted.contains(&volume), || format!("{volume} is removed on {node}, and is wanted"));
+        let user = self.machines.iter().find(|(_, machine)| machine.volumes.contains(&volume));
+        ctx.expect(user.is_none(), || format!("{volume} is removed on {node}, and {user:?} has it"));
+    }
+
     pub fn used(&self) -> Mebibytes {
         self.machines.values().map(|machine| machine.memory).sum()
     }
@@ -89,7 +111,9 @@ impl Machine {
     pub fn new(boot: BootId, workload: &Workload) -> Self {
         let resources = &workload.resources;
         let memory = resources.memory + resources.overhead;
-        Self { boot, memory, address: workload.address, temper: temper(workload), sound_from: None, sick: None }
+        let volumes = workload.mounts.iter().map(|mount| mount.volume).collect();
+        let (address, temper) = (workload.address, temper(workload));
+        Self { boot, memory, address, temper, volumes, sound_from: None, sick: None }
     }
 
     pub fn is_sound(&self, now: Timestamp) -> bool {

@@ -118,6 +118,7 @@ fn note_desired(ctx: &mut Ctx, event: &Event) {
         Event::InstanceAllocated(it) => drop(ctx.desired.insert(it.instance, Desired::Running)),
         Event::SandboxCreated(it) => drop(ctx.desired.insert(it.instance, Desired::Running)),
         Event::SnapshotCreated(it) => drop(ctx.desired.insert(it.snapshot, Desired::Paused)),
+        Event::VolumeDeleted { volume, .. } => drop(ctx.unwanted.insert(*volume)),
         Event::InstanceDesiredChanged { instance, desired, .. } => drop(ctx.desired.insert(*instance, *desired)),
         _ => {}
     }

@@ -8,7 +8,7 @@ use plfm_core::event::Capacity;
 use plfm_core::ids::{InstanceId, NodeId};
 use plfm_core::phase::{Desired, InstancePhase};
 use plfm_core::units::Timestamp;
-use plfm_node::mind::{Action, Hearing, Limits, Local, Plan, next_step};
+use plfm_node::mind::{Action, Hearing, Limits, Local, Plan, next_step, volumes};
 
 use crate::coverage::Sort;
 use crate::ctx::{Clock, Ctx, Happening};
@@ -160,6 +160,7 @@ impl Node {
             capacity: self.capacity.clone(),
             images: mind.local.slots.values().map(|slot| slot.workload.image.digest).collect(),
             instances: mind.told.clone(),
+            volumes: Some(self.host.volumes.clone()),
         };
         if self.is_cut_off || ctx.glitch(index, Glitch::ReportLost) {
             return;
@@ -181,6 +182,10 @@ impl Node {
 
     /// Asks the mind what to do until it has said all, tells the server what is new, and looks again when it is time.
     fn acts(&mut self, ctx: &mut Ctx) {
+        if let Some(mind) = &self.mind {
+            let gone = volumes::to_remove(&mind.local, &mind.plan, &self.host.volumes);
+            gone.iter().for_each(|volume| self.host.removes(ctx, self.index, *volume));
+        }
         for _ in 0..STEPS_MAX {
             let Some(mind) = &self.mind else { return };
             let now = self.clock.shows(ctx.now());

@@ -383,7 +383,7 @@ impl Mind {
         self.desk.hears(node, report.images, now);
         let request = self.desk.heard().facts(now, ctx.rng.u128(..)).ids().fresh();
         let instances = report.instances.into_iter().map(|it| (it.instance, it.status)).collect();
-        let command = Command::Observe { node, capacity: Some(report.capacity), instances };
+        let command = Command::Observe { node, capacity: Some(report.capacity), instances, volumes: report.volumes };
         self.decides(ctx, Ask { command, actor: Actor::Node(node), request }, now);
         let refused = self.answers.last().and_then(|(_, decided)| decided.clone().err());
         ctx.expect(refused.is_none(), || format!("an honest report is refused: {refused:?}"));

@@ -17,6 +17,7 @@ mod manifests;
 mod orgs;
 mod roles;
 mod sandboxes;
+mod volumes;
 
 pub use expose::Expose;
 pub use manifests::{ManifestArgs, ManifestCommand};
@@ -31,6 +32,8 @@ pub use sandboxes::{
     CreateArgs, KeyCommand, KeyId, SandboxCommand, SandboxExecArgs, SandboxForkArgs, SandboxName, SandboxResumeArgs,
     SandboxTimeoutArgs, SnapshotCommand, SnapshotCreateArgs, SnapshotName, TemplateAddArgs, TemplateCommand,
 };
+
+pub use volumes::{VolumeCommand, VolumeRmArgs};
 
 /// A microVM cloud on your own machines.
 #[derive(Debug, Parser)]
@@ -100,6 +103,9 @@ pub enum Command {
     /// Keep what sandboxes are, for others to go on from
     #[command(subcommand)]
     Snapshot(SnapshotCommand),
+    /// Disks of apps that outlive their instances
+    #[command(subcommand)]
+    Volume(VolumeCommand),
     /// Keys for programs that use sandboxes
     #[command(subcommand)]
     Key(KeyCommand),
@@ -161,6 +167,9 @@ pub struct DeployArgs {
     /// Lead a TCP port of the edge, or a host name below its domain, to a port of a process type; with `/tls` after it, TLS ends there
     #[arg(long, value_name = "LISTEN=PROCESS:PORT")]
     pub expose: Vec<Expose>,
+    /// Make the volumes that the manifest names and that are not there yet, empty
+    #[arg(long)]
+    pub create_volumes: bool,
     #[command(flatten)]
     pub wait: WaitArgs,
 }

@@ -28,6 +28,7 @@ mod stats;
 mod status;
 mod template;
 mod version;
+mod volume;
 
 pub async fn run(cli: Cli, out: &mut Printer) -> Result<Exit, CliError> {
     let context = || Context::new(&cli.global);
@@ -49,6 +50,7 @@ pub async fn run(cli: Cli, out: &mut Printer) -> Result<Exit, CliError> {
         Command::Key(command) => key::run(command, &context()?, out).await,
         Command::Template(command) => template::run(command, &context()?, out).await,
         Command::Snapshot(command) => snapshot::run(command, &context()?, out).await,
+        Command::Volume(command) => volume::run(command, &context()?, out).await,
         Command::Require(args) => org::require(args, &context()?, out).await,
         Command::Priority(args) => org::priority(args, &context()?, out).await,
         Command::Org(command) => org::run(command, &context()?, out).await,

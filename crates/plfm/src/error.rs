@@ -55,6 +55,10 @@ pub enum CliError {
     DrainEnded { node: String, phase: NodePhase, left: u32 },
     #[error("there is no instance of {app} in {env}")]
     NoInstance { app: String, env: String },
+    #[error("there is no volume `{name}` of {app} in {env}")]
+    NoVolume { name: String, app: String, env: String },
+    #[error("what is in `{name}` would be gone for ever")]
+    NotSure { name: String },
     #[error("no instance of {app} in {env} is ready")]
     NoReadyInstance { app: String, env: String },
     #[error("cannot run a command in {instance}")]
@@ -96,7 +100,8 @@ impl CliError {
             Self::Api(error) => api_exit(error),
             Self::Superseded { .. } | Self::DrainEnded { .. } => Exit::Conflict,
             Self::WaitTimeout { .. } | Self::DrainTimeout { .. } => Exit::Transient,
-            Self::NoInstance { .. } => Exit::NotFound,
+            Self::NoInstance { .. } | Self::NoVolume { .. } => Exit::NotFound,
+            Self::NotSure { .. } => Exit::Usage,
             Self::NoReadyInstance { .. } => Exit::Exec(ExecExit::NotRunning),
             Self::Exec { source, .. } => Exit::Exec(exec_exit(source)),
             Self::ExecRefused { code, .. } => Exit::Exec(refused_exit(code)),
@@ -131,6 +136,8 @@ impl CliError {
             Self::DrainEnded { .. } => "drain_ended",
             Self::WaitTimeout { .. } | Self::DrainTimeout { .. } => "wait_timeout",
             Self::NoInstance { .. } => "instance_not_found",
+            Self::NoVolume { .. } => "volume_not_found",
+            Self::NotSure { .. } => "not_confirmed",
             Self::NoReadyInstance { .. } => "instance_not_running",
             Self::Exec { .. } | Self::ExecCut { .. } => "exec_failed",
             Self::ExecRefused { code, .. } => code,
@@ -175,6 +182,8 @@ impl CliError {
             Self::Superseded { .. } => "see the newer deploy with `plfm status`".to_owned(),
             Self::WaitTimeout { app, .. } => format!("see `plfm explain {app}`, and watch with `plfm status {app}`"),
             Self::DrainTimeout { node } => format!("see what is left, and why, with `plfm node explain {node}`"),
+            Self::NoVolume { .. } => "list them with `plfm volume ls`".to_owned(),
+            Self::NotSure { name } => format!("if that is meant: `plfm volume rm {name} --yes`"),
             Self::NoInstance { app, .. } | Self::NoReadyInstance { app, .. } => format!("see `plfm explain {app}`"),
             Self::Exec { source, .. } => exec_hint(source).to_owned(),
             Self::ExecRefused { instance, code, .. } if code == "guest_unavailable" => {

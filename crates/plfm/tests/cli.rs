@@ -143,6 +143,8 @@ async fn an_operator_says_what_an_org_may_have_and_where() {
         envs               0      100        default
         routes             0      50         default
         snapshots          0      100        default
+        volumes            0      20         default
+        volume_size        0      512000     default
         starts_per_minute  0      60         default
     "#]]
     .assert_eq(&org.out);

@@ -93,6 +93,8 @@ fn used(state: &State, org: OrgId, dimension: Dimension, now: Timestamp) -> u64 
         Dimension::Envs => usage.envs,
         Dimension::Routes => usage.routes,
         Dimension::Snapshots => usage.snapshots,
+        Dimension::Volumes => usage.volumes,
+        Dimension::VolumeSize => usage.volume_size.0,
         Dimension::StartsPerMinute => state.starts(org, now).count() as u64,
     }
 }

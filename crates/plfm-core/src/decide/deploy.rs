@@ -12,7 +12,7 @@ use crate::refusal::Refusal;
 use crate::state::State;
 
 use super::bootstrap::DEFAULT;
-use super::quotas;
+use super::{quotas, volumes};
 
 /// RFC 1035, section 2.3.4.
 const LABEL_MAX: usize = 63;
@@ -29,6 +29,7 @@ pub fn deploy(state: &State, wanted: Deploy, facts: &Facts) -> Result<Vec<Event>
     let app = app(state, org, &wanted.app, &ids, &mut events)?;
     let env = env(state, org, app, &wanted.env, &ids, &mut events);
     let release = release(state, org, app, &wanted, &ids, &mut events);
+    events.extend(volumes::of_deploy(state, (org, env), &wanted.manifest, wanted.create_volumes, &ids)?);
     supersede(state, env, &mut events);
     let processes = wanted.manifest.processes.keys().cloned().collect();
     events.push(Event::DeployCreated { deploy: ids.fresh(), org, app, env, release, processes });

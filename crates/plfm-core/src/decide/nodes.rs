@@ -7,7 +7,7 @@ use crate::digest::Digest;
 use crate::event::{Capacity, Degradation, Event, InstanceStatus};
 use crate::facts::Facts;
 use crate::ids::*;
-use crate::phase::{Desired, InstancePhase, NodePhase};
+use crate::phase::{Desired, InstancePhase, NodePhase, VolumePhase};
 use crate::reason::{Failure, Reason};
 use crate::refusal::Refusal;
 use crate::state::{Node, State};
@@ -84,7 +84,7 @@ fn decommission(state: &State, id: NodeId, phase: NodePhase) -> Result<Vec<Event
     if left > 0 {
         return Err(Refusal::NodeNotEmpty { node: id, instances: left });
     }
-    let volumes = state.volumes_on(id);
+    let volumes = state.volumes_on(id).filter(|(_, it)| it.phase.is_wanted()).count();
     if volumes > 0 {
         return Err(Refusal::NodeHasVolumes { node: id, volumes });
     }
@@ -94,6 +94,13 @@ fn decommission(state: &State, id: NodeId, phase: NodePhase) -> Result<Vec<Event
         Event::InstanceStatusChanged { instance, node: id, status }
     };
     let mut events: Vec<_> = state.live_on(id).map(gone).collect();
+    // It removes all that it has.
+    events.extend(state.volumes_on(id).map(|(volume, it)| Event::VolumePhaseChanged {
+        volume,
+        org: it.org,
+        node: id,
+        phase: VolumePhase::Deleted,
+    }));
     events.push(Event::NodePhaseChanged { node: id, phase: NodePhase::Decommissioned });
     Ok(events)
 }

@@ -89,7 +89,16 @@ fn made(events: &[Event]) -> Usage {
         apps: count(|event| matches!(event, Event::AppCreated { .. })),
         envs: count(|event| matches!(event, Event::EnvCreated { .. })),
         routes: count(|event| matches!(event, Event::RouteCreated { .. })),
+        volumes: count(|event| matches!(event, Event::VolumeCreated { .. })),
+        volume_size: events.iter().filter_map(size_of_volume).sum(),
         ..Usage::default()
+    }
+}
+
+fn size_of_volume(event: &Event) -> Option<Mebibytes> {
+    match event {
+        Event::VolumeCreated { size, .. } => Some(*size),
+        _ => None,
     }
 }
 

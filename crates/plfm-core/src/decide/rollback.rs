@@ -27,7 +27,11 @@ pub fn rollback(state: &State, env: EnvId, named: Option<ReleaseId>, facts: &Fac
     let org = state.orgs.get(&known.org).ok_or(Refusal::EnvNotFound(env))?.name.clone();
     let app = state.apps.get(&known.app).ok_or(Refusal::EnvNotFound(env))?.name.clone();
     let (env, image, manifest) = (known.name.clone(), it.image.clone(), it.manifest.clone());
-    deploy(state, Deploy { org, app, env, image, manifest, vars: it.vars, expose: Vec::new() }, facts)
+    deploy(
+        state,
+        Deploy { org, app, env, image, manifest, vars: it.vars, expose: Vec::new(), create_volumes: false },
+        facts,
+    )
 }
 
 fn before(state: &State, env: EnvId, now: &BTreeSet<ReleaseId>) -> Option<ReleaseId> {

@@ -81,6 +81,7 @@ impl World {
             manifest: Manifest::parse(manifest.as_bytes()).expect("the manifest is sound"),
             vars: None,
             expose: Vec::new(),
+            create_volumes: true,
         })));
         self.settle();
         self
@@ -92,7 +93,8 @@ impl World {
         let boot = Some(BootId::new(Ulid::from_parts(1, u128::from(restarts))));
         let exit_code = failure.as_ref().filter(|it| it.reason == Reason::WorkloadExited).map(|_| 1);
         let status = InstanceStatus { phase, boot, failure, exit_code, restarts, hello_ms: Some(5), start: None };
-        let command = Command::Observe { node: instance.node, capacity: None, instances: vec![(*id, status)] };
+        let command =
+            Command::Observe { node: instance.node, capacity: None, instances: vec![(*id, status)], volumes: None };
         self.command(command);
         self.settle();
         self
@@ -170,7 +172,7 @@ fn on_a_full_disk() {
     let node = world.state.node_named("a").expect("it has joined");
     let degraded = [crate::event::Degradation::DiskPressure].into();
     let full = Capacity { degraded, ..capacity("amd64", 4000) };
-    world.command(Command::Observe { node, capacity: Some(full), instances: Vec::new() });
+    world.command(Command::Observe { node, capacity: Some(full), instances: Vec::new(), volumes: None });
     world.deploy(1).check_env(expect![[r#"
         shop in dev: shop in dev is not as it should be: web 0 of 1 ready
         - web waits for a place
@@ -185,7 +187,7 @@ fn what_runs_on_a_disk_that_is_nearly_full() {
     let node = world.state.node_named("a").expect("it has joined");
     let degraded = [crate::event::Degradation::DiskPressure].into();
     let full = Capacity { degraded, ..capacity("amd64", 4000) };
-    world.command(Command::Observe { node, capacity: Some(full), instances: Vec::new() });
+    world.command(Command::Observe { node, capacity: Some(full), instances: Vec::new(), volumes: None });
     world.check_env(expect![[r#"
         shop in dev: shop in dev is not as it should be: web 1 of 1 ready
         - a is degraded

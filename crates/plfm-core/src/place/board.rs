@@ -77,13 +77,13 @@ impl<'a> Board<'a> {
     }
 
     /// It is there from now on.
-    pub fn seat(&mut self, wish: Wish<'a>, place: usize, needs: &Resources) -> NodeId {
+    pub fn seat(&mut self, wish: Wish<'a>, place: usize) -> NodeId {
         if let Some(group) = wish.group {
             *self.groups.entry(group).or_default().entry(place).or_default() += 1;
         }
         let seat = &mut self.seats[place];
         self.by_worth.remove(&(Reverse(seat.worth), place));
-        seat.held.add(needs);
+        seat.held = seat.held.plus(wish.kind.takes_on(seat.node));
         seat.worth = score::of_node(seat.node, seat.held, self.now);
         self.by_worth.insert((Reverse(seat.worth), place));
         seat.id
@@ -92,10 +92,10 @@ impl<'a> Board<'a> {
     /// Keeps the seat where least is missing for nobody else, if it could hold one at all.
     pub fn reserve(&mut self, kind: Kind<'_>) -> bool {
         let able = |seat: &Seat<'_>| {
-            kind.suits(seat.id, seat.node) && has_room(seat.node, Committed::default(), &kind.needs_on(seat.node))
+            kind.suits(seat.id, seat.node) && has_room(seat.node, Committed::default(), kind.takes_on(seat.node))
         };
         let able = self.seats.iter().enumerate().filter(|(_, seat)| able(seat));
-        let nearest = able.max_by_key(|(place, seat)| (seat.part_free_of(&kind.needs_on(seat.node)), Reverse(*place)));
+        let nearest = able.max_by_key(|(place, seat)| (seat.part_free_of(kind.takes_on(seat.node)), Reverse(*place)));
         let place = nearest.map(|(place, _)| place);
         place.into_iter().for_each(|place| self.seats[place].reserved = true);
         place.is_some()
@@ -132,15 +132,15 @@ impl<'a> Board<'a> {
         }
         let offers: Vec<_> = offers.into_iter().filter(|seat| kind.asked().are_on(seat.node)).collect();
         let Some(first) = offers.first() else { return Waiting::NoNodeLabelled { asked: kind.asked().all() } };
-        let needs = kind.needs_on(first.node);
-        let has_memory = |seat: &&Seat<'_>| seat.free_memory() >= memory_of(&kind.needs_on(seat.node));
+        let takes = kind.takes_on(first.node);
+        let has_memory = |seat: &&Seat<'_>| seat.free_memory() >= kind.takes_on(seat.node).memory;
         if !offers.iter().copied().any(|seat| has_memory(&seat)) {
             let largest_free = offers.iter().map(|seat| seat.free_memory()).max().unwrap_or_default();
-            return Waiting::NoCapacityMemory { wanted: memory_of(&needs), largest_free };
+            return Waiting::NoCapacityMemory { wanted: takes.memory, largest_free };
         }
-        if offers.iter().copied().filter(has_memory).all(|seat| seat.free_disk() < needs.disk) {
+        if offers.iter().copied().filter(has_memory).all(|seat| seat.free_disk() < takes.disk) {
             let largest_free = offers.iter().map(|seat| seat.free_disk()).max().unwrap_or_default();
-            return Waiting::NoCapacityDisk { wanted: needs.disk, largest_free };
+            return Waiting::NoCapacityDisk { wanted: takes.disk, largest_free };
         }
         if offers.iter().any(|seat| seat.has_room(kind)) {
             return Waiting::Reserved;
@@ -201,23 +201,19 @@ fn choose(
     alone.or_else(|| siblings.keys().copied().filter(fits).max_by_key(score))
 }
 
-fn memory_of(needs: &Resources) -> Mebibytes {
-    needs.memory + needs.overhead
-}
-
 impl Seat<'_> {
     fn fits(&self, kind: Kind<'_>) -> bool {
         !self.reserved && kind.suits(self.id, self.node) && self.has_room(kind)
     }
 
     fn has_room(&self, kind: Kind<'_>) -> bool {
-        has_room(self.node, self.held, &kind.needs_on(self.node))
+        has_room(self.node, self.held, kind.takes_on(self.node))
     }
 
     /// How much of what is scarcest is there, in thousandths of what is needed.
-    fn part_free_of(&self, needs: &Resources) -> u64 {
-        let part = |free: Mebibytes, needs: Mebibytes| free.0.min(needs.0) * 1_000 / needs.0.max(1);
-        part(self.free_memory(), memory_of(needs)).min(part(self.free_disk(), needs.disk))
+    fn part_free_of(&self, takes: Committed) -> u64 {
+        let part = |free: Mebibytes, takes: Mebibytes| free.0.min(takes.0) * 1_000 / takes.0.max(1);
+        part(self.free_memory(), takes.memory).min(part(self.free_disk(), takes.disk))
     }
 
     fn free_memory(&self) -> Mebibytes {
@@ -280,14 +276,10 @@ mod tests {
         let (node, id) = (node(1_000), NodeId::new(ulid::Ulid::from_parts(1, 1)));
         let held = Committed { memory: Mebibytes(700), disk: Mebibytes(1_000), ..Committed::default() };
         let seat = Seat { id, node: &node, held, worth: 0, reserved: false };
-        let needs = |memory, disk| Resources {
-            cpu: MilliCpu(100),
-            memory: Mebibytes(memory),
-            overhead: Mebibytes(100),
-            disk: Mebibytes(disk),
-        };
-        assert_eq!(seat.part_free_of(&needs(500, 1_000)), 500, "300 of 600 MiB of memory");
-        assert_eq!(seat.part_free_of(&needs(100, 16_000)), 250, "4,000 of 16,000 MiB of disk");
-        assert_eq!(seat.part_free_of(&needs(100, 10)), 1_000, "all of it");
+        let takes =
+            |memory, disk| Committed { memory: Mebibytes(memory), disk: Mebibytes(disk), ..Committed::default() };
+        assert_eq!(seat.part_free_of(takes(600, 1_000)), 500, "300 of 600 MiB of memory");
+        assert_eq!(seat.part_free_of(takes(200, 16_000)), 250, "4,000 of 16,000 MiB of disk");
+        assert_eq!(seat.part_free_of(takes(200, 10)), 1_000, "all of it");
     }
 }

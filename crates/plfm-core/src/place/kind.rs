@@ -8,7 +8,8 @@ use crate::event::{ReleaseImage, Resources};
 use crate::ids::*;
 use crate::labels::Labels;
 use crate::manifest::{Process, Resources as Size};
-use crate::state::{Env, Node, State, Template};
+use crate::state::{Committed, Node, State, Template};
+use crate::units::Mebibytes;
 
 use super::Wanted;
 
@@ -20,6 +21,8 @@ pub struct Kind<'a> {
     replicas: u32,
     asked: Asked<'a>,
     home: Home,
+    /// Of its volumes that are nowhere yet: they come to be where it is.
+    volumes: Mebibytes,
 }
 
 /// The labels that nodes must have: of the org, and of the env if it is in one.
@@ -67,12 +70,14 @@ impl<'a> Kind<'a> {
         let release = state.releases.get(&release)?;
         let process = release.manifest.processes.get(process)?;
         let asked = Asked::of(state, release.org, Some(env));
-        let home = Home::of(state.envs.get(&env)?, process);
-        Some(Self { image: &release.image, size: &process.resources, replicas: process.scaling.min, asked, home })
+        let (home, volumes) = (Home::of(state, env, process), unsettled(state, env, process));
+        let (size, replicas) = (&process.resources, process.scaling.min);
+        Some(Self { image: &release.image, size, replicas, asked, home, volumes })
     }
 
     pub fn anywhere(image: &'a ReleaseImage, size: &'a Size) -> Self {
-        Self { image, size, replicas: 1, asked: Asked([None; 2]), home: Home::Anywhere }
+        let (asked, home, volumes) = (Asked([None; 2]), Home::Anywhere, Mebibytes(0));
+        Self { image, size, replicas: 1, asked, home, volumes }
     }
 
     /// Whether it could be there at all, room or not.
@@ -108,6 +113,12 @@ impl<'a> Kind<'a> {
     pub fn needs_on(self, node: &Node) -> Resources {
         resources_on(self.size, node)
     }
+
+    /// All that is gone from a node that it is placed on.
+    pub fn takes_on(self, node: &Node) -> Committed {
+        let needs = Committed::from(&self.needs_on(node));
+        Committed { disk: needs.disk + self.volumes, ..needs }
+    }
 }
 
 impl<'a> Asked<'a> {
@@ -127,12 +138,18 @@ impl<'a> Asked<'a> {
     }
 }
 
+fn unsettled(state: &State, env: EnvId, process: &Process) -> Mebibytes {
+    let volumes = process.mounts.iter().filter_map(|mount| state.volume_named(env, &mount.volume));
+    volumes.filter(|(_, volume)| volume.home.is_none()).map(|(_, volume)| volume.size).sum()
+}
+
 impl Home {
-    fn of(env: &Env, process: &Process) -> Self {
-        let homes: BTreeSet<_> = process.mounts.iter().filter_map(|mount| env.homes.get(&mount.volume)).collect();
+    fn of(state: &State, env: EnvId, process: &Process) -> Self {
+        let volumes = process.mounts.iter().filter_map(|mount| state.volume_named(env, &mount.volume));
+        let homes: BTreeSet<_> = volumes.filter_map(|(_, volume)| volume.home).collect();
         match Vec::from_iter(homes).as_slice() {
             [] => Self::Anywhere,
-            [home] => Self::On(**home),
+            [home] => Self::On(*home),
             _ => Self::Apart,
         }
     }

@@ -50,8 +50,8 @@ pub fn report(state: &State, facts: &Facts, wanted: Wanted) -> Report {
     let verdict = |(id, node): (&NodeId, &Node)| Some((*id, verdict(state, facts, &wanted, kind?, *id, node)));
     let nodes: Vec<_> = state.nodes.iter().filter_map(verdict).collect();
     let nearest = nodes.iter().min_by_key(|(id, verdict)| (*verdict, *id)).and_then(|(id, _)| state.nodes.get(id));
-    let needs = kind.zip(nearest).map(|(kind, node)| kind.needs_on(node));
-    Report { needs: needs.map(|it| (it.memory + it.overhead, it.disk)), wanted, nodes }
+    let needs = kind.zip(nearest).map(|(kind, node)| kind.takes_on(node));
+    Report { needs: needs.map(|it| (it.memory, it.disk)), wanted, nodes }
 }
 
 fn verdict(state: &State, facts: &Facts, wanted: &Wanted, kind: Kind<'_>, id: NodeId, node: &Node) -> Verdict {
@@ -73,10 +73,10 @@ fn verdict(state: &State, facts: &Facts, wanted: &Wanted, kind: Kind<'_>, id: No
     if !kind.asked().are_on(node) {
         return Verdict::Labels;
     }
-    let (held, needs) = (state.index().held(id), kind.needs_on(node));
-    let short = |needs: Mebibytes, free: Mebibytes| needs - free;
-    let memory = short(needs.memory + needs.overhead, node.capacity.memory - held.memory);
-    let disk = short(needs.disk, node.capacity.disk - held.disk);
+    let (held, takes) = (state.index().held(id), kind.takes_on(node));
+    let short = |takes: Mebibytes, free: Mebibytes| takes - free;
+    let memory = short(takes.memory, node.capacity.memory - held.memory);
+    let disk = short(takes.disk, node.capacity.disk - held.disk);
     match (memory, disk) {
         (Mebibytes(1..), _) => Verdict::Memory { short: memory },
         (_, Mebibytes(1..)) => Verdict::Disk { short: disk },

@@ -41,7 +41,7 @@ impl<'a> Session<'a> {
         let (seat, needs) = self.board.find(wish)?;
         self.ledger.check(wish.org, &needs).ok()?;
         self.ledger.book(wish.org, &needs);
-        Some((self.board.seat(wish, seat, &needs), needs))
+        Some((self.board.seat(wish, seat), needs))
     }
 
     pub fn why_not(&mut self, wish: Wish<'a>) -> Waiting {

@@ -116,7 +116,7 @@ impl<'a> Step<'a> {
         let Some(kind) = kind else { return false };
         let mut others = self.state.nodes.iter().filter(|(id, _)| **id != it.node);
         others.any(|(id, node)| {
-            let has_room = || has_room(node, self.state.index().held(*id), &kind.needs_on(node));
+            let has_room = || has_room(node, self.state.index().held(*id), kind.takes_on(node));
             is_eligible(self.facts, *id, node) && kind.suits(*id, node) && has_room()
         })
     }
@@ -221,7 +221,7 @@ fn leaves_quota(state: &State, old: &Instance, kind: Kind<'_>) -> Option<bool> {
 fn takes_place_of(state: &State, old: &Instance, kind: Kind<'_>) -> Option<bool> {
     let node = state.nodes.get(&old.node).filter(|node| node.phase == NodePhase::Active)?;
     let held = state.index().held(old.node).less((&old.resources).into());
-    Some(kind.suits(old.node, node) && has_room(node, held, &kind.needs_on(node)))
+    Some(kind.suits(old.node, node) && has_room(node, held, kind.takes_on(node)))
 }
 
 /// Failed first, then what is not ready, then the oldest.

@@ -9,7 +9,7 @@ use plfm_core::fair::Class;
 use plfm_core::ids::*;
 use plfm_core::labels::Labels;
 use plfm_core::manifest::Resources as Size;
-use plfm_core::phase::{DeployStatus, Desired, InstancePhase, NodePhase};
+use plfm_core::phase::{DeployStatus, Desired, InstancePhase, NodePhase, VolumePhase};
 use plfm_core::quota::{Dimension, Excess, Limits};
 use plfm_core::reason::{Failure, Reason};
 use plfm_core::units::{Mebibytes, MilliCpu, Seq, Term, Timestamp};
@@ -141,6 +141,16 @@ fn one_of_each() -> Vec<Event> {
         Event::SandboxCreated(Box::new(SandboxCreated { startup: startup(), ..sandbox_created(instance, org, node) })),
         Event::NodeDegradationTolerated { node, degraded: [Degradation::DiskPressure].into() },
         Event::RouteTargetSet { route, org, env, target: target(release, Tls::Passthrough) },
+        Event::VolumeCreated {
+            volume: id(40),
+            org,
+            env,
+            name: "data".to_owned(),
+            size: Mebibytes(1024),
+            backup_enabled: true,
+        },
+        Event::VolumePhaseChanged { volume: id(40), org, node, phase: VolumePhase::Available },
+        Event::VolumeDeleted { volume: id(40), org },
     ]
 }
 

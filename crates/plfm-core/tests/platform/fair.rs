@@ -123,7 +123,9 @@ fn one_that_needs_much_gets_its_turn() {
         fleet.submit(plfm_core::command::Command::SetDesired { instance, desired, why }).unwrap();
         let phase = plfm_core::phase::InstancePhase::Gone;
         let gone = vec![(instance, plfm_core::event::InstanceStatus { phase, ..status })];
-        fleet.submit(plfm_core::command::Command::Observe { node, capacity: None, instances: gone }).unwrap();
+        fleet
+            .submit(plfm_core::command::Command::Observe { node, capacity: None, instances: gone, volumes: None })
+            .unwrap();
         fleet.follow("pass 3");
     }
 }

@@ -3,12 +3,13 @@
 //!
 //! ```text
 //! node a memory=1024 disk=50 arch=arm64 zone=x    a node joins and is heard from then on
-//! deploy v1 x3 memory=64 disk=1 app=shop volume=data+logs process=web grace=10   release `v1` of `web`, three replicas
+//! deploy v1 x3 memory=64 disk=1 app=shop volume=data+logs size=1 process=web grace=10   release `v1` of `web`, three replicas
 //! ready | ready 2                          all that should run, or the second instance, reports ready
 //! unready 2 | fail 2 workload_exited       what a node reports of an instance; `fail all …` of every one that starts
 //! leave                                    what should go is gone
 //! mute a | murmur a | hear a               the node falls silent, is heard once, is back with three heartbeats in a row
 //! pass 61                                  so many seconds; nodes that are not mute keep reporting
+//! has a data | has a data+logs | has a     the volumes that the node says that it has, in all envs that have one of that name
 //! writer                                   another server takes over
 //! template 256 | sandbox 60 | kill 2        what sandboxes are made of, one for so many seconds, an end
 //! pause 2 | resume 2 60 | paused 2          what is wanted of a sandbox; what its node says
@@ -34,7 +35,7 @@ use plfm_core::facts::{BACK_AFTER, Contact, Facts};
 use plfm_core::fair::Class;
 use plfm_core::ids::{BootId, InstanceId, NodeId, OrgId};
 use plfm_core::labels::Labels;
-use plfm_core::manifest::{Manifest, Mount, Resources as Size};
+use plfm_core::manifest::{Manifest, Mount, Resources as Size, Volume};
 use plfm_core::phase::{Desired, InstancePhase, NodePhase};
 use plfm_core::quota::Dimension;
 use plfm_core::reason::{Failure, Reason};
@@ -168,6 +169,7 @@ impl Fleet {
             ["snapshot", which, name] => self.snapshots(which, Some(name)).map(drop).unwrap(),
             ["paused", which] => self.report(self.instance(which), InstancePhase::Paused, None),
             ["kill", which] => drop(self.submit(Command::KillSandbox { instance: self.instance(which) }).unwrap()),
+            ["has", node, ref rest @ ..] => self.has(node, rest.first().into_iter().flat_map(|all| all.split('+'))),
             ["rollback"] => {
                 let env = *self.state().envs.keys().next().unwrap();
                 self.submit(Command::Rollback { env, release: None }).unwrap();
@@ -276,9 +278,8 @@ impl Fleet {
         let mut command = deploy(tag, manifest);
         let Command::Deploy(wanted) = &mut command else { unreachable!("it is a deploy") };
         wanted.app = word(rest, "app").unwrap_or("shop").to_owned();
-        let mount = |volume: &str| Mount { volume: volume.to_owned(), path: "/data".to_owned(), read_only: false };
-        let mounts: Vec<_> = word(rest, "volume").into_iter().flat_map(|all| all.split('+')).map(mount).collect();
-        wanted.manifest.processes.values_mut().for_each(|process| process.mounts.extend(mounts.clone()));
+        let volumes = word(rest, "volume").into_iter().flat_map(|all| all.split('+'));
+        volumes.for_each(|name| mount(&mut wanted.manifest, name, number(rest, "size", 1)));
         let grace = word(rest, "grace").map(|seconds| seconds.parse().unwrap());
         let graces = wanted.manifest.processes.values_mut().map(|process| &mut process.termination_grace_seconds);
         graces.for_each(|it| *it = grace.unwrap_or(*it));
@@ -314,7 +315,15 @@ impl Fleet {
         let failure = reason.map(|reason| Failure::new(parse_reason(reason), "as told"));
         let status = InstanceStatus { phase, boot, failure, exit_code: None, restarts: 0, hello_ms: None, start: None };
         let node = known.node;
-        self.submit(Command::Observe { node, capacity: None, instances: vec![(id, status)] }).unwrap();
+        self.submit(Command::Observe { node, capacity: None, instances: vec![(id, status)], volumes: None }).unwrap();
+    }
+
+    pub fn has<'a>(&mut self, node: &str, names: impl Iterator<Item = &'a str>) {
+        let names: Vec<_> = names.collect();
+        let there = self.state().volumes.iter().filter(|(_, it)| names.contains(&it.name.as_str()));
+        let volumes = Some(there.map(|(id, _)| *id).collect());
+        let node = self.node(node);
+        self.submit(Command::Observe { node, capacity: None, instances: Vec::new(), volumes }).unwrap();
     }
 
     /// A new one each time.
@@ -377,6 +386,10 @@ impl Fleet {
         if self.state().rescheduling.frozen_since.is_some() {
             writeln!(text, "frozen").unwrap();
         }
+        for volume in self.state().volumes.values() {
+            let home = volume.home.map(|home| format!(" on {}", self.state().nodes[&home].name));
+            writeln!(text, "volume {} {}{}", volume.name, volume.phase, home.unwrap_or_default()).unwrap();
+        }
         for group in self.state().envs.values().flat_map(|env| env.groups.values()) {
             group.waiting.iter().for_each(|waiting| writeln!(text, "waits: {waiting}").unwrap());
         }
@@ -415,17 +428,51 @@ pub fn capacity(memory: u64, disk: u64) -> Capacity {
 
 pub fn deploy(tag: &str, manifest: Manifest) -> Command {
     let (org, app, env) = ("default".to_owned(), "shop".to_owned(), "dev".to_owned());
-    Command::Deploy(Box::new(Deploy { org, app, env, image: image(tag), manifest, vars: None, expose: Vec::new() }))
+    Command::Deploy(Box::new(Deploy {
+        org,
+        app,
+        env,
+        image: image(tag),
+        manifest,
+        vars: None,
+        expose: Vec::new(),
+        create_volumes: true,
+    }))
 }
 
 pub fn deploy_as(app: &str, manifest: Manifest) -> Command {
     let (org, app, env) = ("default".to_owned(), app.to_owned(), "dev".to_owned());
-    Command::Deploy(Box::new(Deploy { org, app, env, image: image("v1"), manifest, vars: None, expose: Vec::new() }))
+    Command::Deploy(Box::new(Deploy {
+        org,
+        app,
+        env,
+        image: image("v1"),
+        manifest,
+        vars: None,
+        expose: Vec::new(),
+        create_volumes: true,
+    }))
 }
 
 pub fn exposing(tag: &str, manifest: Manifest, expose: Vec<Expose>) -> Command {
     let (org, app, env) = ("default".to_owned(), "shop".to_owned(), "dev".to_owned());
-    Command::Deploy(Box::new(Deploy { org, app, env, image: image(tag), manifest, vars: None, expose }))
+    Command::Deploy(Box::new(Deploy {
+        org,
+        app,
+        env,
+        image: image(tag),
+        manifest,
+        vars: None,
+        expose,
+        create_volumes: true,
+    }))
+}
+
+/// Every process type of it has a volume of this name.
+pub fn mount(manifest: &mut Manifest, name: &str, gib: u64) {
+    manifest.volumes.push(Volume { name: name.to_owned(), size: Mebibytes(gib << 10), backup_enabled: true });
+    let mount = Mount { volume: name.to_owned(), path: "/data".to_owned(), read_only: false };
+    manifest.processes.values_mut().for_each(|process| process.mounts.push(mount.clone()));
 }
 
 pub fn expose(process: &str, port: u16, entry: Entry) -> Expose {

@@ -15,3 +15,4 @@ mod rollout;
 mod routes;
 mod sandboxes;
 mod snapshots;
+mod volumes;

@@ -25,7 +25,9 @@ fn an_operator_may_tolerate_that_a_node_is_degraded_as_it_is() {
     let node = fleet.node("a");
     let is = |fleet: &mut Fleet, degraded: &[Degradation]| {
         let capacity = Capacity { degraded: degraded.iter().copied().collect(), ..capacity(4096, 10_240) };
-        fleet.submit(Command::Observe { node, capacity: Some(capacity), instances: Vec::new() }).unwrap();
+        fleet
+            .submit(Command::Observe { node, capacity: Some(capacity), instances: Vec::new(), volumes: None })
+            .unwrap();
         fleet.beat();
     };
     let order = |fleet: &mut Fleet, order| fleet.submit(Command::OrderNode { node, order });
@@ -99,7 +101,7 @@ fn a_node_that_says_it_has_less_keeps_what_is_promised_on_it() {
     let node = fleet.node("a");
     let (held, capacity) = (fleet.state().index().held(node), fleet.state().nodes[&node].capacity.clone());
     let told = Capacity { memory: Mebibytes(1), disk: Mebibytes(2), ..capacity };
-    fleet.submit(Command::Observe { node, capacity: Some(told), instances: Vec::new() }).unwrap();
+    fleet.submit(Command::Observe { node, capacity: Some(told), instances: Vec::new(), volumes: None }).unwrap();
     let kept = &fleet.state().nodes[&node].capacity;
     assert_eq!((kept.memory, kept.disk), (held.memory, held.disk));
     assert!(held.memory > Mebibytes(1) && held.disk > Mebibytes(2));
@@ -113,7 +115,9 @@ fn a_way_back_is_news_of_another_boot_only() {
     let (instance, node, known) = (*instance, it.node, it.status.clone());
     let mut events_of = |boot| {
         let status = InstanceStatus { phase: InstancePhase::Booting, boot, ..known.clone() };
-        fleet.submit(Command::Observe { node, capacity: None, instances: vec![(instance, status)] }).unwrap()
+        fleet
+            .submit(Command::Observe { node, capacity: None, instances: vec![(instance, status)], volumes: None })
+            .unwrap()
     };
     assert_eq!(events_of(known.boot), 0, "it says late what was so before");
     assert_eq!(events_of(Some(BootId::new(ulid::Ulid::from_parts(7, 7)))), 1);
@@ -437,7 +441,12 @@ fn a_failure_without_a_reason_is_none() {
     let (id, it) = fleet.state().instances.iter().next().map(|(id, it)| (*id, it.clone())).unwrap();
     for phase in [InstancePhase::Failed, InstancePhase::Unready] {
         let status = InstanceStatus { phase, failure: None, ..it.status.clone() };
-        let told = fleet.submit(Command::Observe { node: it.node, capacity: None, instances: vec![(id, status)] });
+        let told = fleet.submit(Command::Observe {
+            node: it.node,
+            capacity: None,
+            instances: vec![(id, status)],
+            volumes: None,
+        });
         assert_eq!(told, Err(Refusal::StatusUnexplained { instance: id, phase }));
     }
 }

@@ -110,7 +110,9 @@ fn what_could_not_be_paused_runs_on() {
     let (id, it) = fleet.state().instances.iter().next().map(|(id, it)| (*id, it.clone())).unwrap();
     let failure = Some(Failure::new(Reason::SnapshotFailed, "the disk is full"));
     let status = InstanceStatus { phase: InstancePhase::Ready, failure, ..it.status };
-    fleet.submit(Command::Observe { node: it.node, capacity: None, instances: vec![(id, status)] }).unwrap();
+    fleet
+        .submit(Command::Observe { node: it.node, capacity: None, instances: vec![(id, status)], volumes: None })
+        .unwrap();
     assert_eq!(fleet.state().instances[&id].desired, Desired::Running);
 }
 
@@ -197,7 +199,14 @@ fn what_can_never_be_paused_is_stopped_in_the_end() {
         for (phase, failure) in [(InstancePhase::Pausing, None), (InstancePhase::Ready, Some("the disk is full"))] {
             let failure = failure.map(|why| Failure::new(Reason::SnapshotFailed, why));
             let status = InstanceStatus { phase, failure, ..it.status.clone() };
-            fleet.submit(Command::Observe { node: it.node, capacity: None, instances: vec![(id, status)] }).unwrap();
+            fleet
+                .submit(Command::Observe {
+                    node: it.node,
+                    capacity: None,
+                    instances: vec![(id, status)],
+                    volumes: None,
+                })
+                .unwrap();
         }
         fleet.settle();
     }

@@ -217,7 +217,7 @@ fn a_node_can_be_labelled_later() {
     let junk = ("no label".to_owned(), "x".to_owned());
     let labels = Labels(zone(Some("x")).0.into_iter().chain([junk]).collect());
     let capacity = Some(Capacity { labels, ..known });
-    fleet.submit(Command::Observe { node, capacity, instances: Vec::new() }).unwrap();
+    fleet.submit(Command::Observe { node, capacity, instances: Vec::new(), volumes: None }).unwrap();
     assert_eq!(fleet.state().nodes[&node].capacity.labels, zone(Some("x")), "what is none is left out");
     fleet.settle();
     assert_eq!(fleet.state().instances.len(), 1);

@@ -22,7 +22,7 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use ulid::Ulid;
 
-use crate::fleet::{Fleet, bootstrap, capacity, image, manifest, template};
+use crate::fleet::{Fleet, bootstrap, capacity, image, manifest, mount, template};
 
 /// A step of a sequence. Ids are chosen among those that exist when it is its turn, or are of nobody.
 #[derive(Debug, Clone)]
@@ -32,12 +32,14 @@ enum Step {
         node: Which,
         capacity: Option<Capacity>,
         lines: Vec<(Which, InstanceStatus)>,
+        volumes: Option<Vec<Which>>,
     },
     Phase(Which, NodePhase),
     Order(Which, NodeOrder),
     /// Of an env, or of the org; in one zone or anywhere.
     Constrain(Option<Which>, Option<&'static str>),
     Revoke(Which),
+    DeleteVolume(Which),
     Force,
     Freeze(bool),
     Limit(Dimension, u64),
@@ -93,12 +95,13 @@ fn step() -> impl Strategy<Value = Step> {
     let phase = select(NodePhase::ALL);
     prop_oneof![
         6 => given().prop_map(Step::Given),
-        10 => (which(), proptest::option::weighted(0.2, claimed()), vec((which(), status()), 0..5))
-            .prop_map(|(node, capacity, lines)| Step::Observe { node, capacity, lines }),
+        10 => (which(), proptest::option::weighted(0.2, claimed()), vec((which(), status()), 0..5), proptest::option::of(vec(which(), 0..3)))
+            .prop_map(|(node, capacity, lines, volumes)| Step::Observe { node, capacity, lines, volumes }),
         1 => (which(), phase).prop_map(|(node, phase)| Step::Phase(node, phase)),
         2 => (which(), select(ORDERS)).prop_map(|(node, order)| Step::Order(node, order)),
         1 => (proptest::option::of(which()), proptest::option::of(select(vec!["a", "b"]))).prop_map(|(env, zone)| Step::Constrain(env, zone)),
         1 => which().prop_map(Step::Revoke),
+        1 => which().prop_map(Step::DeleteVolume),
         1 => prop_oneof![Just(Step::Force), any::<bool>().prop_map(Step::Freeze)],
         1 => (select(Dimension::ALL), 0..6u64).prop_map(|(dimension, limit)| Step::Limit(dimension, limit << (limit * 3))),
         1 => (which(), 0..5u32).prop_map(|(project, weight)| Step::Weights(project, weight)),
@@ -188,14 +191,19 @@ fn deploy() -> impl Strategy<Value = Command> {
                 port,
                 tls: if entry == 0 && replicas % 2 == 0 { Tls::Passthrough } else { Tls::Terminated },
             });
+            let mut manifest = manifest(replicas, memory, disk);
+            if replicas == 1 {
+                mount(&mut manifest, "data", disk);
+            }
             Command::Deploy(Box::new(Deploy {
                 org: "default".to_owned(),
                 app: app.to_owned(),
                 env: "dev".to_owned(),
                 image: image(tag),
-                manifest: manifest(replicas, memory, disk),
+                manifest,
                 vars: None,
                 expose: expose.collect(),
+                create_volumes: true,
             }))
         },
     )
@@ -244,10 +252,13 @@ impl Step {
         let instances = || state.instances.keys().copied();
         Some(match self {
             Self::Given(command) => command,
-            Self::Observe { node, capacity, lines } => {
+            Self::Observe { node, capacity, lines, volumes } => {
+                let there = || state.volumes.keys().copied();
+                let volumes = volumes.map(|which| which.into_iter().map(|which| which.of(there())).collect());
                 let instances = lines.into_iter().map(|(which, status)| (which.of(instances()), status)).collect();
-                Command::Observe { node: node.of(nodes()), capacity, instances }
+                Command::Observe { node: node.of(nodes()), capacity, instances, volumes }
             }
+            Self::DeleteVolume(which) => Command::DeleteVolume { volume: which.of(state.volumes.keys().copied()) },
             Self::Phase(node, phase) => Command::SetNodePhase { node: node.of(nodes()), phase },
             Self::Order(node, order) => Command::OrderNode { node: node.of(nodes()), order },
             Self::Limit(dimension, limit) => Command::SetLimits {

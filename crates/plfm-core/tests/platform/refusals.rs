@@ -48,7 +48,7 @@ fn observe(fleet: &Fleet, node: NodeId, phase: InstancePhase) -> Command {
     let status =
         InstanceStatus { phase, boot: None, failure: None, exit_code: None, restarts: 0, hello_ms: None, start: None };
     let instance = *fleet.state().instances.keys().next().expect("there is an instance");
-    Command::Observe { node, capacity: None, instances: vec![(instance, status)] }
+    Command::Observe { node, capacity: None, instances: vec![(instance, status)], volumes: None }
 }
 
 fn order(fleet: &Fleet, order: NodeOrder) -> Command {
@@ -149,6 +149,7 @@ fn every_refusal_has_a_code_a_class_a_sentence_and_a_hint() {
             node: *fleet.state().nodes.keys().next().expect("its record stays"),
             capacity: None,
             instances: Vec::new(),
+            volumes: None,
         }),
         refusal("", |_| Command::ForceReschedule),
         refusal("", |_| deploy("v1", manifest(51, 64, 1))),
@@ -263,7 +264,12 @@ fn a_full_node_takes_no_more() {
 fn a_node_shrinks_when_what_was_promised_on_it_has_left() {
     let mut fleet = fleet("node a memory=200; deploy v1 x2");
     let node = fleet.node("a");
-    let says = |memory| Command::Observe { node, capacity: Some(capacity(memory, 50 << 10)), instances: Vec::new() };
+    let says = |memory| Command::Observe {
+        node,
+        capacity: Some(capacity(memory, 50 << 10)),
+        instances: Vec::new(),
+        volumes: None,
+    };
     let memory = |fleet: &Fleet| fleet.state().nodes[&node].capacity.memory.0;
     assert_eq!(fleet.submit(says(199)), Ok(0));
     ["deploy v1 x1", "leave", "ready", "leave"].into_iter().for_each(|line| fleet.follow(line));
@@ -279,7 +285,7 @@ fn two_lines_about_one_instance_are_one() {
     };
     let draining = InstanceStatus { phase: InstancePhase::Draining, ..instances[0].1.clone() };
     let lines = vec![instances[0].clone(), (instances[0].0, draining)];
-    assert_eq!(fleet.submit(Command::Observe { node, capacity: None, instances: lines }), Ok(1));
+    assert_eq!(fleet.submit(Command::Observe { node, capacity: None, instances: lines, volumes: None }), Ok(1));
 }
 
 #[test]
@@ -326,7 +332,9 @@ fn a_node_may_claim_to_be_endless() {
     let mut fleet = fleet("node a; deploy v1 x1");
     let endless = Capacity { memory: plfm_core::units::Mebibytes(u64::MAX), ..capacity(1, u64::MAX) };
     let node = fleet.node("a");
-    fleet.submit(Command::Observe { node, capacity: Some(endless), instances: Vec::new() }).expect("it is a claim");
+    fleet
+        .submit(Command::Observe { node, capacity: Some(endless), instances: Vec::new(), volumes: None })
+        .expect("it is a claim");
     fleet.follow("deploy v2 x3");
 }
 

@@ -636,35 +636,39 @@ fn what_has_a_volume_leaves_before_its_successor_comes() {
     check_script(
         &format!("{first} deploy v2 x1 volume=data"),
         expect![[r#"
-        1 v1 a ready, to be draining
-        deploy v1 succeeded
-        deploy v2 rolling
-    "#]],
+            1 v1 a ready, to be draining
+            deploy v1 succeeded
+            deploy v2 rolling
+            volume data creating on a
+        "#]],
     );
     check_script(
         &format!("{first} deploy v2 x1 volume=data; leave"),
         expect![[r#"
-        1 v1 a gone, to be draining
-        2 v2 a allocated
-        deploy v1 succeeded
-        deploy v2 rolling
-    "#]],
+            1 v1 a gone, to be draining
+            2 v2 a allocated
+            deploy v1 succeeded
+            deploy v2 rolling
+            volume data creating on a
+        "#]],
     );
     check_script(
         &format!("{first} drain a"),
         expect![[r#"
-        1 v1 a ready
-        deploy v1 succeeded
-        node a draining
-    "#]],
+            1 v1 a ready
+            deploy v1 succeeded
+            node a draining
+            volume data creating on a
+        "#]],
     );
     check_script(
         &format!("{first} mute a; pass 60"),
         expect![[r#"
-        1 v1 a ready
-        deploy v1 succeeded
-        node a offline
-    "#]],
+            1 v1 a ready
+            deploy v1 succeeded
+            node a offline
+            volume data creating on a
+        "#]],
     );
 }
 
@@ -720,17 +724,19 @@ fn a_volume_keeps_its_home() {
             deploy v2 succeeded
             deploy other rolling
             deploy v3 rolling
+            volume data creating on a
         "#]],
     );
     check_script(
         &format!("{first} drain a; deploy v2 x1 volume=data; leave"),
         expect![[r#"
-        1 v1 a gone, to be draining
-        deploy v1 succeeded
-        deploy v2 rolling
-        node a draining
-        waits: its volumes are on a, which takes no new work
-    "#]],
+            1 v1 a gone, to be draining
+            deploy v1 succeeded
+            deploy v2 rolling
+            node a draining
+            volume data creating on a
+            waits: its volumes are on a, which takes no new work
+        "#]],
     );
     check_script(
         "node a memory=200; node b; deploy v1 x1 volume=data; ready; deploy v2 x1 volume=data memory=300; leave",
@@ -738,17 +744,19 @@ fn a_volume_keeps_its_home() {
             1 v1 a gone, to be draining
             deploy v1 succeeded
             deploy v2 rolling
+            volume data creating on a
             waits: its volumes are on a, which has no room for it
         "#]],
     );
     check_script(
         &format!("{first} require zone=x; deploy v2 x1 volume=data; leave"),
         expect![[r#"
-        1 v1 a gone, to be draining
-        deploy v1 succeeded
-        deploy v2 rolling
-        waits: no node that takes work and could run it is labelled zone=x
-    "#]],
+            1 v1 a gone, to be draining
+            deploy v1 succeeded
+            deploy v2 rolling
+            volume data creating on a
+            waits: no node that takes work and could run it is labelled zone=x
+        "#]],
     );
 }
 
@@ -763,6 +771,8 @@ fn volumes_of_different_nodes_have_no_place_together() {
             deploy v1 succeeded
             deploy v2 superseded
             deploy v3 rolling
+            volume data creating on a
+            volume logs creating on b
             waits: its volumes are on different nodes
         "#]],
     );
@@ -774,19 +784,21 @@ fn a_volume_that_another_process_has_still_is_waited_for() {
     check_script(
         moved,
         expect![[r#"
-        1 v1 a ready, to be draining
-        deploy v1 succeeded
-        deploy v2 rolling
-    "#]],
+            1 v1 a ready, to be draining
+            deploy v1 succeeded
+            deploy v2 rolling
+            volume data creating on a
+        "#]],
     );
     check_script(
         &format!("{moved}; leave"),
         expect![[r#"
-        1 v1 a gone, to be draining
-        2 v2 a allocated
-        deploy v1 succeeded
-        deploy v2 rolling
-    "#]],
+            1 v1 a gone, to be draining
+            2 v2 a allocated
+            deploy v1 succeeded
+            deploy v2 rolling
+            volume data creating on a
+        "#]],
     );
 }
 

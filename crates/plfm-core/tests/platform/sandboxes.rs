@@ -287,13 +287,13 @@ fn another_boot_is_not_the_same_sandbox() {
     let (id, known) = fleet.state().instances.iter().map(|(id, it)| (*id, it.clone())).next().unwrap();
     let boot = known.status.boot;
     let again = InstanceStatus { phase: InstancePhase::Preparing, boot: None, ..known.status };
-    let report = Command::Observe { node: known.node, capacity: None, instances: vec![(id, again)] };
+    let report = Command::Observe { node: known.node, capacity: None, instances: vec![(id, again)], volumes: None };
     assert_eq!(fleet.submit(report), Ok(1));
     assert_eq!(again_of(&fleet, id).phase, InstancePhase::Failed, "to be made anew is its end");
     assert_eq!(again_of(&fleet, id).boot, boot, "as it was known");
     let other = BootId::new(ulid::Ulid::from_parts(9, 9));
     let again = InstanceStatus { phase: InstancePhase::Ready, boot: Some(other), ..again_of(&fleet, id) };
-    let report = Command::Observe { node: known.node, capacity: None, instances: vec![(id, again)] };
+    let report = Command::Observe { node: known.node, capacity: None, instances: vec![(id, again)], volumes: None };
     assert_eq!(fleet.submit(report), Ok(0), "and it stays ended");
 }
 

@@ -34,6 +34,7 @@ pub struct Config {
     pub images: u32,
     /// Serial of the writable disk.
     pub rw: Option<String>,
+    pub volumes: Vec<Volume>,
     pub realtime_ns: u64,
     pub entropy: Vec<u8>,
     pub expects_secrets: bool,
@@ -44,6 +45,14 @@ pub struct Config {
 pub struct Prestart {
     pub argv: Vec<String>,
     pub timeout: Duration,
+}
+
+/// A disk that outlives the machine, and where it is seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Volume {
+    pub serial: String,
+    pub path: String,
+    pub read_only: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -62,6 +71,8 @@ pub enum Invalid {
     Text(&'static str),
     #[error("the working directory \"{0}\" is not absolute")]
     Directory(String),
+    #[error("a volume cannot be mounted at \"{0}\"")]
+    Mount(String),
     #[error(transparent)]
     Net(#[from] NetInvalid),
 }
@@ -92,6 +103,7 @@ impl Config {
             prestart: request.prestart.into_iter().map(Prestart::from).collect(),
             net: request.network.as_option().map(Net::read).transpose()?.unwrap_or_default(),
             images: disks.images,
+            volumes: disks.volumes.into_iter().map(volume).collect::<Result<_, _>>()?,
             rw: Some(disks.rw_serial).filter(|serial| !serial.is_empty()),
             instance_id: request.instance_id,
             boot_id: request.boot_id,
@@ -131,6 +143,13 @@ fn check(request: &ConfigureRequest, workload: &guest::Workload, is_machine: boo
 pub fn is_environment<'a>(env: impl IntoIterator<Item = (&'a String, &'a String)>) -> bool {
     env.into_iter()
         .all(|(key, value): (&String, &String)| !key.is_empty() && !key.contains(['=', '\0']) && !value.contains('\0'))
+}
+
+/// Not over the image itself, and nowhere that the path does not say.
+fn volume(guest::Volume { serial, path, read_only, .. }: guest::Volume) -> Result<Volume, Invalid> {
+    let mut parts = path.strip_prefix('/').unwrap_or_default().split('/');
+    let is_sound = parts.all(|part| !matches!(part, "" | "." | "..") && !part.contains('\0'));
+    if is_sound { Ok(Volume { serial, path, read_only }) } else { Err(Invalid::Mount(path.chars().take(80).collect())) }
 }
 
 /// Empty leaves the name alone.
@@ -201,6 +220,12 @@ mod tests {
         let disks = guest::Disks { images: 5, ..Default::default() };
         let five = ConfigureRequest { disks: disks.into(), ..request() };
         assert_eq!(refused(five), "5 image devices are asked for; a machine has up to 4");
+        for path in ["", "/", "data", "/data/../etc", "/data/", "//data", "/./data", "/data\0"] {
+            let volumes = vec![guest::Volume { path: path.to_owned(), ..Default::default() }];
+            let disks = guest::Disks { volumes, ..Default::default() };
+            let refusal = refused(ConfigureRequest { disks: disks.into(), ..request() });
+            assert_eq!(refusal, format!("a volume cannot be mounted at \"{path}\""));
+        }
         let signal = workload(guest::Workload { stop_signal: "SIGWHAT".into(), ..Default::default() });
         assert_eq!(refused(signal), "stop signal \"SIGWHAT\" is unknown");
         let cwd = workload(guest::Workload { cwd: "srv".into(), ..Default::default() });

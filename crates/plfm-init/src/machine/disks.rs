@@ -73,7 +73,7 @@ fn empty_layer() -> Result<String, BootError> {
 }
 
 /// The device with this serial; the order of devices is not promised, unless the host has promised it.
-fn find(serial: &str) -> Result<PathBuf, BootError> {
+pub fn find(serial: &str) -> Result<PathBuf, BootError> {
     if let Some(device) = cmdline::device(serial)? {
         return Ok(device);
     }
@@ -97,10 +97,15 @@ fn find(serial: &str) -> Result<PathBuf, BootError> {
 pub fn release() {
     let layers = (0..crate::daemon::IMAGES_MAX).map(|number| format!("{LAYERS}/{number}"));
     for at in [NEWROOT, RW].map(str::to_owned).into_iter().chain(layers) {
-        let until = Instant::now() + RELEASE_WAIT;
-        while umount(at.as_str()) == Err(nix::errno::Errno::EBUSY) && Instant::now() < until {
-            sleep(POLL);
-        }
+        unmount(&at);
+    }
+}
+
+/// As soon as nobody holds it, if that is soon.
+pub fn unmount(at: &str) {
+    let until = Instant::now() + RELEASE_WAIT;
+    while umount(at) == Err(nix::errno::Errno::EBUSY) && Instant::now() < until {
+        sleep(POLL);
     }
 }
 

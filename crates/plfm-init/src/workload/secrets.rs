@@ -10,6 +10,7 @@ use plfm_core::reason::{Failure, Reason};
 
 use crate::daemon::{Config, Daemon};
 use crate::launch::describe_io;
+use crate::users::Account;
 
 /// On a tmpfs of its own in a machine.
 pub const DIR: &str = "/run/secrets";
@@ -19,26 +20,29 @@ const FILE_MODE: u32 = 0o400;
 /// P-SCR-4, with room for the header line.
 pub const BYTES_MAX: usize = 257 << 10;
 
-pub async fn wait_and_write(daemon: &Daemon, config: &Config) -> Result<(), Failure> {
+/// For the workload's user, unless the host names another (P-SCR-5).
+pub async fn wait_and_write(daemon: &Daemon, config: &Config, account: &Account) -> Result<(), Failure> {
     if !config.expects_secrets {
         return Ok(());
     }
     daemon.enter(state::AwaitingSecrets::default());
     let secrets = daemon.secrets().await;
-    let written = daemon.place.run(move || write(Path::new(DIR), &secrets)).await;
+    let named = (secrets.uid, secrets.gid);
+    let owner = if named == (0, 0) { (account.uid, account.gid) } else { named };
+    let written = daemon.place.run(move || write(Path::new(DIR), &secrets, owner)).await;
     written.map_err(|cause| {
         Failure::new(Reason::SecretsInjectionFailed, format!("write {DIR}/{FILE}: {}", describe_io(&cause)))
     })
 }
 
-fn write(dir: &Path, secrets: &PutSecretsRequest) -> io::Result<()> {
+fn write(dir: &Path, secrets: &PutSecretsRequest, (uid, gid): (u32, u32)) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(DIR_MODE).create(dir)?;
     fs::set_permissions(dir, fs::Permissions::from_mode(DIR_MODE))?;
     let (path, unfinished) = (dir.join(FILE), dir.join(".platform.env"));
     let mode = if secrets.mode == 0 { FILE_MODE } else { secrets.mode & 0o777 };
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(FILE_MODE).open(&unfinished)?;
     file.write_all(&secrets.data)?;
-    fchown(&file, Some(secrets.uid), Some(secrets.gid))?;
+    fchown(&file, Some(uid), Some(gid))?;
     file.set_permissions(fs::Permissions::from_mode(mode))?;
     file.sync_all()?;
     fs::rename(unfinished, path)
@@ -54,10 +58,10 @@ mod tests {
     fn the_file_belongs_to_its_reader_alone() {
         let dir = tempfile::tempdir().unwrap();
         let (uid, gid) = (nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw());
-        let secrets = PutSecretsRequest { data: b"# PLFM_SECRETS_V1\nA=b\n".to_vec(), uid, gid, ..Default::default() };
+        let secrets = PutSecretsRequest { data: b"# PLFM_SECRETS_V1\nA=b\n".to_vec(), ..Default::default() };
         let place = dir.path().join("secrets");
-        write(&place, &secrets).unwrap();
-        write(&place, &secrets).unwrap();
+        write(&place, &secrets, (uid, gid)).unwrap();
+        write(&place, &secrets, (uid, gid)).unwrap();
         let file = place.join(FILE);
         assert_eq!(fs::read(&file).unwrap(), secrets.data);
         assert_eq!(

@@ -74,7 +74,8 @@ impl Local {
 
     /// The node belongs to its cluster no more: nothing is planned here, and what is here goes.
     pub fn dismiss(&self, plan: &mut Plan) {
-        *plan = Plan { position: self.followed.or(plan.position), assignments: BTreeMap::new() };
+        *plan =
+            Plan { position: self.followed.or(plan.position), assignments: BTreeMap::new(), volumes: BTreeMap::new() };
     }
 
     /// Nothing of an instance is left but the memory of it.

@@ -50,6 +50,7 @@ pub(crate) fn workload() -> Workload {
         health: None,
         restart: Restart { policy: RestartPolicy::Always, max_retries: None, backoff_seconds: 1 },
         startup: Default::default(),
+        mounts: Vec::new(),
     }
 }
 
@@ -62,7 +63,7 @@ fn full(log: u128, seq: u64, instances: &[(u128, Desired)]) -> PlanMessage {
     };
     let assignments = instances.iter().map(assignment).collect();
     let position = Position { log: id::<LogId>(log), term: Term(1), seq: Seq(seq) };
-    PlanMessage { position, change: PlanChange::Full { assignments } }
+    PlanMessage { position, change: PlanChange::Full { assignments }, volumes: None }
 }
 
 /// A node as its mind has it: what it is told, and what comes of what it does.
@@ -160,10 +161,10 @@ fn an_older_snapshot_is_no_news_and_a_change_needs_one() {
     let mut world = World::new();
     let position = full(1, 5, &[]).position;
     let change = PlanChange::Delta { upserts: Vec::new(), drops: vec![id(1)] };
-    assert!(!world.hears(PlanMessage { position, change: change.clone() }));
+    assert!(!world.hears(PlanMessage { position, change: change.clone(), volumes: None }));
     assert!(world.hears(full(1, 5, &[(1, Desired::Running)])));
     assert!(!world.hears(full(1, 4, &[])));
-    assert!(world.hears(PlanMessage { position, change }));
+    assert!(world.hears(PlanMessage { position, change, volumes: None }));
     assert_eq!(world.plan.assignments.len(), 0);
 }
 
@@ -472,6 +473,6 @@ fn a_snapshot_of_the_log_before_does_not_leave_the_plan_astray() {
     assert!(world.hears(late), "which of the two is right, nobody can tell from here");
     let (log, term, seq) = (id::<LogId>(2), Term(1), Seq(4));
     let change = PlanChange::Delta { upserts: Vec::new(), drops: vec![id(1)] };
-    let message = PlanMessage { position: Position { log, term, seq }, change };
+    let message = PlanMessage { position: Position { log, term, seq }, change, volumes: None };
     assert_eq!(world.local.hear(&mut world.plan, message), Hearing::Astray, "but that it has to be asked anew");
 }

@@ -76,7 +76,7 @@ impl House {
 
     fn spec(&self, number: u128, memory: Mebibytes) -> MachineSpec {
         let (id, images) = (InstanceId::new(Ulid(number)), vec![self.image.clone()]);
-        MachineSpec { id, memory, cpu: MilliCpu(1000), disk: Mebibytes(1024), images }
+        MachineSpec { id, memory, cpu: MilliCpu(1000), disk: Mebibytes(1024), images, volumes: Vec::new() }
     }
 
     /// Of a machine that runs when its guest has answered.

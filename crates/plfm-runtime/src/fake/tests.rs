@@ -5,7 +5,14 @@ use super::*;
 
 fn spec() -> MachineSpec {
     let id = InstanceId::new(Ulid(1));
-    MachineSpec { id, memory: Mebibytes(128), cpu: MilliCpu(1000), disk: Mebibytes(64), images: Vec::new() }
+    MachineSpec {
+        id,
+        memory: Mebibytes(128),
+        cpu: MilliCpu(1000),
+        disk: Mebibytes(64),
+        images: Vec::new(),
+        volumes: Vec::new(),
+    }
 }
 
 #[tokio::test]

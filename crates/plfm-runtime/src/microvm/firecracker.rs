@@ -18,7 +18,7 @@ use super::accel::Accel;
 use super::vmm::{Begin, Command, DEVICES, Launch, MEMORY, Manner, Running, Vmm, kernel_line};
 use super::{copy, door, jail, sockets};
 use crate::kernel::VSOCK as VSOCK_WORD;
-use crate::{GUEST_MAC, IMAGES_MAX};
+use crate::{GUEST_MAC, IMAGES_MAX, volume_serial};
 
 pub mod client;
 pub mod request;
@@ -142,7 +142,8 @@ fn requests(launch: &Launch) -> Vec<Request> {
     match &launch.begin {
         Begin::Kernel { tsc_khz, secret, .. } => {
             let disks: Vec<_> = (0..launch.images.len()).map(|number| format!("img{number}")).collect();
-            let disks = [disks, launch.disk.iter().map(|_| "rw".to_owned()).collect()].concat().join(",");
+            let volumes = (0..launch.volumes.len()).map(volume_serial).collect();
+            let disks = [disks, launch.disk.iter().map(|_| "rw".to_owned()).collect(), volumes].concat().join(",");
             let line = kernel_line(launch.accel, *tsc_khz, secret);
             // The last of two words of one kind counts: it has a keyboard controller, which QEMU's machine has not.
             configured(launch, format!("{line} reboot=k {VSOCK_WORD}={CHANNEL_PORT} plfm.disks={disks}"))
@@ -177,6 +178,7 @@ fn configured(launch: &Launch, boot_args: String) -> Vec<Request> {
     ];
     requests.extend((0..launch.images.len()).map(|number| Request::Drive(image(number, launch.images.len()))));
     requests.extend(launch.disk.map(|_| Request::Drive(disk())));
+    requests.extend(launch.volumes.iter().enumerate().map(|(place, it)| Request::Drive(volume(place, it.read_only))));
     requests.extend(launch.net.iter().map(|nic| {
         Request::NetworkInterface(NetworkInterface {
             iface_id: CARD.into(),
@@ -219,6 +221,17 @@ fn disk() -> Drive {
             bandwidth: TokenBucket::per_second(super::limits::DISK_BYTES_PER_S),
             ops: Some(TokenBucket::per_second(super::limits::DISK_REQUESTS_PER_S)),
         },
+    }
+}
+
+/// What the guest flushes is on the host's disk.
+fn volume(place: usize, is_read_only: bool) -> Drive {
+    Drive {
+        drive_id: volume_serial(place),
+        path_on_host: jail::VOLUMES[place].into(),
+        is_read_only,
+        cache_type: CacheType::Writeback,
+        ..disk()
     }
 }
 

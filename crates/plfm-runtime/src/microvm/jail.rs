@@ -9,7 +9,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use nix::unistd::{Gid, Uid, chdir, chown, mkdir, pivot_root, symlinkat};
 
-use crate::IMAGES_MAX;
+use crate::{IMAGES_MAX, VOLUMES_MAX};
 
 /// Where programs and their libraries are, on one distribution or another.
 const LIBRARIES: &[&str] = &["/usr", "/bin", "/lib", "/lib64", "/nix/store", "/gnu/store"];
@@ -22,6 +22,7 @@ pub const PROGRAM: &str = "/monitor";
 pub const DEVICES: &str = "/devices";
 pub const IMAGES: [&str; IMAGES_MAX] = ["/img0", "/img1", "/img2", "/img3"];
 pub const DISK: &str = "/rw";
+pub const VOLUMES: [&str; VOLUMES_MAX] = ["/vol0", "/vol1", "/vol2", "/vol3", "/vol4", "/vol5", "/vol6", "/vol7"];
 /// The directory in which it makes its sockets.
 pub const OWN: &str = "/own";
 

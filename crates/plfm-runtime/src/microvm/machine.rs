@@ -24,7 +24,7 @@ use super::console::{self, Console};
 use super::host::Host;
 use super::process::Process;
 use super::record::{Record, Run, process_name};
-use super::start::{Opened, Output, Source, Start};
+use super::start::{Opened, OpenedVolume, Output, Source, Start};
 use super::{door, sockets, start, stats};
 use crate::points::Point;
 use crate::{Machine, MachineSpec, RuntimeError, Stats, Tap};
@@ -220,6 +220,9 @@ impl Slot {
             Opened::read_only(path.clone()).map_err(|source| RuntimeError::Image { id, index, source })
         });
         let disk = Opened::writable(self.dir.join(DISK));
+        let volumes = spec.volumes.iter().enumerate().map(|(index, volume)| {
+            OpenedVolume::alone(volume.clone()).map_err(|source| RuntimeError::Volume { id, index, source })
+        });
         let limits = Limits::new(spec.memory + host.vmm.overhead(host.accel), spec.cpu);
         Ok(Start {
             name: process_name(id, boot),
@@ -227,6 +230,7 @@ impl Slot {
             vcpus: spec.vcpus(),
             images: images.collect::<Result<_, _>>()?,
             disk: Some(disk.map_err(|source| RuntimeError::Disk { id, source })?),
+            volumes: volumes.collect::<Result<_, _>>()?,
             net,
             source,
             uid: record.uid,

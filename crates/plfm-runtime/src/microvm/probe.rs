@@ -72,6 +72,7 @@ async fn boot(host: &Host, dir: &Path, name: &str) -> io::Result<()> {
         memory: MEMORY,
         vcpus: 1,
         images: Vec::new(),
+        volumes: Vec::new(),
         disk: None,
         net: None,
         source: Source::Kernel(secret.clone()),

@@ -20,8 +20,8 @@ use super::limits::{DISK_BYTES_PER_S, DISK_REQUESTS_PER_S, IMAGES_BYTES_PER_S};
 use super::memory::{self, Mapping};
 use super::qmp::Qmp;
 use super::sockets;
-use super::vmm::{Begin, Command, DEVICES, Launch, MEMORY, Running, Vmm, kernel_line};
-use crate::GUEST_MAC;
+use super::vmm::{Begin, Command, DEVICES, Launch, MEMORY, Running, Vmm, Volume, kernel_line};
+use crate::{GUEST_MAC, volume_serial};
 
 /// The virtio port that carries the channel, as the guest finds it in `/sys/class/virtio-ports/*/name`.
 pub const PORT: &str = "plfm.0";
@@ -34,6 +34,7 @@ const GREETING_BYTES_MAX: u64 = 4096;
 
 /// Of the descriptors that QEMU is given while it runs; disks have the numbers from 0.
 const DEVICES_SET: u32 = 100;
+const VOLUMES_SET: usize = 50;
 
 pub struct Qemu {
     pub program: PathBuf,
@@ -123,6 +124,11 @@ fn args(launch: &Launch) -> Vec<String> {
         line.words(&pace("disks", DISK_BYTES_PER_S, Some(DISK_REQUESTS_PER_S)));
         // The disk ends with its machine, so the host need not sync it.
         line.words(&disk("rw", fd, launch.images.len(), "disks", "cache.no-flush=on,discard=unmap"));
+    }
+    for (place, Volume { fd, read_only }) in launch.volumes.iter().enumerate() {
+        // What the guest flushes is on the host's disk.
+        let options = if *read_only { "read-only=on" } else { "discard=unmap" };
+        line.words(&disk(&volume_serial(place), *fd, VOLUMES_SET + place, "disks", options));
     }
     line.words("-object rng-builtin,id=rng -device virtio-rng-device,rng=rng");
     if let Some(nic) = &launch.net {

@@ -24,10 +24,10 @@ use super::host::Host;
 use super::jail::{self, Jail, Shown};
 use super::process::Process;
 use super::tap::{self, NamedTap};
-use super::vmm::{Begin, Ends, Launch, Manner, Nic};
+use super::vmm::{Begin, Ends, Launch, Manner, Nic, Volume};
 use super::wall::{self, Wall};
 use super::{private_dir, remove_dir, sockets};
-use crate::Tap;
+use crate::{Tap, VolumeDisk, volumes};
 
 /// From the start of the process until its machine runs; it takes a tenth of a second.
 const RUNNING_WAIT: Duration = Duration::from_secs(5);
@@ -41,6 +41,7 @@ pub struct Start {
     pub vcpus: u32,
     pub images: Vec<Opened>,
     pub disk: Option<Opened>,
+    pub volumes: Vec<OpenedVolume>,
     pub net: Option<Tap>,
     pub source: Source,
     pub uid: Option<u32>,
@@ -60,6 +61,18 @@ impl Opened {
 
     pub fn writable(path: PathBuf) -> io::Result<Self> {
         Ok(Self { file: File::options().read(true).write(true).open(&path)?, path })
+    }
+}
+
+/// The disk of a volume, and of nobody else while it is open.
+pub struct OpenedVolume {
+    opened: Opened,
+    read_only: bool,
+}
+
+impl OpenedVolume {
+    pub fn alone(VolumeDisk { path, read_only }: VolumeDisk) -> io::Result<Self> {
+        Ok(Self { opened: Opened { file: volumes::open_alone(&path, read_only)?, path }, read_only })
     }
 }
 
@@ -135,12 +148,17 @@ impl Start {
             begin,
             images: self.images.into_iter().map(|image| inherit.keep(image.file)).collect(),
             disk: self.disk.map(|disk| inherit.keep(disk.file)),
+            volumes: self.volumes.into_iter().map(|it| inherit.volume(it)).collect(),
             net,
             ends,
         };
         let console = output(manner, dir)?;
         let wall = Wall { user, network, doors: self.cgroup.doors()? };
-        let kept = if matches!(manner, Manner::Descriptors) { inherit.fds } else { Vec::new() };
+        let kept = match manner {
+            Manner::Descriptors => inherit.fds,
+            // It opens its files itself, and volumes are its own as long as it holds what was opened here.
+            Manner::Names { .. } => inherit.only(&launch.volumes),
+        };
         let (process, stderr) = wall::spawn(&host.vmm.command(&launch), wall, kept, stdout)?;
         let words = tokio::spawn(first_words(stderr));
         let started = Started { process, console, words };
@@ -179,6 +197,10 @@ impl Start {
             if let Some(disk) = &self.disk {
                 fchown(&disk.file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(uid)))?;
                 files.push(shown(&disk.path, jail::DISK, true));
+            }
+            for (volume, at) in self.volumes.iter().zip(jail::VOLUMES) {
+                fchown(&volume.opened.file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(uid)))?;
+                files.push(shown(&volume.opened.path, at, !volume.read_only));
             }
             devices.extend([jail::TUN, jail::URANDOM]);
         }
@@ -247,6 +269,15 @@ impl Inherit {
         let number = fd.as_raw_fd();
         self.fds.push(fd);
         number
+    }
+
+    fn volume(&mut self, OpenedVolume { opened, read_only }: OpenedVolume) -> Volume {
+        Volume { fd: self.keep(opened.file), read_only }
+    }
+
+    fn only(self, volumes: &[Volume]) -> Vec<OwnedFd> {
+        let is_one = |fd: &OwnedFd| volumes.iter().any(|volume| volume.fd == fd.as_raw_fd());
+        self.fds.into_iter().filter(is_one).collect()
     }
 
     fn ends(&mut self, dir: &Path) -> io::Result<Ends> {

@@ -73,8 +73,15 @@ pub struct Launch {
     pub images: Vec<RawFd>,
     /// A probe has none.
     pub disk: Option<RawFd>,
+    pub volumes: Vec<Volume>,
     pub net: Option<Nic>,
     pub ends: Ends,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct Volume {
+    pub fd: RawFd,
+    pub read_only: bool,
 }
 
 /// Listening sockets; an own manner has none of them.

@@ -25,6 +25,7 @@ async fn the_fake_keeps_the_contract() {
         cpu: MilliCpu(1000),
         disk: Mebibytes(64),
         images: Vec::new(),
+        volumes: Vec::new(),
     };
     keeps_the_contract(&fake, &spec).await;
 }
@@ -41,6 +42,7 @@ async fn the_fake_keeps_the_contract_with_faults_as_far_as_it_can() {
             cpu: MilliCpu(1000),
             disk: Mebibytes(64),
             images: Vec::new(),
+            volumes: Vec::new(),
         };
         for round in 0..20 {
             let _ = fake.create(&spec).await;

@@ -77,6 +77,7 @@ impl House {
             cpu: MilliCpu(1000),
             disk: Mebibytes(64),
             images: vec![self.image.clone()],
+            volumes: Vec::new(),
         }
     }
 

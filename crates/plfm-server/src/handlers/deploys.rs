@@ -25,6 +25,8 @@ use crate::serve::Shared;
 
 /// More than one deploy makes: its release, itself, and its routes.
 const EVENTS_MAX: usize = 256;
+/// As many places for disks as machines have beside their images.
+const MOUNTS_MAX: usize = 8;
 
 pub async fn create(
     State(shared): State<Arc<Shared>>,
@@ -44,7 +46,8 @@ pub async fn create(
         Some(shared.keep(shared.vault.seal(&vars)).await?)
     };
     let expose = request.expose.into_iter().map(exposed).collect();
-    let wanted = Deploy { org: org_name, app, env, image, manifest, vars, expose };
+    let create_volumes = request.create_volumes;
+    let wanted = Deploy { org: org_name, app, env, image, manifest, vars, expose, create_volumes };
     let seq = shared.writer.submit(Command::Deploy(Box::new(wanted)), actor, current_request()).await?;
     Ok(accepted(StatusCode::ACCEPTED, seq, receipt(&shared, seq).await?))
 }
@@ -74,7 +77,7 @@ pub async fn roll_back(
 /// What the manifest can say and this server cannot do yet: an app must not be left to think that its files are kept.
 fn supported(manifest: &Manifest) -> Result<(), ApiError> {
     let unsupported = manifest.processes.iter().find_map(|(name, process)| match process {
-        _ if !process.mounts.is_empty() => Some((name, "mounts", "volumes cannot be mounted yet")),
+        _ if process.mounts.len() > MOUNTS_MAX => Some((name, "mounts", "a machine has eight volumes at most")),
         _ if process.secrets.required => Some((name, "secrets.required", "there are no secrets yet")),
         _ => None,
     });
@@ -153,8 +156,15 @@ mod tests {
             Manifest::parse(text.as_bytes()).unwrap()
         };
         assert!(supported(&manifest("")).is_ok());
-        let mounts = "mounts = [{ volume = \"data\", path = \"/data\" }]\n[[volumes]]\nname = \"data\"\nsize = \"1Gi\"";
-        for lines in ["secrets = { required = true }", mounts] {
+        let mounts = |count: usize| {
+            let mount = |number: usize| format!("{{ volume = \"v{number}\", path = \"/v{number}\" }}");
+            let volume = |number: usize| format!("[[volumes]]\nname = \"v{number}\"\nsize = \"1Gi\"\n");
+            let (mounts, volumes): (Vec<_>, String) =
+                ((0..count).map(mount).collect(), (0..count).map(volume).collect());
+            format!("mounts = [{}]\n{volumes}", mounts.join(", "))
+        };
+        assert!(supported(&manifest(&mounts(MOUNTS_MAX))).is_ok());
+        for lines in ["secrets = { required = true }", &mounts(MOUNTS_MAX + 1)] {
             assert!(supported(&manifest(lines)).is_err(), "{lines}");
         }
     }

@@ -7,7 +7,7 @@ use axum::extract::{Path, Query, State};
 use axum::response::Response;
 use axum::{Extension, Json};
 use http::StatusCode;
-use plfm_api::documents::{Followed, PlanChange, PlanMessage, Report, Told, assignments, may_tell, next_message};
+use plfm_api::documents::{Followed, PlanChange, PlanMessage, Report, Told, may_tell, next_message, wanted};
 use plfm_api::tls::{Role, node_name};
 use plfm_api::views::{
     self, Explanation, JoinReply, JoinRequest, JoinTokenRequest, JoinTokenView, NodeOrderRequest, NodeView, NodesView,
@@ -152,9 +152,9 @@ pub async fn plan(
             let position = state.position()?;
             if may_tell(position, followed) {
                 // A stream that ends is asked for again.
-                let wanted = shared.with_vars(&state, assignments(&state, node), told.as_ref()).await?;
+                let wanted = shared.with_vars(&state, wanted(&state, node), told.as_ref()).await?;
                 if let Some(message) = next_message(position, told.as_ref(), &wanted) {
-                    let told = Told { log: position.log, assignments: wanted };
+                    let told = Told { log: position.log, wanted };
                     return Some((message, (shared, published, Some(told))));
                 }
             }
@@ -179,5 +179,5 @@ fn itself(caller: &Caller, node: NodeId) -> Result<(), ApiError> {
 
 fn unchanged(state: &Fold) -> Option<PlanMessage> {
     let change = PlanChange::Delta { upserts: Vec::new(), drops: Vec::new() };
-    Some(PlanMessage { position: state.position()?, change })
+    Some(PlanMessage { position: state.position()?, change, volumes: None })
 }

@@ -200,7 +200,7 @@ impl Work {
                     self.refuse(reply);
                     continue;
                 }
-                Input::Command(command, actor, request, reply) => (Some(self.ask(command, actor, request)), reply),
+                Input::Command(command, actor, request, reply) => (Some(self.ask(*command, actor, request)), reply),
                 Input::Report(node, report, request, reply) => (self.report(node, *report, request), reply),
                 Input::Stop => {
                     is_stopping = true;
@@ -229,7 +229,7 @@ impl Work {
         }
         self.hear(node, &report);
         let instances = report.instances.into_iter().map(|it| (it.instance, it.status)).collect();
-        let command = Command::Observe { node, capacity: Some(report.capacity), instances };
+        let command = Command::Observe { node, capacity: Some(report.capacity), instances, volumes: report.volumes };
         Some(self.ask(command, Actor::Node(node), request))
     }
 

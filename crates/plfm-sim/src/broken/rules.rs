@@ -46,8 +46,8 @@ pub const HOMELESS: Rules = Rules {
 
 fn homeless(state: &State) -> State {
     let mut homeless = state.clone();
-    let ids: Vec<_> = state.envs.keys().copied().collect();
-    ids.iter().for_each(|id| homeless.envs.get_mut(id).into_iter().for_each(|env| env.homes.clear()));
+    let ids: Vec<_> = state.volumes.keys().copied().collect();
+    ids.iter().for_each(|id| homeless.volumes.get_mut(id).into_iter().for_each(|volume| volume.home = None));
     homeless
 }
 
@@ -130,7 +130,7 @@ fn judging(state: &State, facts: &Facts, other: &Facts) -> Wishes {
 
 pub const DEAF: Rules = deciding(|state, command, facts| match command {
     Command::Observe { node, capacity, .. } => {
-        decide(state, Command::Observe { node, capacity, instances: Vec::new() }, facts)
+        decide(state, Command::Observe { node, capacity, instances: Vec::new(), volumes: None }, facts)
     }
     other => decide(state, other, facts),
 });
@@ -140,6 +140,14 @@ pub const CREDULOUS: Rules = deciding(|state, command, facts| match command {
         let known = instances.into_iter().filter(|(id, _)| state.instances.contains_key(id));
         let known = known.filter(|(id, status)| state.instances[id].status != *status);
         Ok(known.map(|(instance, status)| Event::InstanceStatusChanged { instance, node, status }).collect())
+    }
+    other => decide(state, other, facts),
+});
+
+pub const WASTEFUL: Rules = deciding(|state, command, facts| match command {
+    Command::DeleteVolume { volume } => {
+        let known = state.volumes.get(&volume).filter(|it| it.phase.is_wanted());
+        Ok(known.map(|it| Event::VolumeDeleted { volume, org: it.org }).into_iter().collect())
     }
     other => decide(state, other, facts),
 });

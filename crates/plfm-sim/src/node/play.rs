@@ -5,7 +5,7 @@ use std::time::Duration;
 use plfm_core::event::{Start, StartWay};
 use plfm_core::ids::{BootId, InstanceId};
 use plfm_core::reason::{Failure, Reason};
-use plfm_node::mind::{Action, Outcome};
+use plfm_node::mind::{Action, Outcome, volumes};
 
 use super::Node;
 use crate::coverage::Sort;
@@ -33,6 +33,10 @@ impl Node {
         let (wait, glitch) = match &action {
             Action::Prepare(id) => {
                 self.host.directories.insert(*id);
+                if !self.attaches(ctx, *id) {
+                    let wait = ctx.ms(5..50);
+                    return self.finishes_after(ctx, wait, action, true);
+                }
                 let slow = ctx.glitch(node, Glitch::PullSlow);
                 (if slow { ctx.ms(20_000..90_000) } else { ctx.ms(20..3_000) }, Glitch::PullFails)
             }
@@ -47,6 +51,20 @@ impl Node {
         };
         let fails = ctx.glitch(node, glitch);
         self.finishes_after(ctx, wait, action, fails);
+    }
+
+    /// Whether its volumes are there, made if they may be.
+    fn attaches(&mut self, ctx: &mut Ctx, id: InstanceId) -> bool {
+        let Some(mind) = &self.mind else { return false };
+        let to_make = volumes::to_make(&mind.local, &mind.plan);
+        let slot = mind.local.slots.get(&id).expect("what is prepared is remembered");
+        let mounts = slot.workload.mounts.clone();
+        mounts.iter().all(|mount| {
+            if to_make.contains_key(&mount.volume) {
+                self.host.makes(ctx, self.index, mount.volume);
+            }
+            self.host.volumes.contains(&mount.volume)
+        })
     }
 
     fn boots(&mut self, ctx: &mut Ctx, id: InstanceId) {
@@ -77,6 +95,8 @@ impl Node {
             return;
         }
         ctx.note(Note::Machine(self.index, id, "appears"));
+        let shared = self.host.machines.values().find(|other| !other.volumes.is_disjoint(&machine.volumes));
+        ctx.expect(shared.is_none(), || format!("{id} has a volume on node {} that {shared:?} has", self.index));
         let twin = self.host.machines.insert(id, machine);
         ctx.expect(twin.is_none(), || format!("two machines of {id} on node {}: {twin:?}", self.index));
         self.has_room(ctx);

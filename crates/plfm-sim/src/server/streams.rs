@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use plfm_api::documents::{Followed, Told, assignments, may_tell, next_message};
+use plfm_api::documents::{Followed, Told, may_tell, next_message, wanted};
 use plfm_core::ids::NodeId;
 use plfm_core::state::State;
 use plfm_core::units::Timestamp;
@@ -47,13 +47,13 @@ impl Streams {
             if !may_tell(position, stream.followed) {
                 continue;
             }
-            let wanted = assignments(state, stream.node);
+            let wanted = wanted(state, stream.node);
             let Some(message) = next_message(position, stream.told.as_ref(), &wanted) else { continue };
             if ctx.glitch(*index, Glitch::PlanBroken) {
                 broken.push(*index);
                 continue;
             }
-            stream.told = Some(Told { log: position.log, assignments: wanted });
+            stream.told = Some(Told { log: position.log, wanted });
             let late = if ctx.glitch(*index, Glitch::PlanLate) { 15_000 } else { 100 };
             stream.arrived_at = (ctx.now() + ctx.ms(1..late)).max(stream.arrived_at);
             let arrives = |message| Happening::PlanArrives {

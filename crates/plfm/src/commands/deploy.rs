@@ -30,7 +30,8 @@ pub async fn run(args: DeployArgs, context: &Context, out: &mut Printer) -> Resu
         new_env(&envs.items, &app, &env).into_iter().for_each(|note| out.note(note));
     }
     let expose = args.expose.into_iter().map(|expose| expose.0).collect();
-    let request = DeployRequest { manifest: checked.text, image: args.image, expose };
+    let request =
+        DeployRequest { manifest: checked.text, image: args.image, expose, create_volumes: args.create_volumes };
     out.note(format_args!("deploying {app} to {env} of {org} at {}", client.api_url()));
     let receipt = client.deploy(&org, &app, &env, &request).await?;
     follow(&Rollout { client: &client, org: &org, app: &app, env: &env, receipt: &receipt }, &args.wait, out).await

@@ -15,4 +15,5 @@ mod sandboxes;
 mod spine;
 mod templates;
 mod trouble;
+mod volumes;
 mod world;

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::request::{Logger, Metrics, VsockOverride};
 use super::*;
-use crate::microvm::vmm::{Ends, Nic};
+use crate::microvm::vmm::{Ends, Nic, Volume};
 
 mod real;
 
@@ -22,6 +22,7 @@ fn launch() -> Launch {
         },
         images: vec![-1, -1],
         disk: Some(-1),
+        volumes: vec![Volume { fd: -1, read_only: false }, Volume { fd: -1, read_only: true }],
         net: Some(Nic { tap: -1, name: "tap0".to_owned(), mtu: 1420 }),
         ends: Ends { console: -1, control: -1, channel: -1 },
     }
@@ -43,10 +44,12 @@ fn calls(launch: &Launch) -> String {
 fn a_machine_with_everything() {
     expect![[r#"
         PUT /machine-config {"vcpu_count":2,"mem_size_mib":256,"track_dirty_pages":false}
-        PUT /boot-source {"kernel_image_path":"/kernel","initrd_path":"/initramfs","boot_args":"console=ttyS0 quiet reboot=t panic=-1 tsc_early_khz=2300000 tsc=reliable no_timer_check random.trust_cpu=on 8250.nr_uarts=1 cryptomgr.notests plfm.secret=SECRET reboot=k plfm.vsock=1024 plfm.disks=img0,img1,rw"}
+        PUT /boot-source {"kernel_image_path":"/kernel","initrd_path":"/initramfs","boot_args":"console=ttyS0 quiet reboot=t panic=-1 tsc_early_khz=2300000 tsc=reliable no_timer_check random.trust_cpu=on 8250.nr_uarts=1 cryptomgr.notests plfm.secret=SECRET reboot=k plfm.vsock=1024 plfm.disks=img0,img1,rw,vol0,vol1"}
         PUT /drives/img0 {"drive_id":"img0","path_on_host":"/img0","is_root_device":false,"is_read_only":true,"cache_type":"Unsafe","rate_limiter":{"bandwidth":{"size":200000000,"refill_time":1000}}}
         PUT /drives/img1 {"drive_id":"img1","path_on_host":"/img1","is_root_device":false,"is_read_only":true,"cache_type":"Unsafe","rate_limiter":{"bandwidth":{"size":200000000,"refill_time":1000}}}
         PUT /drives/rw {"drive_id":"rw","path_on_host":"/rw","is_root_device":false,"is_read_only":false,"cache_type":"Unsafe","rate_limiter":{"bandwidth":{"size":200000000,"refill_time":1000},"ops":{"size":10000,"refill_time":1000}}}
+        PUT /drives/vol0 {"drive_id":"vol0","path_on_host":"/vol0","is_root_device":false,"is_read_only":false,"cache_type":"Writeback","rate_limiter":{"bandwidth":{"size":200000000,"refill_time":1000},"ops":{"size":10000,"refill_time":1000}}}
+        PUT /drives/vol1 {"drive_id":"vol1","path_on_host":"/vol1","is_root_device":false,"is_read_only":true,"cache_type":"Writeback","rate_limiter":{"bandwidth":{"size":200000000,"refill_time":1000},"ops":{"size":10000,"refill_time":1000}}}
         PUT /network-interfaces/net {"iface_id":"net","host_dev_name":"tap0","guest_mac":"02:70:6c:66:6d:01","mtu":1420}
         PUT /vsock {"guest_cid":3,"uds_path":"/own/vsock"}
         PUT /entropy {}

@@ -80,6 +80,10 @@ impl Slot {
 
     /// The channel falls silent, the guest is halted, what it is is written down, and it goes on.
     async fn save(&self, owned: &Owned, host: &Arc<Host>, to: &Path, keep: Keep) -> Result<(), RuntimeError> {
+        if !owned.record.spec.volumes.is_empty() {
+            // What is on a volume goes on, and would no longer be what the memory takes it for.
+            return Err(RuntimeError::Unsupported("keep what a machine with volumes is"));
+        }
         let fail = |source| RuntimeError::Snapshot { id: self.id, source };
         let running = owned.attended.as_ref().zip(owned.record.run.as_ref()).filter(|_| self.life.borrow().alive);
         let (attended, run) = running.ok_or(RuntimeError::NotRunning(self.id))?;

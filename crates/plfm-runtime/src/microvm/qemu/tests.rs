@@ -20,6 +20,7 @@ fn launch() -> Launch {
         },
         images: vec![7, 8],
         disk: Some(9),
+        volumes: vec![Volume { fd: 11, read_only: false }, Volume { fd: 12, read_only: true }],
         net: Some(Nic { tap: 10, name: String::new(), mtu: 1420 }),
         ends: Ends { console: 4, control: 5, channel: 6 },
     }
@@ -83,6 +84,16 @@ fn a_machine_with_everything() {
         -blockdev driver=throttle,node-name=rw-pace,throttle-group=disks,file=rw-file,cache.no-flush=on,discard=unmap
         -blockdev driver=raw,node-name=rw,file=rw-pace,cache.no-flush=on,discard=unmap
         -device virtio-blk-device,drive=rw,serial=rw,werror=report,rerror=report
+        -add-fd fd=11,set=50
+        -blockdev driver=file,node-name=vol0-file,filename=/dev/fdset/50,discard=unmap
+        -blockdev driver=throttle,node-name=vol0-pace,throttle-group=disks,file=vol0-file,discard=unmap
+        -blockdev driver=raw,node-name=vol0,file=vol0-pace,discard=unmap
+        -device virtio-blk-device,drive=vol0,serial=vol0,werror=report,rerror=report
+        -add-fd fd=12,set=51
+        -blockdev driver=file,node-name=vol1-file,filename=/dev/fdset/51,read-only=on
+        -blockdev driver=throttle,node-name=vol1-pace,throttle-group=disks,file=vol1-file,read-only=on
+        -blockdev driver=raw,node-name=vol1,file=vol1-pace,read-only=on
+        -device virtio-blk-device,drive=vol1,serial=vol1,werror=report,rerror=report
         -object rng-builtin,id=rng
         -device virtio-rng-device,rng=rng
         -netdev tap,id=net,fd=10,vhost=off
@@ -92,7 +103,8 @@ fn a_machine_with_everything() {
 
 #[test]
 fn a_probe_on_kvm() {
-    let launch = Launch { accel: Accel::Kvm, images: Vec::new(), disk: None, net: None, ..launch() };
+    let launch =
+        Launch { accel: Accel::Kvm, images: Vec::new(), disk: None, volumes: Vec::new(), net: None, ..launch() };
     check_changes(
         &launch,
         expect![[r#"
@@ -115,6 +127,16 @@ fn a_probe_on_kvm() {
             < -blockdev driver=throttle,node-name=rw-pace,throttle-group=disks,file=rw-file,cache.no-flush=on,discard=unmap
             < -blockdev driver=raw,node-name=rw,file=rw-pace,cache.no-flush=on,discard=unmap
             < -device virtio-blk-device,drive=rw,serial=rw,werror=report,rerror=report
+            < -add-fd fd=11,set=50
+            < -blockdev driver=file,node-name=vol0-file,filename=/dev/fdset/50,discard=unmap
+            < -blockdev driver=throttle,node-name=vol0-pace,throttle-group=disks,file=vol0-file,discard=unmap
+            < -blockdev driver=raw,node-name=vol0,file=vol0-pace,discard=unmap
+            < -device virtio-blk-device,drive=vol0,serial=vol0,werror=report,rerror=report
+            < -add-fd fd=12,set=51
+            < -blockdev driver=file,node-name=vol1-file,filename=/dev/fdset/51,read-only=on
+            < -blockdev driver=throttle,node-name=vol1-pace,throttle-group=disks,file=vol1-file,read-only=on
+            < -blockdev driver=raw,node-name=vol1,file=vol1-pace,read-only=on
+            < -device virtio-blk-device,drive=vol1,serial=vol1,werror=report,rerror=report
             < -netdev tap,id=net,fd=10,vhost=off
             < -device virtio-net-device,netdev=net,mac=02:70:6c:66:6d:01,host_mtu=1420
             > -accel kvm

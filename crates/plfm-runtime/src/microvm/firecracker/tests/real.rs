@@ -78,7 +78,8 @@ impl House {
         let image = self.dir.path().join("image");
         fs::write(&image, vec![0; 1 << 20]).unwrap();
         let id = InstanceId::new(unique(number));
-        MachineSpec { id, memory: Mebibytes(128), cpu: MilliCpu(1000), disk: Mebibytes(64), images: vec![image] }
+        let (memory, cpu, disk) = (Mebibytes(128), MilliCpu(1000), Mebibytes(64));
+        MachineSpec { id, memory, cpu, disk, images: vec![image], volumes: Vec::new() }
     }
 
     fn machine(&self, spec: &MachineSpec) -> PathBuf {
@@ -203,6 +204,7 @@ async fn gone_on(house: &House, spec: &MachineSpec, picture: &Path) -> Started {
         vcpus: spec.vcpus(),
         images: vec![Opened::read_only(spec.images[0].clone()).unwrap()],
         disk: Some(Opened::writable(dir.join("rw.ext4")).unwrap()),
+        volumes: Vec::new(),
         net: Some(tap()),
         source: Source::Saved { memory, devices: picture.join(DEVICES) },
         uid: wall::own_uid("another", &[]),
